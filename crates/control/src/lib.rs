@@ -1,61 +1,240 @@
 //! The control plane: store (SQLite, secrets sealed), control API (axum), snapshot building.
-#![allow(unused, missing_docs, clippy::unimplemented)]
+//!
+//! One write at a time goes through four steps, in this order: the change is committed to SQLite, the adapters
+//! are brought in line ([`Runtime::apply`]), the data plane's [`Snapshot`] is swapped, the caller is answered.
+//! So an answered write holds for the very next event, and a write that failed left nothing behind. Reads are
+//! answered from an immutable in-memory model that is swapped in the same step; they touch neither the store
+//! nor a lock.
+//!
+//! ```text
+//! api ──► publish ──► store (SQLite, seal)          api      routes, auth, envelopes
+//!            │                                      publish  the four steps above
+//!            ├──► snapshot ──► Runtime::apply       model    what the store holds, in memory
+//!            └──► model, Snapshot (swapped)         bootstrap first start, config_file its destinations and keys
+//! ```
+//!
+//! Secrets of destinations are in clear only inside [`Destination`]; on disk they are sealed, in answers masked.
+//! Keys exist only as SHA-256: they are found by hash lookup, which also makes the comparison constant-time.
+
+mod api;
+mod bootstrap;
+mod config_file;
+mod hex;
+mod model;
+mod publish;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
-use arc_swap::ArcSwap;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde_json::{Map, Value as Json};
 use tracecast_destination::{Destination, Issue, Kind};
 use tracecast_rules::{CanAssert, Snapshot};
 use uuid::Uuid;
 
+use crate::model::Model;
+use crate::snapshot::Plans;
+use crate::store::Store;
+
+pub use crate::bootstrap::{read_workspaces, reset_management_key};
+
 /// What the control plane needs of the running gateway. Implemented by the binary.
 pub trait Runtime: Send + Sync + 'static {
+    /// Whether this build can deliver to the kind.
     fn is_available(&self, kind: Kind) -> bool;
+
     /// The destination's slot in the log.
     fn slot(&self, id: Uuid) -> u32;
-    /// The adapters are made; the data plane follows when this returns. Errors per destination.
-    fn apply(&self, destinations: &[(u32, Arc<Destination>)]) -> Vec<(Uuid, String)>;
-    /// Body of `GET .../stats` without the identity fields (design 3.4), plus anything additive.
-    fn stats(&self, id: Uuid) -> serde_json::Map<String, serde_json::Value>;
-    fn gateway_stats(&self) -> serde_json::Map<String, serde_json::Value>;
-    fn test(&self, destination: Arc<Destination>) -> futures_like::BoxFuture<serde_json::Value>;
+
+    /// Brings the adapters in line with the stored destinations; the data plane follows when this returns.
+    ///
+    /// `active` take new events. `retired` are destinations of an earlier config file: they take none and keep
+    /// their backlog, paused. A destination in neither list was deleted and its backlog is given up. Paused
+    /// destinations are `active`; [`Runtime::pause`] is called for them after the first `apply`.
+    /// Returns what went wrong, per destination. Called outside the async workers; may block.
+    fn apply(
+        &self,
+        active: &[(u32, Arc<Destination>)],
+        retired: &[(u32, Arc<Destination>)],
+    ) -> Vec<(Uuid, String)>;
+
+    /// What speaks against a valid destination in this process, such as a URL that is one of its own listeners.
+    fn check(&self, destination: &Destination) -> Vec<Issue> {
+        let _ = destination;
+        Vec::new()
+    }
+
+    /// Body of `GET .../stats` without the identity fields, plus anything additive. Its `state` is also shown on
+    /// the destination object.
+    fn stats(&self, id: Uuid) -> Map<String, Json>;
+
+    /// The `gateway` object of `GET /observability/stats`.
+    fn gateway_stats(&self) -> Map<String, Json>;
+
+    /// Tests the connection: `{ok, status, url, latency_ms, diagnosis, hint}`.
+    fn test(&self, destination: Arc<Destination>) -> futures_like::BoxFuture<Json>;
+
+    /// Stops sending to the destination; `false` if it is unknown.
     fn pause(&self, id: Uuid) -> bool;
+
+    /// Sends again, at once; `false` if the destination is unknown.
     fn resume(&self, id: Uuid) -> bool;
+
     /// Prometheus text.
     fn metrics(&self) -> String;
+
     /// Empty = ready; else the reasons it is not.
     fn not_ready(&self) -> Vec<String>;
 }
-pub mod futures_like { pub type BoxFuture<T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send>>; }
 
+/// The one future type of the [`Runtime`] trait.
+pub mod futures_like {
+    /// A boxed, sendable future.
+    pub type BoxFuture<T> = super::Pin<Box<dyn super::Future<Output = T> + Send>>;
+}
+
+/// How to open the control plane.
 #[derive(Debug)]
 pub struct Options {
+    /// Directory of `control.sqlite` and, without [`Options::master_key`], `master.key`. Created 0700.
     pub data_dir: PathBuf,
-    /// Given by the operator: no key is generated, only its hash kept.
+    /// Given by the operator: no key is generated, only its hash kept. At least 32 characters.
     pub management_key: Option<secrecy::SecretString>,
-    /// Base64 or hex 32 bytes; otherwise a 0600 file in the data dir.
+    /// Base64 or hex 32 bytes; otherwise a 0600 file in the data dir, created at the first start.
     pub master_key: Option<secrecy::SecretString>,
-    /// Destinations and ordinary keys of the config file (validated), shown read-only.
+    /// Destinations of the config file (validated), shown read-only.
     pub file_destinations: Vec<Destination>,
+    /// Ordinary keys of the config file.
     pub file_keys: Vec<FileKey>,
     /// API-created destinations per kind and workspace.
     pub destinations_per_kind: u32,
+    /// Largest request body the control API reads; above it is 413.
     pub max_body_bytes: usize,
 }
-#[derive(Clone, Debug)]
-pub struct FileKey { pub name: String, pub sha256: [u8; 32], pub workspace: Option<String>, pub can_assert: CanAssert }
 
-pub struct Control {}
-impl Control {
-    /// Opens (or creates) the store, first-start bootstrap. `generated_management_key` is to be printed once.
-    pub async fn open(options: Options, runtime: Arc<dyn Runtime>) -> Result<Opened, Error> { unimplemented!() }
-    pub fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> { unimplemented!() }
-    /// The admin listener's routes: /api/v1, /healthz, /readyz, /metrics.
-    pub fn router(self: Arc<Self>) -> axum::Router { unimplemented!() }
+/// An ordinary key declared in the config file.
+#[derive(Clone, Debug)]
+pub struct FileKey {
+    /// Name shown by the API and usable in filter rules.
+    pub name: String,
+    /// SHA-256 of the complete key string.
+    pub sha256: [u8; 32],
+    /// Id or slug; `None` = the default workspace.
+    pub workspace: Option<String>,
+    /// Which identity events sent with the key may state.
+    pub can_assert: CanAssert,
 }
-pub struct Opened { pub control: Arc<Control>, pub generated_management_key: Option<secrecy::SecretString> }
+
+/// The open control plane.
+#[derive(Debug)]
+pub struct Control {
+    store: Store,
+    runtime: RuntimeHandle,
+    model: ArcSwap<Model>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Serialises writes; holds the compiled plans, so that a write recompiles only what it changed.
+    writer: tokio::sync::Mutex<Plans>,
+    /// Why the data plane runs on an older snapshot than the store says; `None` = it does not.
+    stale: ArcSwapOption<String>,
+    limits: Limits,
+}
+
+/// The runtime, with a `Debug` that says nothing.
+#[derive(Clone)]
+struct RuntimeHandle(Arc<dyn Runtime>);
+
+impl std::fmt::Debug for RuntimeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Runtime")
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    destinations_per_kind: u32,
+    max_body_bytes: usize,
+}
+
+impl Control {
+    /// Opens (or creates) the store, does what a first start needs, brings the runtime in line with what is
+    /// stored. `generated_management_key` is to be printed once.
+    pub async fn open(options: Options, runtime: Arc<dyn Runtime>) -> Result<Opened, Error> {
+        bootstrap::open(options, RuntimeHandle(runtime)).await
+    }
+
+    /// What the data plane decides by; swapped as a whole by every write.
+    pub fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.snapshot)
+    }
+
+    /// The admin listener's routes: `/api/v1`, `/healthz`, `/readyz`, `/metrics`.
+    pub fn router(self: Arc<Self>) -> axum::Router {
+        api::router(self)
+    }
+
+    /// Takes over the destinations and keys of a changed config file. An error changes nothing.
+    pub async fn reload(
+        self: &Arc<Self>,
+        destinations: Vec<Destination>,
+        keys: Vec<FileKey>,
+    ) -> Result<(), Error> {
+        bootstrap::reload(self, destinations, keys).await
+    }
+
+    /// Waits for a write under way and closes the store. Writes fail afterwards.
+    pub async fn close(&self) {
+        let _writer = self.writer.lock().await;
+        self.store.close().await;
+    }
+
+    fn model(&self) -> Arc<Model> {
+        self.model.load_full()
+    }
+
+    fn runtime(&self) -> &dyn Runtime {
+        self.runtime.0.as_ref()
+    }
+}
+
+/// What [`Control::open`] returns.
+#[derive(Debug)]
+pub struct Opened {
+    /// The open control plane.
+    pub control: Arc<Control>,
+    /// Only at the first start without [`Options::management_key`]; stored as a hash, so this is the one chance
+    /// to show it.
+    pub generated_management_key: Option<secrecy::SecretString>,
+}
+
+/// Why the control plane could not be opened or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path}: {reason}")] DataDir { path: PathBuf, reason: String },
-    #[error("store: {0}")] Store(#[from] sqlx::Error),
-    #[error("{0}")] Invalid(String),
+    /// The data directory cannot be used: not writable, locked by another process.
+    #[error("{path}: {reason}")]
+    DataDir {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The master key is missing, malformed, or not the one the store was sealed with.
+    #[error("{path}: {reason}")]
+    MasterKey {
+        /// The store or the key file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// SQLite failed.
+    #[error("store: {0}")]
+    Store(#[from] sqlx::Error),
+    /// Something given (option, destination or key of the config file) is not acceptable.
+    #[error("{0}")]
+    Invalid(String),
 }

@@ -1,42 +1,139 @@
 //! The per-destination runtime: batching, concurrency, retry, dead letters, the books.
-#![allow(unused, missing_docs, clippy::unimplemented)]
-use std::sync::Arc;
-use std::time::Duration;
-use tracecast_destination::Destination;
-use tracecast_log::{Entry, Log, Recovered, Sequence, Slot, Subscriber};
-use tracecast_sinks::Clients;
-use uuid::Uuid;
+//!
+//! [`Delivery`] subscribes to the log. A committed record becomes one small reference in the queue of each
+//! destination that selected it; from there every destination runs on its own:
+//!
+//! ```text
+//!  log ──committed──► queue ──batcher──► part ──► concurrency ─► timeout ─► adapter ──► vendor
+//!   ▲                (lane)   (driver)    ▲                                   │
+//!   │                                     └── retry, halves ◄── ruling ◄─ answer
+//!   └───────────────── settlements, dead letters ◄──────────────────┘
+//! ```
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | `delivery` | the set of destinations; where the log and the control plane come in |
+//! | `lane` | one destination's queue, configuration and state, shared under one short lock |
+//! | `queue` | references in log order, and how a batch is cut from them |
+//! | `driver` | the task that sends, waits and applies answers |
+//! | `attempt` | one send, or one dead letter, as a task of its own |
+//! | `stack` | the adapter behind tower layers |
+//! | `ruling` | from an answer to the fate of each span (pure) |
+//! | `health`, `policy` | from answers to the state and the waits of the destination (pure) |
+//! | `job` | pieces, parts with their tokens, halving (pure) |
+//! | `stats` | counters and latencies |
+//!
+//! # What holds
+//!
+//! - Every span handed in by the log is settled exactly once, or is still pending: queued, outstanding, or
+//!   kept aside for a destination that is not configured yet. Nothing is settled at shutdown that was not
+//!   answered; the log hands it back at the next start.
+//! - Nothing a destination does is seen by another one: no lock, task, queue or limit is shared between
+//!   them that is held while anybody waits.
+//! - A batch keeps its composition, and so its token, until it must be split or loses spans to age.
+//! - Payloads are in memory only while a batch is being sent; a destination that fails holds references.
 
-/// Owns one runtime per destination; a `Subscriber` of the log.
-#[derive(Clone)]
-pub struct Delivery {}
-impl Delivery {
-    pub fn new(log: Log, clients: Clients, options: Options) -> Delivery { unimplemented!() }
-    /// Makes the set of destinations what it should be: new ones start, changed ones get the new config
-    /// (queue kept), missing ones are drained as `DestinationDeleted` unless listed as retired/paused.
-    pub fn apply(&self, destinations: &[(Slot, Arc<Destination>)]) -> Vec<(Uuid, String)> { unimplemented!() }
-    /// Hands over what recovery found; call after the first `apply`.
-    pub fn recover(&self, pending: Vec<Arc<Entry>>) { unimplemented!() }
-    pub fn stats(&self, id: Uuid) -> Option<Stats> { unimplemented!() }
-    pub fn pause(&self, id: Uuid) -> bool { unimplemented!() }
-    pub fn resume(&self, id: Uuid) -> bool { unimplemented!() }
-    /// Lets in-flight sends finish up to `grace`, starts nothing new.
-    pub async fn shutdown(&self, grace: Duration) { unimplemented!() }
-}
-impl Subscriber for Delivery {
-    fn committed(&self, entry: Arc<Entry>) { unimplemented!() }
-    fn give_up(&self, slot: Slot, up_to: Sequence) { unimplemented!() }
-}
+mod attempt;
+mod delivery;
+mod driver;
+mod health;
+mod job;
+mod lane;
+mod policy;
+mod queue;
+mod ruling;
+mod stack;
+mod stats;
+
+use std::time::Duration;
+
+pub use delivery::{Builder, Delivery};
+pub use stats::{LastError, Latency, Stats};
+
+/// Settings that hold for all destinations.
 #[derive(Clone, Debug)]
-pub struct Options { pub max_age: Duration, pub retry_base: Duration, pub retry_cap: Duration, pub attempt_timeout: Duration }
+pub struct Options {
+    /// How long spans are tried, counted from their acceptance; then they are dropped as expired.
+    pub max_age: Duration,
+    /// Upper bound of the first retry's wait; it doubles with every failure.
+    pub retry_base: Duration,
+    /// Upper bound of any retry's wait, unless the vendor asks for more.
+    pub retry_cap: Duration,
+    /// Longest time one attempt may take, from connecting to the last byte of the reply.
+    pub attempt_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            max_age: Duration::from_secs(24 * 3600),
+            retry_base: Duration::from_millis(500),
+            retry_cap: Duration::from_secs(60),
+            attempt_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whether and how a destination is being sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State { Healthy, Degraded, Throttled, Open, HeldAuth, HeldConfig, AutoPaused, Gone, Paused, Draining, Retired }
-impl State { pub fn as_str(self) -> &'static str { unimplemented!() } }
-/// What the books do not know: live state, last error, latencies.
-#[derive(Clone, Debug)]
-pub struct Stats { pub state: State, pub since_unix_nano: u64, pub in_flight: u32, pub attempts: u64, pub retries: u64, pub bytes_sent: u64,
-    pub last_error: Option<LastError>, pub last_delivered_unix_nano: Option<u64>,
-    /// Accepted-to-accepted latency: p50 and p99 in milliseconds, from a histogram over the process's life.
-    pub latency_p50_ms: Option<f64>, pub latency_p99_ms: Option<f64> }
-#[derive(Clone, Debug)]
-pub struct LastError { pub status: Option<u16>, pub excerpt: String, pub at_unix_nano: u64 }
+pub enum State {
+    /// Recent successes, or nothing known yet.
+    Healthy,
+    /// Failing, or storing only part of what it gets; retried with backoff.
+    Degraded,
+    /// Told to wait: nothing is sent until then.
+    Throttled,
+    /// Circuit open: single probes only.
+    Open,
+    /// Refuses the credentials: data kept, probed at a low rate.
+    HeldAuth,
+    /// Answers as a wrong address does, or cannot be set up: data kept, probed at a low rate.
+    HeldConfig,
+    /// Nothing but failures for days: data kept, probed once per hour.
+    AutoPaused,
+    /// Said that it will never come back: data kept, nothing sent until somebody acts.
+    Gone,
+    /// Stopped by the user, or switched off: data kept.
+    Paused,
+    /// Deleted: requests under way end, the rest is given up.
+    Draining,
+    /// No longer named by the config file: takes nothing new, data kept.
+    Retired,
+}
+
+impl State {
+    /// Every state, in the order they are listed in metrics.
+    pub const ALL: [State; 11] = [
+        State::Healthy,
+        State::Degraded,
+        State::Throttled,
+        State::Open,
+        State::HeldAuth,
+        State::HeldConfig,
+        State::AutoPaused,
+        State::Gone,
+        State::Paused,
+        State::Draining,
+        State::Retired,
+    ];
+
+    /// The name in the API and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Healthy => "healthy",
+            State::Degraded => "degraded",
+            State::Throttled => "throttled",
+            State::Open => "open",
+            State::HeldAuth => "held_auth",
+            State::HeldConfig => "held_config",
+            State::AutoPaused => "auto_paused",
+            State::Gone => "gone",
+            State::Paused => "paused",
+            State::Draining => "draining",
+            State::Retired => "retired",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

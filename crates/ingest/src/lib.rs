@@ -1,1 +1,158 @@
-//! stub
+//! The listeners events arrive at: auth, limits, decoding, admission, acknowledgement.
+//!
+//! One request goes through these steps, each in a file of its own:
+//!
+//! ```text
+//! listener ─► http / grpc ─► auth ─► body (bounded read, inflate) ─► accept (index, identity, rules, log)
+//!                 └──────────────── answer (one refusal, four spellings) ◄──────────┘
+//! ```
+//!
+//! The answer never depends on a destination: success means that the record is in the log, as durable as
+//! the log's mode promises.
+
+mod accept;
+mod answer;
+mod auth;
+mod body;
+mod budget;
+mod counters;
+mod grpc;
+mod http;
+mod listener;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tracecast_destination::Region;
+use tracecast_log::Log;
+use tracecast_rules::{Snapshot, TraceMemory};
+
+pub use budget::Budget;
+pub use counters::{Counters, Reason};
+pub use listener::{Listener, Protocol};
+
+/// Whether a request must carry a known key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Every request needs an ordinary key that is known, enabled and not expired.
+    Keys,
+    /// Loopback only: any credential is hashed and used as the key hash, none at all is fine.
+    None,
+}
+
+/// What happens to base64 media inside content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// Replaced by a marker with media type and size before the log.
+    Strip,
+    /// Stored and sent as received.
+    Keep,
+}
+
+/// Settings of the data plane.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who may send.
+    pub auth: Auth,
+    /// Data region of events that state none.
+    pub region: Region,
+    /// Largest request body as sent, bytes.
+    pub body_bytes: usize,
+    /// Largest request body after inflating, bytes.
+    pub inflated_body_bytes: usize,
+    /// Bytes all requests in progress may hold together.
+    pub memory_bytes: usize,
+    /// Embedded media.
+    pub media: Media,
+    /// `service.name` of spans made from `/v1/events`.
+    pub service_name: String,
+    /// This gateway's id: a request that carries it in `x-tracecast-via` came back to where it started.
+    pub instance_id: String,
+    /// Where the other listeners are, for the errors of requests that went to the wrong one.
+    pub addresses: Addresses,
+}
+
+/// The addresses of the three listeners, as shown to a client that confused them.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Ingest HTTP.
+    pub http: String,
+    /// Ingest gRPC.
+    pub grpc: String,
+    /// Admin.
+    pub admin: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            auth: Auth::Keys,
+            region: Region::Global,
+            body_bytes: 20 << 20,
+            inflated_body_bytes: 64 << 20,
+            memory_bytes: 256 << 20,
+            media: Media::Strip,
+            service_name: "tracecast".into(),
+            instance_id: String::new(),
+            addresses: Addresses::default(),
+        }
+    }
+}
+
+/// The data plane's entrance. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    log: Log,
+    memory: Arc<TraceMemory>,
+    budget: Budget,
+    counters: Counters,
+    otlp_limits: tracecast_otlp::Limits,
+    options: Options,
+    draining: std::sync::atomic::AtomicBool,
+}
+
+impl Ingest {
+    /// Events decided by the current `snapshot` (and `memory`) go to `log`.
+    pub fn new(
+        options: Options,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        log: Log,
+        memory: Arc<TraceMemory>,
+    ) -> Ingest {
+        Ingest {
+            shared: Arc::new(Shared {
+                snapshot,
+                log,
+                memory,
+                budget: Budget::new(options.memory_bytes),
+                counters: Counters::default(),
+                otlp_limits: tracecast_otlp::Limits::default(),
+                options,
+                draining: std::sync::atomic::AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// What was refused, ignored and removed so far.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// The memory requests in progress hold.
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+
+    /// From now on every new request is answered 503, so that clients go elsewhere or wait.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

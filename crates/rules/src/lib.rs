@@ -1,68 +1,66 @@
 //! The compiled decision per destination: switch, region, key, sampling, filter, privacy. Pure: no I/O, no clock.
-#![allow(unused, missing_docs, clippy::unimplemented)]
-use std::collections::HashMap;
-use std::sync::Arc;
-use tracecast_destination::{Destination, Region};
-use tracecast_otlp::{SpanSet, Traces};
-use uuid::Uuid;
+//!
+//! [`Plan::compile`] turns the destinations of one workspace into a [`Plan`]; [`Plan::decide`] says for
+//! every span of a request and every destination whether it goes there or which rule stopped it. What a
+//! request cannot say about itself (which sampling key its traces got earlier, what the filters said
+//! about their generations) comes from a bounded [`TraceMemory`].
+//!
+//! # Order
+//!
+//! Workspace switch and `enabled`, region, API key allowlist: these speak about the request, so all its
+//! spans are skipped together. Then per span sampling, filter rules, and what the destination's kind has
+//! a place for. Each step only removes; a span is counted under the first step that removes it, so per
+//! destination `selected + skipped = spans`.
+//!
+//! # Sampling
+//!
+//! ```text
+//! u    = first 8 bytes, big endian, of SHA-256(destination id ‖ 0x00 ‖ key)
+//! keep = u / 2^64 < sampling_rate
+//! ```
+//!
+//! The *destination id* is its lower-case hyphenated text (36 bytes, as the API shows it). The *key* is
+//! the session id as sent, or, for a trace without one, the trace id as 32 lower-case hex digits. The
+//! comparison is exact (no rounding of `u`); rate 1 keeps everything and hashes nothing.
+//!
+//! A trace has one key: the remembered one, else the first session id in the request on a span of that
+//! trace, else the trace id. So a session id that turns up on a later request of a trace, or a second one
+//! on the same trace, does not re-key it, and no trace is torn while it is remembered. A session id longer
+//! than [`MAX_KEY_BYTES`] is hashed as it is but not remembered.
+//!
+//! # Filter rules
+//!
+//! All groups must pass; inside a group `and` or `or`. Text compares case-sensitively. On a missing field
+//! positive operators are false and `not_equals`, `not_contains`, `not_exists` true; an empty text counts
+//! as missing for `exists` and `not_exists`. `model` means the requested or the response model, `provider`
+//! the display name (for `equals` and `not_equals` also the slug): with two readings a positive operator
+//! is true if either matches, a negative one only if neither does.
+//!
+//! A generation is judged on its own fields. Any other span follows the nearest generation it belongs to
+//! in the request, up or down the parent links (at equal distance one that passes is enough); else the
+//! verdict on its trace (it passes if any generation seen so far passed); else its own fields decide.
+//! What was decided stays decided.
 
-/// Everything the data plane needs to know, immutable; swapped as a whole.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    pub generation: u64,
-    /// Ordinary keys by SHA-256 of the secret. Management keys are in `management_keys` only.
-    pub keys: HashMap<[u8; 32], IngestKey>,
-    /// So that ingest can say "management keys never ingest" (403).
-    pub management_keys: std::collections::HashSet<[u8; 32]>,
-    pub workspaces: HashMap<Uuid, Arc<Plan>>,
-}
-#[derive(Clone, Debug)]
-pub struct IngestKey { pub name: String, pub label: String, pub workspace_id: Uuid, pub disabled: bool,
-    /// Unix seconds; `None` = never.
-    pub expires_at: Option<i64>, pub can_assert: CanAssert }
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CanAssert { #[default] None, OwnWorkspace, AnyWorkspace }
+mod decide;
+mod explain;
+mod family;
+mod fields;
+mod filter;
+mod kinds;
+mod memory;
+mod plan;
+mod sampling;
+mod snapshot;
+mod trace_index;
+mod trace_keys;
+mod verdicts;
 
-#[derive(Debug, thiserror::Error)]
-#[error("destination {destination}: {reason}")]
-pub struct CompileError { pub destination: Uuid, pub reason: String }
+#[cfg(test)]
+mod tests;
 
-/// The compiled rules of one workspace.
-#[derive(Debug)]
-pub struct Plan {}
-impl Plan {
-    /// `destinations` with the slot each has in the log.
-    pub fn compile(broadcast_enabled: bool, destinations: &[(u32, Arc<Destination>)]) -> Result<Plan, CompileError> { unimplemented!() }
-    /// Decides every span of the request for every destination. `memory` is read and updated.
-    pub fn decide(&self, traces: &Traces, context: &Context<'_>, memory: &TraceMemory) -> Decision { unimplemented!() }
-}
-/// Who sent it. The identity here has been authorised already.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> { pub region: Region, pub api_key_hash: Option<[u8; 32]>, pub api_key_name: Option<&'a str>, pub now_unix_nano: u64 }
-#[derive(Clone, Debug, Default)]
-pub struct Decision {
-    pub routes: Vec<Selected>,
-    pub skips: Vec<(u32, Skip, u32)>,
-    /// Union of the routes (positions in the request); what must be kept.
-    pub union: Option<SpanSet>,
-    /// Every destination that selects anything is in privacy mode: content must go before the log.
-    pub all_private: bool,
-    /// What the trace memory learned from this request, encoded for the record (`TraceMemory::restore`).
-    pub trace_keys: Vec<u8>,
-}
-#[derive(Clone, Debug)]
-pub struct Selected { pub slot: u32, pub private: bool, pub spans: SpanSet }
-/// Same order and codes as the log's skip reasons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Skip { Disabled = 0, Region = 1, Key = 2, Sampled = 3, Filter = 4, Kind = 5 }
-
-/// Trace id -> sampling key, and verdict bits of destinations with filters. At most 10 minutes and 16 MiB, oldest out, counted.
-#[derive(Debug, Default)]
-pub struct TraceMemory {}
-impl TraceMemory {
-    pub fn new(max_bytes: usize) -> TraceMemory { unimplemented!() }
-    /// Replays what a record stored.
-    pub fn restore(&self, received_unix_nano: u64, trace_keys: &[u8]) { unimplemented!() }
-    pub fn evicted(&self) -> u64 { unimplemented!() }
-}
+pub use decide::{Context, Decision, Selected, Skip};
+pub use explain::{Check, Explanation};
+pub use memory::{DEFAULT_MEMORY_BYTES, MEMORY_WINDOW_NANOS, TraceMemory};
+pub use plan::{CompileError, Plan};
+pub use snapshot::{CanAssert, IngestKey, Snapshot};
+pub use trace_keys::MAX_KEY_BYTES;

@@ -1,72 +1,267 @@
 //! The adapters: one folder per destination kind, one shape for all.
-#![allow(unused, missing_docs, clippy::unimplemented)]
+//!
+//! An adapter knows one vendor: how a batch becomes a request, how the answer is read, which bounds
+//! a batch must keep, and how a connection is tested. It holds no loop, retry, timer or queue; those
+//! live in the delivery runtime, which reads the classes of [`Answer`].
+//!
+//! A new kind is a folder beside the others, its variant in `tracecast_destination::Config`, and one
+//! line in [`build`]; the compiler names every place.
+
+pub mod clickhouse;
+mod clients;
+mod family;
+pub mod langfuse;
+pub mod otel_collector;
+pub mod s3;
+pub mod webhook;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tracecast_destination::{Destination, Kind};
+use tracecast_destination::{Config, Destination, Kind};
 use tracecast_otlp::{Payload, SpanSet};
+
+pub use clients::{ClientOptions, Clients};
+pub use family::address::OutboundPolicy;
 
 /// One record's spans for one destination.
 #[derive(Clone, Debug)]
-pub struct Item { pub sequence: u64, pub received_unix_nano: u64, pub payload: Arc<Payload>, pub spans: SpanSet,
-    /// Content must not be sent (the stored projection OR the destination's privacy mode now).
-    pub private: bool }
-/// What is sent in one call. `token` is the same on every retry of the same composition.
+pub struct Item {
+    /// Position of the record in the log; unique and rising.
+    pub sequence: u64,
+    /// When the record was accepted, nanoseconds since 1970 (UTC).
+    pub received_unix_nano: u64,
+    /// The stored OTLP bytes.
+    pub payload: Arc<Payload>,
+    /// Which of the payload's spans are meant.
+    pub spans: SpanSet,
+    /// Content must not be sent (the stored projection or the destination's privacy mode now).
+    pub private: bool,
+}
+
+/// What is sent in one call.
 #[derive(Clone, Debug)]
-pub struct Batch { pub token: String, pub items: Vec<Item>, pub attempt: u32 }
-impl Batch { pub fn spans(&self) -> u32 { self.items.iter().map(|i| i.spans.count()).sum() } }
+pub struct Batch {
+    /// The same on every retry of the same composition.
+    pub token: String,
+    /// In log order.
+    pub items: Vec<Item>,
+    /// How often this composition was sent before.
+    pub attempt: u32,
+}
+
+impl Batch {
+    /// Number of spans selected over all items.
+    pub fn spans(&self) -> u32 {
+        self.items.iter().map(|item| item.spans.count()).sum()
+    }
+}
 
 /// Bounds the batcher keeps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits { pub spans_max: u32, pub bytes_max: u64, pub age_max: Duration, pub concurrency_max: usize }
+pub struct BatchLimits {
+    /// Spans in one batch.
+    pub spans_max: u32,
+    /// Payload bytes in one batch, before compression.
+    pub bytes_max: u64,
+    /// How long the first item may wait for company.
+    pub age_max: Duration,
+    /// Batches on their way at the same time.
+    pub concurrency_max: usize,
+}
 
 /// How the vendor answered, in the classes of delivery-guarantees.md 6.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
+    /// Everything is stored.
     Delivered,
-    /// n spans were refused for good and not named; the rest is stored. Never resent.
-    Partial { refused: u32, message: String },
-    /// Per item (same order as the batch's items): stored, or refused for good, or to retry.
+    /// Some spans were refused for good and not named; the rest is stored. Never resent.
+    Partial {
+        /// How many spans were refused.
+        refused: u32,
+        /// What the vendor said about it.
+        message: String,
+    },
+    /// One verdict per item, in the order of the batch's items.
     PerItem(Vec<ItemAnswer>),
+    /// Nothing is known to be stored; the same batch may succeed later.
     Retry(Failure),
     /// The payload was refused: halve it.
-    Isolate { by_size: bool, failure: Failure },
+    Isolate {
+        /// The refusal speaks of size: halve by bytes and learn the limit.
+        by_size: bool,
+        /// What the vendor said.
+        failure: Failure,
+    },
+    /// Credentials or rights: keep the data, hold the destination.
     Auth(Failure),
+    /// Address, table, bucket or certificate: keep the data, hold the destination.
     Config(Failure),
-    /// 410 from a webhook.
+    /// 410 from a webhook: the receiver wants nothing more.
     Gone(Failure),
 }
+
+/// The verdict on one item of a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ItemAnswer { Delivered, Refused(String), Retry }
+pub enum ItemAnswer {
+    /// Stored.
+    Delivered,
+    /// Refused for good, and why.
+    Refused(String),
+    /// Not stored; may succeed later.
+    Retry,
+}
+
 /// What went wrong, for people: never a secret, body excerpt at most 2 KiB.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Failure { pub status: Option<u16>, pub message: String, pub retry_after: Option<Duration> }
+pub struct Failure {
+    /// HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// Lower case, no full stop.
+    pub message: String,
+    /// How long the vendor asked to wait. Zero means: the same batch may be sent again at once,
+    /// because the adapter has changed how it will send it.
+    pub retry_after: Option<Duration>,
+}
+
 /// Answer and bytes sent on the wire (after compression).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sent { pub answer: Answer, pub bytes: u64 }
+pub struct Sent {
+    /// The class of the answer.
+    pub answer: Answer,
+    /// Body bytes, after compression; 0 if no connection was made.
+    pub bytes: u64,
+}
+
+/// A request as it would be sent, secrets masked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// HTTP method.
+    pub method: String,
+    /// Without userinfo; query values that may be secret are masked.
+    pub url: String,
+    /// In sending order; secret values are `***`.
+    pub headers: Vec<(String, String)>,
+    /// Before compression.
+    pub body: Bytes,
+}
 
 /// One destination's adapter: no loop, no retry, no timer, no queue.
 pub trait Adapter: Send + Sync + std::fmt::Debug {
+    /// The bounds a batch must keep.
     fn limits(&self) -> BatchLimits;
+    /// Builds the request of a batch, sends it once and classifies the answer.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent>;
+    /// Tests address, credentials and rights without sending anything that looks like user data;
+    /// ends within 10 s.
     fn test<'a>(&'a self) -> BoxFuture<'a, TestReport>;
+    /// The requests a batch would become; nothing is sent.
+    fn preview(&self, _batch: &Batch) -> Vec<Preview> {
+        Vec::new()
+    }
 }
-/// The typed diagnosis of design 3.4.
+
+/// The result of a connection test (design 3.4).
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct TestReport { pub ok: bool, pub status: Option<u16>, pub url: String, pub latency_ms: u64, pub diagnosis: Diagnosis, pub hint: String }
+pub struct TestReport {
+    /// The destination would take data.
+    pub ok: bool,
+    /// The vendor's status, if it answered.
+    pub status: Option<u16>,
+    /// What was called, without secrets.
+    pub url: String,
+    /// From call to verdict, milliseconds.
+    pub latency_ms: u64,
+    /// The kind of result.
+    pub diagnosis: Diagnosis,
+    /// What to do, or what the test left behind.
+    pub hint: String,
+}
+
+/// What a connection test found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Diagnosis { Ok, Dns, Connect, Tls, Auth, NotFound, Rejected, Schema, RateLimited, Unavailable, Timeout, BlockedAddress, Loop }
+pub enum Diagnosis {
+    /// Data would be taken.
+    Ok,
+    /// The host name has no address.
+    Dns,
+    /// No connection.
+    Connect,
+    /// The TLS handshake or the certificate.
+    Tls,
+    /// Credentials or rights.
+    Auth,
+    /// Wrong path, method, bucket or a redirect.
+    NotFound,
+    /// Refused for another reason.
+    Rejected,
+    /// The table does not have the columns.
+    Schema,
+    /// Too many requests.
+    RateLimited,
+    /// The server is there but cannot serve.
+    Unavailable,
+    /// No answer in time.
+    Timeout,
+    /// The outbound address policy forbids it.
+    BlockedAddress,
+    /// The address leads back to this gateway.
+    Loop,
+}
 
-/// Shared by all adapters: connection pool.
-#[derive(Clone, Debug)]
-pub struct Clients {}
-impl Clients { pub fn new() -> Result<Clients, BuildError> { unimplemented!() } }
+/// Why an adapter cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("{0} is not available in this build")] NotAvailable(&'static str),
-    #[error("{0}")] Invalid(String),
+    /// The kind is known but has no adapter here.
+    #[error("{0} is not available in this build")]
+    NotAvailable(&'static str),
+    /// The configuration cannot work; names the field.
+    #[error("{0}")]
+    Invalid(String),
 }
+
 /// Kinds whose adapter exists.
-pub fn is_available(kind: Kind) -> bool { unimplemented!() }
-pub fn build(destination: &Destination, clients: &Clients) -> Result<Arc<dyn Adapter>, BuildError> { unimplemented!() }
+pub fn is_available(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::OtelCollector | Kind::Webhook | Kind::Langfuse | Kind::S3 | Kind::Clickhouse
+    )
+}
+
+/// The adapter of a destination. Opens no connection.
+pub fn build(
+    destination: &Destination,
+    clients: &Clients,
+) -> Result<Arc<dyn Adapter>, BuildError> {
+    Ok(match &destination.config {
+        Config::OtelCollector(config) => {
+            Arc::new(otel_collector::OtelCollector::new(config, clients)?)
+        }
+        Config::Webhook(config) => Arc::new(webhook::Webhook::new(config, clients)?),
+        Config::Langfuse(config) => Arc::new(langfuse::Langfuse::new(config, clients)?),
+        Config::S3(config) => Arc::new(s3::S3::new(config, clients)?),
+        Config::Clickhouse(config) => Arc::new(clickhouse::Clickhouse::new(config, clients)?),
+        Config::Arize(_)
+        | Config::Braintrust(_)
+        | Config::Datadog(_)
+        | Config::Grafana(_)
+        | Config::Langsmith(_)
+        | Config::Newrelic(_)
+        | Config::Opik(_)
+        | Config::Posthog(_)
+        | Config::Ramp(_)
+        | Config::Sentry(_)
+        | Config::Snowflake(_)
+        | Config::Weave(_) => {
+            return Err(BuildError::NotAvailable(destination.config.kind().as_str()));
+        }
+    })
+}

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `tracecast` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracecast::main()
+}

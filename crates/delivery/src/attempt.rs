@@ -1,0 +1,141 @@
+//! One attempt, as a task of its own so that a panic in an adapter ends only the attempt: reading the
+//! payloads and sending a batch, or writing the dead letter of a refused span.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracecast_genai::Privacy;
+use tracecast_log::{DeadLetter, LogError};
+use tracecast_otlp::write::{Edit, select};
+use tracecast_otlp::{DecodeError, Payload, SpanSet};
+use tracecast_sinks::{Batch, Item, Sent};
+
+use crate::job::{Part, Piece, Refusal};
+use crate::lane::{Lane, Setup};
+use crate::ruling::within;
+use crate::stats::unix_nano;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Answered {
+        sent: Sent,
+        batch: Arc<Batch>,
+    },
+    /// Nothing was sent, because payloads could not be read.
+    Unread(Unread),
+    /// Nothing was sent, because the destination cannot be sent to any more.
+    Unsent,
+    /// The dead letter is written and synced, or why not.
+    Buried(Result<(), String>),
+}
+
+/// Which payloads could not be read.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    /// Positions of pieces whose payload is lost.
+    pub(crate) damaged: Vec<usize>,
+    /// Some could not be read now, but perhaps later.
+    pub(crate) later: Option<LogError>,
+}
+
+impl Unread {
+    fn add(&mut self, position: usize, error: LogError) {
+        match error {
+            LogError::Damaged(..) | LogError::Format { .. } => self.damaged.push(position),
+            _ => self.later = Some(error),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.damaged.is_empty() && self.later.is_none()
+    }
+}
+
+/// Reads the payloads of `pieces` and sends them once; `attempt` is how often that was done before.
+pub(crate) async fn send(lane: Arc<Lane>, pieces: Arc<[Piece]>, token: String, attempt: u32) -> Done {
+    let mut payloads = Vec::with_capacity(pieces.len());
+    let mut unread = Unread::default();
+    for (i, piece) in pieces.iter().enumerate() {
+        match lane.shared.log.payload(&piece.entry).await {
+            Ok(payload) if within(&piece.spans, payload.spans()) => payloads.push(payload),
+            Ok(_) => unread.damaged.push(i),
+            Err(error) => unread.add(i, error),
+        }
+    }
+    if !unread.is_empty() {
+        return Done::Unread(unread);
+    }
+    // Read after the payloads, as late as can be: privacy switched on by now counts.
+    let setup = lane.setup();
+    let Ok(sender) = &setup.sender else { return Done::Unsent };
+    let items = pieces.iter().zip(payloads).map(|(piece, payload)| Item {
+        sequence: piece.entry.sequence,
+        received_unix_nano: piece.entry.received_unix_nano,
+        payload,
+        spans: piece.spans.clone(),
+        private: is_private(piece, &setup),
+    });
+    let batch = Arc::new(Batch { token, items: items.collect(), attempt });
+    let sent = sender.send(batch.clone()).await;
+    Done::Answered { sent, batch }
+}
+
+/// Writes the dead letter of a part that was refused, in the destination's projection.
+pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done {
+    let mut letters = Vec::with_capacity(part.pieces.len());
+    let mut unread = Unread::default();
+    for (i, piece) in part.pieces.iter().enumerate() {
+        match lane.shared.log.payload(&piece.entry).await {
+            Ok(payload) if within(&piece.spans, payload.spans()) => letters.push((piece.clone(), payload)),
+            Ok(_) => unread.damaged.push(i),
+            Err(error) => unread.add(i, error),
+        }
+    }
+    if !unread.is_empty() {
+        return Done::Unread(unread);
+    }
+    let write = move || {
+        let setup = lane.setup();
+        for (piece, payload) in letters {
+            let private = is_private(&piece, &setup);
+            let excerpt = if private && !refusal.private {
+                // What was refused still held content, and the vendor's words may quote it.
+                "not kept: privacy mode was switched on after this answer".to_owned()
+            } else {
+                refusal.excerpt.clone()
+            };
+            let letter = DeadLetter {
+                id: 0,
+                slot: lane.slot,
+                sequence: piece.entry.sequence,
+                received_unix_nano: piece.entry.received_unix_nano,
+                at_unix_nano: unix_nano(),
+                reason: refusal.reason,
+                status: refusal.status,
+                excerpt,
+                attempts: part.attempts,
+                spans: piece.count(),
+                payload: project(&payload, &piece.spans, private).map_err(|e| e.to_string())?,
+            };
+            lane.shared.log.dead_letters().append(letter).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    };
+    // Writing syncs, which blocks; and it reads foreign bytes, so a panic must stay here.
+    let written = tokio::task::spawn_blocking(write).await;
+    Done::Buried(written.unwrap_or_else(|e| Err(format!("writing the dead letter failed: {e}"))))
+}
+
+/// The stored decision or the destination's privacy mode now, whichever is stricter.
+fn is_private(piece: &Piece, setup: &Setup) -> bool {
+    piece.is_private() || setup.destination.privacy_mode
+}
+
+/// The spans as OTLP bytes, without content if `private`.
+fn project(payload: &Payload, spans: &SpanSet, private: bool) -> Result<Bytes, DecodeError> {
+    let mut out = Vec::new();
+    let edit: Option<&dyn Edit> = if private { Some(&Privacy) } else { None };
+    select(payload.traces()?, spans, edit, &mut out);
+    Ok(out.into())
+}

@@ -1,0 +1,353 @@
+//! The set of destinations: where committed records, configuration and recovery come in.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracecast_destination::Destination;
+use tracecast_log::{DropReason, Entry, Log, Outcome, Sequence, Slot, Subscriber};
+use tracecast_sinks::{Adapter, BuildError, Clients};
+use uuid::Uuid;
+
+use crate::Options;
+use crate::lane::{Closing, Lane, Setup, Shared, settle};
+use crate::queue::Ref;
+use crate::stack::Sender;
+use crate::stats::{Stats, unix_nano};
+
+/// Makes the adapter of a destination.
+pub type Builder = Arc<dyn Fn(&Destination) -> Result<Arc<dyn Adapter>, BuildError> + Send + Sync>;
+
+/// Ages are counted from acceptance; beyond this an age is as good as none.
+const MAX_AGE_CAP: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long cut drivers get to let go of what they hold.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// Owns one runtime per destination; a [`Subscriber`] of the log. Cheap to clone.
+#[derive(Clone)]
+pub struct Delivery {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    build: Builder,
+    registry: RwLock<Registry>,
+    /// References for slots that no `apply` has named yet. Locked only while `registry` is.
+    aside: Mutex<HashMap<Slot, Vec<Ref>>>,
+    /// Configurations are applied one after the other.
+    applying: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Registry {
+    lanes: HashMap<Slot, Arc<Lane>>,
+    slots: HashMap<Uuid, Slot>,
+    /// Slots of destinations that were here and are no more: late records for them are dropped.
+    deleted: HashSet<Slot>,
+    /// Lanes of deleted destinations that may still have requests under way.
+    leaving: Vec<Weak<Lane>>,
+    shutdown: bool,
+}
+
+impl Delivery {
+    /// Delivers what `log` commits with the adapters of `tracecast_sinks`. To be subscribed to the log by
+    /// the caller.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, whose timers and threads all destinations use.
+    pub fn new(log: Log, clients: Clients, options: Options) -> Delivery {
+        let build = move |destination: &Destination| tracecast_sinks::build(destination, &clients);
+        Delivery::with_builder(log, Arc::new(build), options)
+    }
+
+    /// The same with adapters from elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// See [`Delivery::new`].
+    pub fn with_builder(log: Log, build: Builder, options: Options) -> Delivery {
+        let options = Options { max_age: options.max_age.min(MAX_AGE_CAP), ..options };
+        let shared = Shared { log, options, runtime: Handle::current(), running: watch::Sender::new(0) };
+        let inner = Inner {
+            shared: Arc::new(shared),
+            build,
+            registry: RwLock::default(),
+            aside: Mutex::default(),
+            applying: Mutex::default(),
+        };
+        Delivery { inner: Arc::new(inner) }
+    }
+
+    /// Makes the set of destinations what it should be: new ones start, changed ones get the new config
+    /// (queue kept, waits cut short), unchanged ones notice nothing, missing ones give up what they have
+    /// pending as `DestinationDeleted` once their requests under way have ended.
+    ///
+    /// Returns which destinations cannot be sent to and why; they are held until a later `apply`.
+    pub fn apply(&self, destinations: &[(Slot, Arc<Destination>)]) -> Vec<(Uuid, String)> {
+        let inner = &self.inner;
+        let _one_at_a_time = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = Vec::new();
+        let mut wanted = HashSet::with_capacity(destinations.len());
+        for (slot, destination) in destinations {
+            wanted.insert(*slot);
+            let lane = inner.read().lanes.get(slot).filter(|lane| lane.id == destination.id).cloned();
+            if let Some(lane) = &lane {
+                let setup = lane.setup();
+                if setup.sender.is_ok() && is_same(&setup.destination, destination) {
+                    continue;
+                }
+            }
+            let sender = inner.sender(destination);
+            if let Err(reason) = &sender {
+                errors.push((destination.id, reason.clone()));
+            }
+            let setup = Setup { destination: destination.clone(), sender };
+            match lane {
+                Some(lane) => lane.reconfigure(setup),
+                None => inner.add(*slot, setup),
+            }
+        }
+        inner.remove_all_but(&wanted);
+        errors
+    }
+
+    /// Hands over what recovery found; call after the first [`Delivery::apply`]. It is sent before
+    /// anything newly committed. What belongs to destinations that are not configured is dropped as
+    /// `DestinationDeleted`.
+    pub fn recover(&self, pending: Vec<Arc<Entry>>) {
+        let shared = &self.inner.shared;
+        let _context = shared.runtime.enter();
+        let (now, wall) = (Instant::now(), unix_nano());
+        let mut by_slot: HashMap<Slot, Vec<Ref>> = HashMap::new();
+        for entry in &pending {
+            // The wall clock tells the age once; from here on the monotonic clock does.
+            let age = Duration::from_nanos(wall.saturating_sub(entry.received_unix_nano));
+            let deadline = now + shared.options.max_age.saturating_sub(age);
+            for (i, route) in entry.routes.iter().enumerate() {
+                by_slot.entry(route.slot).or_default().extend(Ref::new(entry, i, deadline));
+            }
+        }
+        let mut unowned = Vec::new();
+        {
+            let registry = self.inner.write();
+            for (slot, mut refs) in by_slot {
+                match registry.lanes.get(&slot) {
+                    Some(lane) => {
+                        refs.sort_by_key(Ref::sequence);
+                        lane.prepend(refs);
+                    }
+                    None => unowned.push((slot, refs)),
+                }
+            }
+            unowned.extend(self.inner.aside().drain());
+        }
+        for (slot, refs) in unowned {
+            tracing::info!(slot, records = refs.len(), "backlog of a deleted destination dropped");
+            drop_all(&shared.log, slot, refs, DropReason::DestinationDeleted);
+        }
+    }
+
+    /// Live figures of a destination; `None` if it is not configured.
+    pub fn stats(&self, id: Uuid) -> Option<Stats> {
+        self.lane(id).map(|lane| lane.stats())
+    }
+
+    /// Stops sending to a destination; requests under way end, the backlog stays. False if unknown.
+    pub fn pause(&self, id: Uuid) -> bool {
+        self.lane(id).map(|lane| lane.pause()).is_some()
+    }
+
+    /// Ends a pause, and every wait: tries now. False if unknown.
+    pub fn resume(&self, id: Uuid) -> bool {
+        self.lane(id).map(|lane| lane.resume()).is_some()
+    }
+
+    /// Starts nothing new and lets requests under way end, up to `grace`; then cuts them. What was not
+    /// answered stays pending in the log.
+    pub async fn shutdown(&self, grace: Duration) {
+        let lanes = self.inner.all_lanes();
+        lanes.iter().for_each(|lane| lane.close(Closing::Shutdown));
+        if self.inner.is_quiet_within(grace).await {
+            return;
+        }
+        tracing::warn!("requests cut at shutdown, their spans stay pending");
+        lanes.iter().for_each(|lane| lane.abort());
+        self.inner.is_quiet_within(ABORT_GRACE).await;
+    }
+
+    /// For a log that ends with the process (memory mode): goes on sending for up to `grace`, then cuts
+    /// requests under way and drops what is left as `Shutdown`. Call it instead of
+    /// [`Delivery::shutdown`], once nothing new is accepted.
+    pub async fn drain(&self, grace: Duration) {
+        if !self.inner.is_quiet_within(grace).await {
+            tracing::warn!("backlog dropped at shutdown, it was kept in memory only");
+        }
+        self.inner.all_lanes().iter().for_each(|lane| lane.close(Closing::Ended));
+        self.inner.is_quiet_within(ABORT_GRACE).await;
+    }
+
+    /// See [`Inner::is_quiet_within`].
+    #[cfg(test)]
+    pub(crate) async fn is_quiet_within(&self, time: Duration) -> bool {
+        self.inner.is_quiet_within(time).await
+    }
+
+    fn lane(&self, id: Uuid) -> Option<Arc<Lane>> {
+        let registry = self.inner.read();
+        registry.slots.get(&id).and_then(|slot| registry.lanes.get(slot)).cloned()
+    }
+}
+
+impl Subscriber for Delivery {
+    fn committed(&self, entry: Arc<Entry>) {
+        let inner = &self.inner;
+        let shared = &inner.shared;
+        // Called from a thread of the log: time is to be the runtime's.
+        let _context = shared.runtime.enter();
+        let deadline = Instant::now() + shared.options.max_age;
+        let mut late = Vec::new();
+        let registry = inner.read();
+        for (i, route) in entry.routes.iter().enumerate() {
+            let Some(item) = Ref::new(&entry, i, deadline) else { continue };
+            if let Some(lane) = registry.lanes.get(&route.slot) {
+                lane.push(item);
+            } else if registry.deleted.contains(&route.slot) {
+                late.push((route.slot, item));
+            } else {
+                inner.aside().entry(route.slot).or_default().push(item);
+            }
+        }
+        drop(registry);
+        for (slot, item) in late {
+            drop_all(&shared.log, slot, vec![item], DropReason::DestinationDeleted);
+        }
+    }
+
+    fn give_up(&self, slot: Slot, up_to: Sequence) {
+        let inner = &self.inner;
+        let registry = inner.read();
+        if let Some(lane) = registry.lanes.get(&slot) {
+            lane.give_up(up_to);
+            return;
+        }
+        let refs = {
+            let mut aside = inner.aside();
+            let Some(refs) = aside.get_mut(&slot) else { return };
+            let end = refs.partition_point(|r| r.sequence() <= up_to);
+            refs.drain(..end).collect()
+        };
+        drop(registry);
+        drop_all(&inner.shared.log, slot, refs, DropReason::BacklogFull);
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("destinations", &self.inner.read().lanes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Registry> {
+        self.registry.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn aside(&self) -> MutexGuard<'_, HashMap<Slot, Vec<Ref>>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way out of a destination, or why there is none. A builder that panics is no reason to fall.
+    fn sender(&self, destination: &Destination) -> Result<Sender, String> {
+        let timeout = self.shared.options.attempt_timeout;
+        let build = || (self.build)(destination).map(|adapter| Sender::new(adapter, timeout));
+        match catch_unwind(AssertUnwindSafe(build)) {
+            Ok(Ok(sender)) => Ok(sender),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the adapter could not be made: internal error".to_owned()),
+        }
+    }
+
+    /// Every lane that may still do something, and the mark that new ones are not to start.
+    fn all_lanes(&self) -> Vec<Arc<Lane>> {
+        let mut registry = self.write();
+        registry.shutdown = true;
+        let leaving = registry.leaving.iter().filter_map(Weak::upgrade);
+        leaving.chain(registry.lanes.values().cloned()).collect()
+    }
+
+    /// Waits until no driver runs; false if some still do after `time`.
+    async fn is_quiet_within(&self, time: Duration) -> bool {
+        let mut running = self.shared.running.subscribe();
+        tokio::time::timeout(time, running.wait_for(|n| *n == 0)).await.is_ok()
+    }
+
+    fn add(&self, slot: Slot, setup: Setup) {
+        let lane = Arc::new(Lane::new(slot, setup, self.shared.clone()));
+        let mut registry = self.write();
+        let before = registry.remove(slot);
+        registry.deleted.remove(&slot);
+        registry.slots.insert(lane.id, slot);
+        registry.lanes.insert(slot, lane.clone());
+        if registry.shutdown {
+            lane.close(Closing::Shutdown);
+        }
+        if let Some(refs) = self.aside().remove(&slot) {
+            lane.prepend(refs);
+        }
+        drop(registry);
+        before.inspect(|lane| lane.close(Closing::Deleted));
+    }
+
+    fn remove_all_but(&self, wanted: &HashSet<Slot>) {
+        let mut registry = self.write();
+        registry.leaving.retain(|lane| lane.strong_count() > 0);
+        let unwanted: Vec<Slot> =
+            registry.lanes.keys().filter(|slot| !wanted.contains(slot)).copied().collect();
+        let removed: Vec<_> = unwanted.into_iter().filter_map(|slot| registry.remove(slot)).collect();
+        drop(registry);
+        // Nobody finds these lanes any more, so nothing is queued after they are closed.
+        removed.iter().for_each(|lane| lane.close(Closing::Deleted));
+    }
+}
+
+impl Registry {
+    /// Takes a destination out; the caller closes it.
+    fn remove(&mut self, slot: Slot) -> Option<Arc<Lane>> {
+        let lane = self.lanes.remove(&slot)?;
+        self.deleted.insert(slot);
+        self.slots.remove(&lane.id);
+        self.leaving.push(Arc::downgrade(&lane));
+        Some(lane)
+    }
+}
+
+fn drop_all(log: &Log, slot: Slot, refs: Vec<Ref>, reason: DropReason) {
+    for item in refs {
+        settle(log, slot, item.into_piece(), Outcome::Dropped(reason));
+    }
+}
+
+/// Whether the two say the same, whenever it was said.
+fn is_same(a: &Arc<Destination>, b: &Arc<Destination>) -> bool {
+    let content = |destination: &Destination| {
+        let (mut plain, secrets) = destination.to_stored();
+        if let Some(fields) = plain.as_object_mut() {
+            fields.remove("created_at");
+            fields.remove("updated_at");
+        }
+        (plain, secrets)
+    };
+    Arc::ptr_eq(a, b) || content(a) == content(b)
+}

@@ -1,0 +1,378 @@
+//! The task that drives one destination: it decides what is sent when, and applies the answers.
+//!
+//! It never waits for anything but its own events (an attempt that ended, a change on the desk, a time),
+//! and it runs no foreign code: attempts are tasks of their own. It ends when nothing is left to do, so an
+//! idle destination has no task.
+//!
+//! At most `concurrency_max` batches are being sent; at most twice as many are outstanding, which is what
+//! bounds the payload memory and the references a failing destination takes out of its queue. A batch that
+//! waits to be sent again holds no payload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tracecast_log::{DropReason, LogError, Outcome};
+use tracecast_sinks::{Answer, Batch, Failure, Sent};
+
+use crate::attempt::{self, Done, Unread};
+use crate::health::Gate;
+use crate::job::{Job, Part, Piece};
+use crate::lane::{Closing, Lane, Shared, Take};
+use crate::policy::{IO_TRIES, PACE, PACE_AFTER, Policy};
+use crate::ruling::{rule, take_out};
+
+/// Counts a driver among the running ones for as long as it exists, polled or not.
+pub(crate) struct Running(Arc<Shared>);
+
+impl Running {
+    pub(crate) fn new(shared: Arc<Shared>) -> Running {
+        shared.running.send_modify(|n| *n += 1);
+        Running(shared)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}
+
+struct Driver {
+    lane: Arc<Lane>,
+    tasks: JoinSet<Done>,
+    flights: HashMap<Id, Flight>,
+    /// Flights that are sends: the others write dead letters and take no place with the vendor.
+    sending: usize,
+    waiting: Vec<Job>,
+}
+
+/// A job one part of which is under way.
+struct Flight {
+    job: Job,
+    part: Part,
+    epoch: u64,
+}
+
+/// Runs until there is nothing to do.
+pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
+    let mut driver =
+        Driver { lane, tasks: JoinSet::new(), flights: HashMap::new(), sending: 0, waiting: Vec::new() };
+    loop {
+        while let Some(ended) = driver.tasks.try_join_next_with_id() {
+            driver.finish(ended);
+        }
+        let timer = driver.step();
+        if driver.may_end() && driver.lane.dismiss() {
+            return;
+        }
+        let lane = driver.lane.clone();
+        tokio::select! {
+            ended = driver.tasks.join_next_with_id(), if !driver.tasks.is_empty() => {
+                if let Some(ended) = ended {
+                    driver.finish(ended);
+                }
+            }
+            () = lane.wake.notified() => {}
+            () = sleep_until(timer), if timer.is_some() => {}
+        }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The earlier of two times, if any.
+fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Driver {
+    fn policy(&self) -> Policy {
+        let options = &self.lane.shared.options;
+        Policy { base: options.retry_base, cap: options.retry_cap }
+    }
+
+    /// Nothing under way and nothing waiting. On shutdown what waits is left to the log.
+    fn may_end(&self) -> bool {
+        self.tasks.is_empty() && (self.waiting.is_empty() || self.lane.is_shutting_down())
+    }
+
+    /// Does everything that can be done now. Returns when there will be more to do, by time.
+    fn step(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let orders = self.lane.orders(now);
+        for (piece, reason) in orders.dropped {
+            self.lane.settle(piece, Outcome::Dropped(reason));
+        }
+        let again = orders.more.then_some(now);
+        match orders.closing {
+            Some(Closing::Shutdown) => return None,
+            Some(Closing::Deleted) => {
+                self.drop_waiting(DropReason::DestinationDeleted, |_| true);
+                return again;
+            }
+            Some(Closing::Ended) => {
+                self.cut();
+                self.drop_waiting(DropReason::Shutdown, |_| true);
+                return again;
+            }
+            None => {}
+        }
+        if let Some(up_to) = orders.give_up {
+            self.drop_waiting(DropReason::BacklogFull, |p| p.entry.sequence <= up_to);
+        }
+        if self.deadlines().any(|deadline| deadline <= now) {
+            self.drop_waiting(DropReason::Expired, |p| p.deadline <= now);
+        }
+        if orders.nudged {
+            self.waiting.iter_mut().flat_map(|job| &mut job.parts).for_each(|part| part.not_before = now);
+        }
+        while let Some(job) = self.due(now, |part| part.refusal.is_some()) {
+            self.start(job, orders.epoch);
+        }
+
+        let timer = sooner(again, sooner(self.deadlines().min(), orders.queue_deadline));
+        // Dead letters that could not be written wait for a time only; batches also for the gate.
+        let timer = sooner(timer, self.next_due(|part| part.refusal.is_some()));
+        let window = match orders.gate {
+            Gate::Shut => return timer,
+            Gate::Until(until) => return sooner(timer, Some(until)),
+            Gate::Open(window) => window,
+        };
+        while self.sending < window {
+            if let Some(job) = self.due(now, |part| part.refusal.is_none()) {
+                self.start(job, orders.epoch);
+                continue;
+            }
+            let timer = sooner(timer, self.next_due(|part| part.refusal.is_none()));
+            if self.waiting.len() + self.flights.len() >= orders.outstanding_max {
+                return timer;
+            }
+            match self.lane.take(now) {
+                Take::Batch(pieces) if pieces.is_empty() => return timer,
+                Take::Batch(pieces) => self.start(Job::new(Part::new(pieces, now)), orders.epoch),
+                Take::Linger(until) => return sooner(timer, Some(until)),
+                Take::Empty => return timer,
+            }
+        }
+        timer
+    }
+
+    /// When the waiting parts expire.
+    fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.waiting.iter().flat_map(|job| &job.parts).map(|part| part.deadline)
+    }
+
+    /// Ends what is under way without its answers.
+    fn cut(&mut self) {
+        self.tasks.abort_all();
+        let flights = self.flights.drain().map(|(_, Flight { mut job, part, .. })| {
+            job.parts.push(part);
+            job
+        });
+        self.waiting.extend(flights);
+        self.count_sending(isize::MIN);
+    }
+
+    /// Takes the oldest waiting job whose next part is `wanted` and due.
+    fn due(&mut self, now: Instant, wanted: impl Fn(&Part) -> bool) -> Option<Job> {
+        let due = |job: &Job| job.next().is_some_and(|part| wanted(part) && part.not_before <= now);
+        let oldest = |(_, job): &(usize, &Job)| job.next().map(Part::first_sequence);
+        let (i, _) = self.waiting.iter().enumerate().filter(|(_, job)| due(job)).min_by_key(oldest)?;
+        Some(self.waiting.swap_remove(i))
+    }
+
+    fn next_due(&self, wanted: impl Fn(&Part) -> bool) -> Option<Instant> {
+        self.waiting
+            .iter()
+            .filter_map(Job::next)
+            .filter(|part| wanted(part))
+            .map(|part| part.not_before)
+            .min()
+    }
+
+    /// Starts the next part of `job`.
+    fn start(&mut self, mut job: Job, epoch: u64) {
+        let Some(mut part) = job.parts.pop() else { return };
+        let lane = self.lane.clone();
+        let task = match part.refusal.clone() {
+            Some(refusal) => self.tasks.spawn(attempt::bury(lane, part.clone(), refusal)),
+            None => {
+                let before = part.tries;
+                part.tries = before.saturating_add(1);
+                part.attempts = part.attempts.saturating_add(1);
+                self.count_sending(1);
+                let token = part.token(lane.id);
+                self.tasks.spawn(attempt::send(lane, part.pieces.clone(), token, before))
+            }
+        };
+        self.flights.insert(task.id(), Flight { job, part, epoch });
+    }
+
+    fn count_sending(&mut self, by: isize) {
+        self.sending = self.sending.saturating_add_signed(by);
+        self.lane.meters.in_flight.store(u32::try_from(self.sending).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Applies the end of an attempt.
+    fn finish(&mut self, ended: Result<(Id, Done), JoinError>) {
+        let now = Instant::now();
+        let (id, done) = match ended {
+            Ok((id, done)) => (id, Some(done)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(flight) = self.flights.remove(&id) else { return };
+        let is_send = flight.part.refusal.is_none();
+        if is_send {
+            self.count_sending(-1);
+        }
+        match done {
+            Some(Done::Answered { sent, batch }) => self.answered(flight, sent, &batch, now),
+            Some(Done::Unread(unread)) => self.unread(flight, unread, now),
+            Some(Done::Unsent) => {
+                let part = unsent(flight.part);
+                self.wait(flight.job, Some(part));
+            }
+            Some(Done::Buried(Ok(()))) => self.buried(flight),
+            Some(Done::Buried(Err(reason))) => self.not_buried(flight, &reason, now),
+            // The panic hook has told what happened; here it is a failure like any other.
+            None if is_send => {
+                let message = "the adapter panicked".to_owned();
+                let answer = Answer::Retry(Failure { status: None, message, retry_after: None });
+                let batch = Batch { token: String::new(), items: Vec::new(), attempt: 0 };
+                self.answered(flight, Sent { answer, bytes: 0 }, &batch, now);
+            }
+            None => self.not_buried(flight, "the writer panicked", now),
+        }
+    }
+
+    fn answered(&mut self, flight: Flight, sent: Sent, batch: &Batch, now: Instant) {
+        let Flight { mut job, part, epoch } = flight;
+        let tries = part.tries;
+        let ruling = rule(part, batch, sent.answer);
+        let meters = &self.lane.meters;
+        meters.attempted(ruling.class, tries, sent.bytes);
+        if ruling.settled.iter().any(|(_, outcome)| *outcome == Outcome::Delivered) {
+            let max_age = self.lane.shared.options.max_age;
+            let delivered = ruling.settled.iter().filter(|(_, outcome)| *outcome == Outcome::Delivered);
+            // A deadline is the time of acceptance and the longest life.
+            let age = |p: &Piece| max_age.saturating_sub(p.deadline.saturating_duration_since(now));
+            meters.delivered(delivered.map(|(p, _)| (age(p), p.count())));
+        }
+        if let Some((status, text)) = ruling.note {
+            meters.error(status, text);
+        }
+        for (piece, outcome) in ruling.settled {
+            self.lane.settle(piece, outcome);
+        }
+        let wait = self.lane.react(ruling.signal, tries, epoch, ruling.too_large, now);
+
+        if job.search_requests > 0 || !ruling.next.is_empty() {
+            job.search_requests = job.search_requests.saturating_add(1);
+        }
+        if let Some(mut part) = ruling.retry {
+            part.not_before = now + wait;
+            // Behind the parts that have not had their turn: both halves are always tried.
+            job.parts.insert(0, part);
+        }
+        for mut part in ruling.next.into_iter().rev() {
+            part.not_before = now;
+            job.parts.push(part);
+        }
+        if let Some(part) = job.parts.last_mut()
+            && job.search_requests > PACE_AFTER
+            && part.refusal.is_none()
+        {
+            // A batch with very many bad spans is searched at a low rate.
+            part.not_before = part.not_before.max(now + PACE);
+        }
+        self.wait(job, None);
+    }
+
+    fn unread(&mut self, flight: Flight, unread: Unread, now: Instant) {
+        let Flight { job, part, .. } = flight;
+        let part = if part.refusal.is_none() { unsent(part) } else { part };
+        let (damaged, left) = take_out(&part, &unread.damaged);
+        if !damaged.is_empty() {
+            let destination = self.lane.id;
+            tracing::error!(%destination, records = damaged.len(), "payload damaged, its spans are dropped");
+        }
+        self.drop_pieces(damaged, DropReason::Damaged);
+        let left = left.and_then(|part| match unread.later {
+            // The log is being closed: nothing is lost, the next start goes on.
+            Some(LogError::Closed) => Some(Part { not_before: now + self.policy().base, ..part }),
+            Some(error) => self.io_failed(part, &error.to_string(), now),
+            None => Some(part),
+        });
+        self.wait(job, left);
+    }
+
+    fn buried(&mut self, flight: Flight) {
+        let Flight { job, part, .. } = flight;
+        if let Some(refusal) = &part.refusal {
+            for piece in part.pieces.iter() {
+                self.lane.settle(piece.clone(), Outcome::DeadLettered(refusal.reason));
+            }
+        }
+        self.wait(job, None);
+    }
+
+    fn not_buried(&mut self, flight: Flight, reason: &str, now: Instant) {
+        let left = self.io_failed(flight.part, reason, now);
+        self.wait(flight.job, left);
+    }
+
+    /// The part waits and is tried again, but not for ever: a destination must not be stuck on its own disk.
+    fn io_failed(&self, mut part: Part, reason: &str, now: Instant) -> Option<Part> {
+        let destination = self.lane.id;
+        part.io_failures = part.io_failures.saturating_add(1);
+        if part.io_failures >= IO_TRIES {
+            tracing::error!(%destination, reason, spans = part.spans(), "log not usable, spans are dropped");
+            self.drop_pieces(part.pieces.to_vec(), DropReason::Damaged);
+            return None;
+        }
+        tracing::warn!(%destination, reason, "log not usable for a destination, trying again");
+        part.not_before = now + self.policy().backoff(part.io_failures, None, &mut rand::rng());
+        Some(part)
+    }
+
+    /// Keeps `job`, with `part` as its next, until it is due; a job without parts is done.
+    fn wait(&mut self, mut job: Job, part: Option<Part>) {
+        job.parts.extend(part);
+        if !job.parts.is_empty() {
+            self.waiting.push(job);
+        }
+    }
+
+    fn drop_waiting(&mut self, reason: DropReason, unwanted: impl Fn(&Piece) -> bool) {
+        let mut dropped = Vec::new();
+        for job in &mut self.waiting {
+            job.remove(&unwanted, &mut dropped);
+        }
+        if !dropped.is_empty() {
+            self.waiting.retain(|job| !job.parts.is_empty());
+            self.drop_pieces(dropped, reason);
+        }
+    }
+
+    fn drop_pieces(&self, pieces: Vec<Piece>, reason: DropReason) {
+        for piece in pieces {
+            self.lane.settle(piece, Outcome::Dropped(reason));
+        }
+    }
+}
+
+/// The attempt did not reach the vendor, so it does not count.
+fn unsent(part: Part) -> Part {
+    Part { tries: part.tries.saturating_sub(1), attempts: part.attempts.saturating_sub(1), ..part }
+}

@@ -1,0 +1,259 @@
+//! Spans on their way to one destination: a piece of a record, a part that is sent as one batch, and the
+//! job that keeps the parts of one batch together while its bad spans are searched.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracecast_log::{DeadReason, Entry, EntryRoute, Sequence};
+use tracecast_otlp::SpanSet;
+use uuid::Uuid;
+
+/// Spans of one record. Holds a reference, not the payload.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) entry: Arc<Entry>,
+    /// Position of this destination's route in the entry.
+    pub(crate) route: u32,
+    /// A subset of the route's spans.
+    pub(crate) spans: SpanSet,
+    /// Share of the route's payload bytes.
+    pub(crate) bytes: u64,
+    /// From then on the spans are too old to be sent.
+    pub(crate) deadline: Instant,
+}
+
+impl Piece {
+    pub(crate) fn route(&self) -> Option<&EntryRoute> {
+        self.entry.routes.get(self.route as usize)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.spans.count()
+    }
+
+    /// The stored decision; private if it cannot be read.
+    pub(crate) fn is_private(&self) -> bool {
+        self.route().is_none_or(|r| r.projection.is_private())
+    }
+
+    /// The destination's own number of the span at `position`: the route's first number plus the spans of
+    /// the route before it.
+    fn ordinal(&self, position: u32) -> u64 {
+        let Some(route) = self.route() else { return 0 };
+        let before = if route.spans.is_all() {
+            u64::from(position)
+        } else {
+            route.spans.iter().take_while(|p| *p < position).count() as u64
+        };
+        route.ordinal + before
+    }
+
+    /// The first `n` spans and the rest; `0 < n < count`.
+    pub(crate) fn split_at(&self, n: u32) -> (Piece, Piece) {
+        let (universe, count) = (self.spans.len(), self.count().max(1));
+        let head = SpanSet::from_positions(universe, self.spans.iter().take(n as usize));
+        let tail = SpanSet::from_positions(universe, self.spans.iter().skip(n as usize));
+        let head_bytes = self.bytes * u64::from(n.min(count)) / u64::from(count);
+        (
+            Piece { spans: head, bytes: head_bytes, ..self.clone() },
+            Piece { spans: tail, bytes: self.bytes - head_bytes, ..self.clone() },
+        )
+    }
+}
+
+/// What is sent as one batch. Its composition, and with it its token, stays the same over retries.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) pieces: Arc<[Piece]>,
+    /// How often this composition was sent.
+    pub(crate) tries: u32,
+    /// How often its spans were sent, in earlier compositions too.
+    pub(crate) attempts: u32,
+    pub(crate) not_before: Instant,
+    /// The earliest deadline of the pieces.
+    pub(crate) deadline: Instant,
+    /// Made by halving a batch that was answered 500 again and again: not halved for that reason again.
+    pub(crate) suspected: bool,
+    /// Failures to read the payload or to write the dead letter.
+    pub(crate) io_failures: u32,
+    /// Set once the single span in it was refused for good: the part waits for its dead letter.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// Why a span was refused for good.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: DeadReason,
+    pub(crate) status: Option<u16>,
+    /// The vendor's words.
+    pub(crate) excerpt: String,
+    /// What was refused was sent without content, so the excerpt cannot quote any.
+    pub(crate) private: bool,
+}
+
+impl Part {
+    /// `pieces` must not be empty.
+    pub(crate) fn new(pieces: Vec<Piece>, now: Instant) -> Part {
+        debug_assert!(!pieces.is_empty(), "a part has at least one piece");
+        let deadline = pieces.iter().map(|p| p.deadline).min().unwrap_or(now);
+        Part {
+            pieces: pieces.into(),
+            tries: 0,
+            attempts: 0,
+            not_before: now,
+            deadline,
+            suspected: false,
+            io_failures: 0,
+            refusal: None,
+        }
+    }
+
+    /// The same history with other pieces: a new composition.
+    pub(crate) fn with_pieces(&self, pieces: Vec<Piece>) -> Part {
+        Part {
+            attempts: self.attempts,
+            suspected: self.suspected,
+            io_failures: self.io_failures,
+            refusal: self.refusal.clone(),
+            ..Part::new(pieces, self.not_before)
+        }
+    }
+
+    pub(crate) fn spans(&self) -> u32 {
+        self.pieces.iter().map(Piece::count).sum()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|p| p.bytes).sum()
+    }
+
+    pub(crate) fn first_sequence(&self) -> Sequence {
+        self.pieces.first().map_or(Sequence::MAX, |p| p.entry.sequence)
+    }
+
+    /// Takes out the pieces `unwanted` names. `None` if nothing is left of the part.
+    pub(crate) fn without(self, unwanted: impl Fn(&Piece) -> bool, out: &mut Vec<Piece>) -> Option<Part> {
+        if !self.pieces.iter().any(&unwanted) {
+            return Some(self);
+        }
+        let (gone, kept): (Vec<_>, Vec<_>) = self.pieces.iter().cloned().partition(|p| unwanted(p));
+        out.extend(gone);
+        if kept.is_empty() { None } else { Some(self.with_pieces(kept)) }
+    }
+
+    /// A pure function of the destination and the composition, so that a retry, in this process or after a
+    /// restart, carries the same token: `<destination>-<first ordinal>-<last ordinal>-<spans>-<digest>`.
+    ///
+    /// The digest covers sequences and span positions: two compositions that happen to agree in the
+    /// figures must not be taken for one another by a vendor that de-duplicates by token.
+    pub(crate) fn token(&self, destination: Uuid) -> String {
+        let ordinal = |piece: Option<&Piece>, last: bool| {
+            let position = |p: &Piece| if last { p.spans.iter().last() } else { p.spans.iter().next() };
+            piece.and_then(|p| position(p).map(|i| p.ordinal(i))).unwrap_or(0)
+        };
+        let (first, last) = (ordinal(self.pieces.first(), false), ordinal(self.pieces.last(), true));
+        let mut digest = Digest::default();
+        for piece in self.pieces.iter() {
+            digest.add(piece.entry.sequence);
+            digest.add(u64::from(piece.count()));
+            piece.spans.iter().for_each(|position| digest.add(u64::from(position)));
+        }
+        format!("{destination}-{first}-{last}-{}-{:016x}", self.spans(), digest.finish())
+    }
+}
+
+/// FNV-1a over 64-bit words with a final mix: stable over builds and machines, unlike the standard hasher.
+struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Digest(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    fn add(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        self.0 ^= self.0 >> 29;
+    }
+
+    fn finish(self) -> u64 {
+        let h = (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        h ^ (h >> 29)
+    }
+}
+
+/// One formed batch until all of it is settled: the parts still to be sent, the next one last.
+///
+/// A job is one part until the destination refuses it. Then its halves follow one another, so that the
+/// search for bad spans takes one place among the destination's outstanding batches, however long it is.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) parts: Vec<Part>,
+    /// Requests made since the first refusal.
+    pub(crate) search_requests: u32,
+}
+
+impl Job {
+    pub(crate) fn new(part: Part) -> Job {
+        Job { parts: vec![part], search_requests: 0 }
+    }
+
+    pub(crate) fn next(&self) -> Option<&Part> {
+        self.parts.last()
+    }
+
+    /// Takes out the pieces `unwanted` names, in every part.
+    pub(crate) fn remove(&mut self, unwanted: impl Fn(&Piece) -> bool, out: &mut Vec<Piece>) {
+        let parts = std::mem::take(&mut self.parts);
+        self.parts = parts.into_iter().filter_map(|part| part.without(&unwanted, out)).collect();
+    }
+}
+
+/// Halves `pieces` by weight so that neither half is empty; `None` if there is only one span.
+///
+/// `weight` is given the position of the piece and of the span in its payload.
+pub(crate) fn halve(
+    pieces: &[Piece],
+    weight: impl Fn(usize, u32) -> u64,
+) -> Option<(Vec<Piece>, Vec<Piece>)> {
+    let spans: u32 = pieces.iter().map(Piece::count).sum();
+    if spans < 2 {
+        return None;
+    }
+    let weights: Vec<u64> = pieces
+        .iter()
+        .enumerate()
+        .flat_map(|(i, piece)| {
+            let weight = &weight;
+            piece.spans.iter().map(move |position| weight(i, position).max(1))
+        })
+        .collect();
+    let total = weights.iter().fold(0u64, |sum, w| sum.saturating_add(*w));
+    let mut sum = 0u64;
+    let mut cut = 0u32;
+    for w in &weights {
+        if cut > 0 && sum.saturating_add(*w) > total.div_ceil(2) {
+            break;
+        }
+        sum = sum.saturating_add(*w);
+        cut += 1;
+    }
+    let mut left = cut.clamp(1, spans - 1);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let count = piece.count();
+        if left >= count {
+            left -= count;
+            first.push(piece.clone());
+        } else if left == 0 {
+            second.push(piece.clone());
+        } else {
+            let (head, tail) = piece.split_at(left);
+            left = 0;
+            first.push(head);
+            second.push(tail);
+        }
+    }
+    Some((first, second))
+}

@@ -1,0 +1,139 @@
+//! How long to wait before the next try: pure functions of what happened, with the random source passed in.
+//!
+//! The figures are those of the delivery guarantees, sections 6 to 8. Nothing here knows a clock, a queue
+//! or a task, so the numbers can be tested without any of them.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+/// Longest wait a vendor may ask for; above it this is used instead.
+pub(crate) const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
+/// First wait of a destination held for its credentials or its address.
+pub(crate) const HOLD_FIRST: Duration = Duration::from_secs(60);
+/// Longest wait of a held destination.
+pub(crate) const HOLD_CAP: Duration = Duration::from_secs(15 * 60);
+/// Failures in a row after which only one request at a time is risked.
+pub(crate) const FAILURES_TO_NARROW: u32 = 5;
+/// Answers in a row that look like a wrong address before the destination is held: some vendors answer
+/// 404 while they are being maintained.
+pub(crate) const CONFIG_STRIKES: u32 = 3;
+/// Tries answered 500 after which a batch is suspected to be the cause and is halved, once.
+pub(crate) const SUSPECT_AFTER: u32 = 3;
+/// Requests spent on one batch after which the search for its bad spans slows down.
+pub(crate) const PACE_AFTER: u32 = 64;
+/// Pause between requests of a slowed search.
+pub(crate) const PACE: Duration = Duration::from_millis(100);
+/// Tries of one batch that may follow one another at once when the adapter says that it will send the batch
+/// differently.
+pub(crate) const AT_ONCE_TRIES: u32 = 3;
+/// How long a size that was refused keeps later batches small.
+pub(crate) const CEILING_LIFE: Duration = Duration::from_secs(3600);
+/// A learned size never makes batches smaller than this, bytes.
+pub(crate) const CEILING_FLOOR: u64 = 16 << 10;
+/// Failed attempts to read a payload or to write a dead letter before its spans are given up as damaged.
+pub(crate) const IO_TRIES: u32 = 10;
+
+/// Bounds of the exponential backoff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Upper bound of the first wait.
+    pub(crate) base: Duration,
+    /// Upper bound of every wait.
+    pub(crate) cap: Duration,
+}
+
+impl Policy {
+    /// Full jitter: `random(0, min(cap, base * 2^failures))`, `failures` counted before this one.
+    ///
+    /// An answer that says "not implemented" or "not for you" is retried at a low rate: from half of the
+    /// cap to the cap, whatever the count.
+    pub(crate) fn backoff(&self, failures: u32, status: Option<u16>, rng: &mut impl Rng) -> Duration {
+        if matches!(status, Some(501 | 505 | 511)) {
+            return between(self.cap / 2, self.cap, rng);
+        }
+        between(Duration::ZERO, doubled(self.base, failures, self.cap), rng)
+    }
+}
+
+/// What a vendor asked for, at most [`RETRY_AFTER_CAP`], with 0 to 10 % on top so that waiting clients do
+/// not come back together. `None` if it asked for nothing, or for no time at all.
+pub(crate) fn retry_after(asked: Option<Duration>, rng: &mut impl Rng) -> Option<Duration> {
+    let asked = asked.filter(|d| !d.is_zero())?.min(RETRY_AFTER_CAP);
+    Some(between(asked, asked + asked / 10, rng))
+}
+
+/// Wait of a held destination after `probes` earlier probes: 60 s growing to 15 min, 0 to 10 % on top.
+pub(crate) fn hold(probes: u32, rng: &mut impl Rng) -> Duration {
+    let wait = doubled(HOLD_FIRST, probes, HOLD_CAP);
+    between(wait, wait + wait / 10, rng)
+}
+
+/// `min(cap, base * 2^n)` without overflow.
+fn doubled(base: Duration, n: u32, cap: Duration) -> Duration {
+    let factor = 1u32.checked_shl(n).unwrap_or(u32::MAX);
+    base.checked_mul(factor).map_or(cap, |d| d.min(cap))
+}
+
+fn between(low: Duration, high: Duration, rng: &mut impl Rng) -> Duration {
+    if high <= low { low } else { rng.random_range(low..=high) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    const POLICY: Policy = Policy { base: Duration::from_millis(500), cap: Duration::from_secs(60) };
+
+    #[test]
+    fn backoff_is_full_jitter_below_the_doubled_base() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        for (failures, bound_ms) in
+            [(0, 500), (1, 1_000), (2, 2_000), (6, 32_000), (7, 60_000), (200, 60_000)]
+        {
+            let bound = Duration::from_millis(bound_ms);
+            let draws: Vec<_> = (0..2_000).map(|_| POLICY.backoff(failures, Some(503), &mut rng)).collect();
+            assert!(draws.iter().all(|d| *d <= bound), "failures {failures}");
+            // The whole range is used: both the lowest and the highest tenth are drawn.
+            assert!(draws.iter().any(|d| *d < bound / 10), "failures {failures}");
+            assert!(draws.iter().any(|d| *d > bound / 10 * 9), "failures {failures}");
+        }
+    }
+
+    #[test]
+    fn answers_that_will_not_change_soon_are_asked_rarely() {
+        let mut rng = SmallRng::seed_from_u64(2);
+        for status in [501, 505, 511] {
+            for _ in 0..100 {
+                let wait = POLICY.backoff(0, Some(status), &mut rng);
+                assert!(wait >= Duration::from_secs(30) && wait <= Duration::from_secs(60));
+            }
+        }
+    }
+
+    #[test]
+    fn retry_after_is_kept_up_to_an_hour_and_jittered_upwards_only() {
+        let mut rng = SmallRng::seed_from_u64(3);
+        for (asked, low) in [(1.5, 1.5), (30.0, 30.0), (3_600.0, 3_600.0), (86_400.0, 3_600.0)] {
+            for _ in 0..200 {
+                let wait = retry_after(Some(Duration::from_secs_f64(asked)), &mut rng).unwrap().as_secs_f64();
+                assert!(wait >= low && wait <= low * 1.1 + 1e-6, "{asked}: {wait}");
+            }
+        }
+        assert_eq!(retry_after(None, &mut rng), None);
+        assert_eq!(retry_after(Some(Duration::ZERO), &mut rng), None);
+        assert!(retry_after(Some(Duration::MAX), &mut rng).unwrap() <= RETRY_AFTER_CAP / 10 * 11);
+    }
+
+    #[test]
+    fn holds_grow_from_a_minute_to_a_quarter_of_an_hour() {
+        let mut rng = SmallRng::seed_from_u64(4);
+        for (probes, secs) in [(0, 60.0), (1, 120.0), (2, 240.0), (3, 480.0), (4, 900.0), (40, 900.0)] {
+            let wait = hold(probes, &mut rng).as_secs_f64();
+            assert!(wait >= secs && wait <= secs * 1.1 + 1e-6, "{probes}: {wait}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a destination has yet to send, in log order: references, never payloads.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracecast_log::{Entry, EntryRoute, Sequence};
+use tracecast_otlp::SpanSet;
+
+use crate::job::Piece;
+
+/// One record's spans for this destination.
+#[derive(Debug)]
+pub(crate) struct Ref {
+    entry: Arc<Entry>,
+    route: u32,
+    deadline: Instant,
+    /// What is left of the route, once a batch took its first spans.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    spans: SpanSet,
+    bytes: u64,
+}
+
+impl Ref {
+    /// `None` if the route does not exist or selects nothing.
+    pub(crate) fn new(entry: &Arc<Entry>, route: usize, deadline: Instant) -> Option<Ref> {
+        let found = entry.routes.get(route)?;
+        if found.spans.is_empty() {
+            return None;
+        }
+        Some(Ref { entry: entry.clone(), route: u32::try_from(route).ok()?, deadline, rest: None })
+    }
+
+    pub(crate) fn sequence(&self) -> Sequence {
+        self.entry.sequence
+    }
+
+    fn route(&self) -> Option<&EntryRoute> {
+        self.entry.routes.get(self.route as usize)
+    }
+
+    /// Spans and bytes.
+    fn size(&self) -> (u32, u64) {
+        match (&self.rest, self.route()) {
+            (Some(rest), _) => (rest.spans.count(), rest.bytes),
+            (None, Some(route)) => (route.spans.count(), u64::from(route.bytes)),
+            (None, None) => (0, 0),
+        }
+    }
+
+    pub(crate) fn into_piece(self) -> Piece {
+        let (spans, bytes) = match self.rest {
+            Some(rest) => (rest.spans, rest.bytes),
+            None => {
+                let route = self.entry.routes.get(self.route as usize);
+                route.map_or((SpanSet::none(0), 0), |r| (r.spans.clone(), u64::from(r.bytes)))
+            }
+        };
+        Piece { entry: self.entry, route: self.route, spans, bytes, deadline: self.deadline }
+    }
+}
+
+/// First in, first out. Sums are kept so that the batcher need not walk it.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    refs: VecDeque<Ref>,
+    spans: u64,
+    bytes: u64,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, item: Ref) {
+        self.count_in(&item);
+        self.refs.push_back(item);
+    }
+
+    /// Puts `items`, which are in order, before everything else.
+    pub(crate) fn prepend(&mut self, items: Vec<Ref>) {
+        for item in items.into_iter().rev() {
+            self.count_in(&item);
+            self.refs.push_front(item);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.refs.is_empty()
+    }
+
+    /// A batch of these limits would be full.
+    pub(crate) fn fills(&self, spans_max: u32, bytes_max: u64) -> bool {
+        self.spans >= u64::from(spans_max) || self.bytes >= bytes_max
+    }
+
+    /// When the oldest reference is too old to be sent.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.refs.front().map(|r| r.deadline)
+    }
+
+    /// When the oldest reference has waited `linger` for company; `max_age` is the life its deadline was
+    /// made from. `None` if the queue is empty.
+    pub(crate) fn linger_until(&self, linger: Duration, max_age: Duration, now: Instant) -> Option<Instant> {
+        let deadline = self.deadline()?;
+        Some(deadline.checked_sub(max_age).and_then(|t| t.checked_add(linger)).unwrap_or(now).min(deadline))
+    }
+
+    /// The next batch, in order. A record is cut only if it is larger than a batch by itself; otherwise a
+    /// record that does not fit any more opens the next one. The first span is taken whatever its size.
+    pub(crate) fn take(&mut self, spans_max: u32, bytes_max: u64) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let (mut spans, mut bytes) = (0u32, 0u64);
+        while let Some(front) = self.refs.front() {
+            let (n, b) = front.size();
+            let fits = spans.saturating_add(n) <= spans_max && bytes.saturating_add(b) <= bytes_max;
+            if fits {
+                spans += n;
+                bytes += b;
+                pieces.extend(self.pop());
+                continue;
+            }
+            if pieces.is_empty() {
+                let by_bytes = bytes_max.saturating_mul(u64::from(n)) / b.max(1);
+                let fit = spans_max.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).clamp(1, n.max(1));
+                pieces.extend(self.pop_first(fit));
+            }
+            break;
+        }
+        pieces
+    }
+
+    /// What is too old at `now`, oldest first, at most `max` references.
+    pub(crate) fn expire(&mut self, now: Instant, max: usize) -> Vec<Piece> {
+        self.pop_while(max, |r| r.deadline <= now)
+    }
+
+    /// What stands at `sequence` or before, oldest first, at most `max` references.
+    pub(crate) fn give_up(&mut self, sequence: Sequence, max: usize) -> Vec<Piece> {
+        self.pop_while(max, |r| r.sequence() <= sequence)
+    }
+
+    /// The oldest, at most `max` references.
+    pub(crate) fn drain(&mut self, max: usize) -> Vec<Piece> {
+        self.pop_while(max, |_| true)
+    }
+
+    fn pop_while(&mut self, max: usize, unwanted: impl Fn(&Ref) -> bool) -> Vec<Piece> {
+        let mut out = Vec::new();
+        while out.len() < max && self.refs.front().is_some_and(&unwanted) {
+            out.extend(self.pop());
+        }
+        out
+    }
+
+    fn pop(&mut self) -> Option<Piece> {
+        let front = self.refs.pop_front()?;
+        let (n, b) = front.size();
+        self.spans = self.spans.saturating_sub(u64::from(n));
+        self.bytes = self.bytes.saturating_sub(b);
+        if self.refs.is_empty() && self.refs.capacity() > 1024 {
+            self.refs.shrink_to(64);
+        }
+        Some(front.into_piece())
+    }
+
+    /// The first `n` spans of the front reference; the rest stays in front.
+    fn pop_first(&mut self, n: u32) -> Option<Piece> {
+        let piece = self.pop()?;
+        if n >= piece.count() {
+            return Some(piece);
+        }
+        let (head, tail) = piece.split_at(n);
+        let rest = Rest { spans: tail.spans, bytes: tail.bytes };
+        let back =
+            Ref { entry: tail.entry, route: tail.route, deadline: tail.deadline, rest: Some(Box::new(rest)) };
+        self.count_in(&back);
+        self.refs.push_front(back);
+        Some(head)
+    }
+
+    fn count_in(&mut self, item: &Ref) {
+        let (n, b) = item.size();
+        self.spans += u64::from(n);
+        self.bytes += b;
+    }
+}

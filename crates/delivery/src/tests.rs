@@ -1,0 +1,8 @@
+//! Whole runtimes over a log in memory, with scripted adapters on a paused clock.
+
+mod answers;
+mod batching;
+mod books;
+mod harness;
+mod lifecycle;
+mod pieces;

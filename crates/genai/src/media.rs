@@ -1,0 +1,154 @@
+//! Embedded media: base64 payloads in content are replaced by a marker with media type and size.
+//!
+//! Two passes over the text, both leaving every other byte as it is. Data URLs are found anywhere, in JSON
+//! or not. Bare base64 is only taken where JSON says what it is: a string value in a place that holds media
+//! (`input_audio.data`, a `source` or part with a media type, `b64_json`, OTel `blob` parts, ...).
+
+mod data_url;
+mod fields;
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+use serde_json::Value as Json;
+use tracecast_otlp::Value;
+use tracecast_otlp::write::{Edit, Place, Verdict};
+
+use crate::content::{Class, classify};
+
+/// A base64 run this long is looked at even if nothing else points to media.
+const RUN_BYTES_MIN: usize = 256;
+
+/// True if the text may hold embedded media; a substring probe without parsing.
+pub fn probe(text: &str) -> bool {
+    probe_bytes(text.as_bytes())
+}
+
+/// [`probe`] over a whole encoded request: one pass tells that no value in it needs a look.
+pub fn probe_bytes(bytes: &[u8]) -> bool {
+    // `;base64,`, `"type":"base64"`, `b64_json`.
+    let names_base64 = memmem::find_iter(bytes, b"64").any(|at| {
+        bytes.get(..at).is_some_and(|before| before.ends_with(b"base") || before.ends_with(b"\"b"))
+    });
+    names_base64
+        || memmem::find(bytes, b"input_audio").is_some()
+        || memmem::find(bytes, b"\"blob\"").is_some()
+        || has_long_run(bytes)
+}
+
+/// The text without its embedded media; `None` if it holds none.
+pub fn strip(text: &str) -> Option<String> {
+    strip_at(text, 0)
+}
+
+/// JSON in JSON in JSON: deeper nesting is left alone.
+const NESTING_MAX: usize = 3;
+
+fn strip_at(text: &str, nesting: usize) -> Option<String> {
+    let without_urls = data_url::strip(text);
+    let rest: &str = without_urls.as_deref().unwrap_or(text);
+    let is_json = matches!(rest.trim_start().as_bytes().first(), Some(b'{' | b'[' | b'"'));
+    let stripped = if is_json && nesting < NESTING_MAX { fields::strip(rest, nesting) } else { None };
+    stripped.or(without_urls)
+}
+
+/// What is put in the place of a payload.
+fn marker(media_type: &str, byte_length: usize) -> String {
+    // What goes into JSON text unescaped must need no escape.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/.+-_".contains(c);
+    let is_type = (1..=100).contains(&media_type.len()) && media_type.chars().all(is_plain);
+    let media_type = if is_type { media_type } else { "application/octet-stream" };
+    format!("[media removed: {media_type}, {byte_length} bytes]")
+}
+
+/// Bytes behind so many base64 digits (padding not counted).
+fn decoded_length(digits: usize) -> usize {
+    digits / 4 * 3 + (digits % 4).saturating_sub(1)
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+}
+
+/// True if there is a run of base64 digits of at least `RUN_BYTES_MIN`; looks at every 128th byte and around.
+fn has_long_run(bytes: &[u8]) -> bool {
+    let step = RUN_BYTES_MIN / 2;
+    let mut at = step;
+    while let Some(byte) = bytes.get(at) {
+        // JSON escapes `/` in some encoders, so a backslash does not end a run.
+        let runs = |b: &u8| is_digit(*b) || *b == b'\\';
+        if runs(byte) {
+            let before = bytes.get(..at).unwrap_or_default().iter().rev().take(RUN_BYTES_MIN).take_while(|b| runs(b));
+            let after = bytes.get(at..).unwrap_or_default().iter().take(RUN_BYTES_MIN).take_while(|b| runs(b));
+            if before.count() + after.count() >= RUN_BYTES_MIN {
+                return true;
+            }
+        }
+        at += step;
+    }
+    false
+}
+
+/// Replaces embedded media in content attributes and in attributes of no known list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StripMedia;
+
+impl Edit for StripMedia {
+    fn attribute_by_key(&self, _place: Place, key: &str) -> Option<Verdict> {
+        match classify(key) {
+            Class::Content | Class::Unknown => None,
+            Class::Known | Class::Metadata => Some(Verdict::Keep),
+        }
+    }
+
+    fn attribute(&self, place: Place, key: &str, value: &Value<'_>) -> Verdict {
+        if let Some(verdict) = self.attribute_by_key(place, key) {
+            return verdict;
+        }
+        match value {
+            Value::Str(text) if probe(text) => strip(text).map_or(Verdict::Keep, Verdict::ReplaceStr),
+            Value::Bytes(bytes) if classify(key) == Class::Content => {
+                Verdict::ReplaceStr(marker("application/octet-stream", bytes.len()))
+            }
+            Value::Array(_) | Value::Map(_) if holds_media(value) => {
+                // A structured value becomes its JSON text: both are valid forms of every such key.
+                let text = without_bytes(value).to_string();
+                Verdict::ReplaceStr(strip(&text).unwrap_or(text))
+            }
+            _ => Verdict::Keep,
+        }
+    }
+}
+
+fn holds_media(value: &Value<'_>) -> bool {
+    match value {
+        Value::Str(text) => probe(text),
+        Value::Bytes(_) => true,
+        Value::Array(items) => items.iter().any(|item| holds_media(&item)),
+        Value::Map(pairs) => {
+            pairs.iter().any(|(_, value)| holds_media(&value) || value.as_str() == Some("blob"))
+        }
+        _ => false,
+    }
+}
+
+fn without_bytes(value: &Value<'_>) -> Json {
+    match value {
+        Value::Empty => Json::Null,
+        Value::Str(text) => Json::from(*text),
+        Value::Bool(b) => Json::from(*b),
+        Value::Int(n) => Json::from(*n),
+        Value::Double(n) => Json::from(*n),
+        Value::Bytes(bytes) => Json::from(marker("application/octet-stream", bytes.len())),
+        Value::Array(items) => items.iter().map(|item| without_bytes(&item)).collect(),
+        Value::Map(pairs) => pairs.iter().map(|(key, value)| (key.to_owned(), without_bytes(&value))).collect(),
+    }
+}
+
+/// The text, changed or not.
+pub fn stripped(text: &str) -> Cow<'_, str> {
+    match probe(text).then(|| strip(text)).flatten() {
+        Some(text) => Cow::Owned(text),
+        None => Cow::Borrowed(text),
+    }
+}

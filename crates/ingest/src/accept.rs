@@ -1,0 +1,301 @@
+//! From an indexed request to records in the log: identity, rules, what is kept, the ack.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tracecast_destination::Region;
+use tracecast_genai::identity::{StripIdentity, stated_identity};
+use tracecast_genai::media::StripMedia;
+use tracecast_genai::{Chain, Privacy};
+use tracecast_log::{LogError, NewRecord, Projection, Route, Skip, SkipReason};
+use tracecast_otlp::write::{Edit, select};
+use tracecast_otlp::{Payload, SpanSet, Traces};
+use tracecast_rules::{CanAssert, Context, Decision, Snapshot};
+use uuid::Uuid;
+
+use crate::answer::{Partial, Refusal};
+use crate::auth::Sender;
+use crate::counters::Reason;
+use crate::{Ingest, Media};
+
+/// At most this many reasons are spelled out in a partial success.
+const REASONS_MAX: usize = 5;
+
+/// Who a span is counted as: what its sender's credential says, or what it may state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    workspace: Uuid,
+    key_hash: Option<[u8; 32]>,
+    region: Region,
+}
+
+/// What came of a good request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Accepted {
+    pub(crate) spans: u64,
+    pub(crate) partial: Partial,
+}
+
+impl Ingest {
+    /// Decides and keeps the spans of one request; resolves when they are as durable as the log promises.
+    pub(crate) async fn accept(&self, body: Bytes, sender: &Sender) -> Result<Accepted, Refusal> {
+        let shared = &self.shared;
+        let snapshot = shared.snapshot.load_full();
+        let now = now_unix_nano();
+        let traces = Traces::index(body, &shared.otlp_limits)
+            .map_err(|e| Refusal::malformed(format!("not a valid OTLP trace request: {e}")))?;
+        let mut refused = Refused::default();
+        for bad in traces.rejected() {
+            refused.add(Reason::InvalidSpan, || format!("{}: {}", bad.path, bad.reason));
+        }
+        let records = self.records(traces, sender, &snapshot, now, &mut refused)?;
+        for (reason, n) in refused.counts() {
+            shared.counters.reject(reason, n);
+        }
+        let spans: u64 = records.iter().map(|r| u64::from(r.accepted)).sum();
+        let partial = refused.into_partial();
+        if spans == 0 && partial.rejected > 0 {
+            return Err(Refusal::nothing_usable(partial.message));
+        }
+        for record in records {
+            shared.log.append(record).await.map_err(not_kept)?;
+        }
+        Ok(Accepted { spans, partial })
+    }
+
+    /// The records one request becomes: one, unless it states identities of its own.
+    fn records(
+        &self,
+        traces: Traces,
+        sender: &Sender,
+        snapshot: &Snapshot,
+        now: u64,
+        refused: &mut Refused,
+    ) -> Result<Vec<NewRecord>, Refusal> {
+        if traces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own = Identity {
+            workspace: sender.workspace,
+            key_hash: sender.key_hash,
+            region: self.shared.options.region,
+        };
+        let states_identity = traces.spans().any(|span| !stated_identity(span).is_empty());
+        if !states_identity {
+            return Ok(vec![self.record(traces, own, sender, snapshot, now)?]);
+        }
+        if sender.can_assert == CanAssert::None {
+            let stating = traces.spans().filter(|s| !stated_identity(*s).is_empty()).count();
+            self.shared.counters.ignore_identity(stating as u64);
+            let all = SpanSet::all(traces.len() as u32);
+            let traces = self.rewrite(&traces, &all, Some(&StripIdentity))?;
+            return Ok(vec![self.record(traces, own, sender, snapshot, now)?]);
+        }
+        let mut groups: Vec<(Identity, Vec<u32>)> = Vec::new();
+        for span in traces.spans() {
+            match resolve(&stated_identity(span), own, sender.can_assert, snapshot) {
+                Ok(identity) => match groups.iter_mut().find(|(i, _)| *i == identity) {
+                    Some((_, spans)) => spans.push(span.index() as u32),
+                    None => groups.push((identity, vec![span.index() as u32])),
+                },
+                Err((reason, message)) => {
+                    refused.add(reason, || format!("span {}: {message}", span.index()));
+                }
+            }
+        }
+        let mut records = Vec::with_capacity(groups.len());
+        for (identity, spans) in groups {
+            let set = SpanSet::from_positions(traces.len() as u32, spans);
+            let part = if set.is_all() { traces.clone() } else { self.rewrite(&traces, &set, None)? };
+            records.push(self.record(part, identity, sender, snapshot, now)?);
+        }
+        Ok(records)
+    }
+
+    /// Some spans of a request as a request of their own.
+    fn rewrite(&self, traces: &Traces, spans: &SpanSet, edit: Option<&dyn Edit>) -> Result<Traces, Refusal> {
+        let mut out = Vec::with_capacity(traces.body().len());
+        select(traces, spans, edit, &mut out);
+        Traces::index(Bytes::from(out), &self.shared.otlp_limits)
+            .map_err(|e| Refusal::malformed(format!("request could not be split by identity: {e}")))
+    }
+
+    /// Decides one group of spans and shapes what is kept of it.
+    fn record(
+        &self,
+        traces: Traces,
+        identity: Identity,
+        sender: &Sender,
+        snapshot: &Snapshot,
+        now: u64,
+    ) -> Result<NewRecord, Refusal> {
+        let shared = &self.shared;
+        let plan = snapshot
+            .workspaces
+            .get(&identity.workspace)
+            .ok_or_else(|| Refusal::overloaded("the key's workspace is being removed", 1))?;
+        let accepted = traces.len() as u32;
+        // A stated key is another key: the credential's name does not speak for it.
+        let key_name = (identity.key_hash == sender.key_hash).then_some(sender.key_name.as_deref()).flatten();
+        let context = Context {
+            region: identity.region,
+            api_key_hash: identity.key_hash,
+            api_key_name: key_name,
+            now_unix_nano: now,
+        };
+        let decision = plan.decide(&traces, &context, &shared.memory);
+        let Decision { routes, skips, union, all_private, trace_keys } = decision;
+        let payload = match &union {
+            Some(kept) if !kept.is_empty() => self.keep(traces, kept, all_private),
+            _ => Payload::new(Bytes::new(), 0),
+        };
+        let routes = match &union {
+            Some(kept) => routes
+                .into_iter()
+                .map(|r| Route {
+                    slot: r.slot,
+                    projection: if r.private { Projection::PRIVACY } else { Projection::AS_IS },
+                    spans: r.spans.within(kept),
+                })
+                .collect(),
+            None => Vec::new(),
+        };
+        let skips = skips
+            .into_iter()
+            .filter_map(|(slot, reason, spans)| {
+                Some(Skip { slot, reason: SkipReason::from_code(reason as u8)?, spans })
+            })
+            .collect();
+        Ok(NewRecord {
+            workspace: identity.workspace.into_bytes(),
+            config_generation: snapshot.generation,
+            received_unix_nano: now,
+            accepted,
+            routes,
+            skips,
+            trace_keys: Bytes::from(trace_keys),
+            payload: Arc::new(payload),
+        })
+    }
+
+    /// The bytes that are kept: as received where nothing has to change.
+    fn keep(&self, traces: Traces, kept: &SpanSet, all_private: bool) -> Payload {
+        let strip_media =
+            self.shared.options.media == Media::Strip && tracecast_genai::media::probe_bytes(traces.body());
+        let mut edits: Vec<&dyn Edit> = Vec::new();
+        if all_private {
+            edits.push(&Privacy);
+        }
+        if strip_media {
+            edits.push(&StripMedia);
+        }
+        if edits.is_empty() && kept.is_all() && traces.is_whole() {
+            return Payload::from_traces(traces);
+        }
+        let mut out = Vec::with_capacity(traces.body().len());
+        if edits.is_empty() {
+            select(&traces, kept, None, &mut out);
+        } else {
+            select(&traces, kept, Some(&Chain(&edits)), &mut out);
+        }
+        Payload::new(Bytes::from(out), kept.count())
+    }
+}
+
+/// What the span states, checked against what its credential may assert.
+fn resolve(
+    stated: &tracecast_genai::identity::StatedIdentity<'_>,
+    own: Identity,
+    can_assert: CanAssert,
+    snapshot: &Snapshot,
+) -> Result<Identity, (Reason, String)> {
+    let mut identity = own;
+    if let Some(text) = stated.workspace_id {
+        let unknown = || (Reason::UnknownWorkspace, "tracecast.workspace_id: unknown workspace".to_owned());
+        let id = Uuid::parse_str(text).map_err(|_| unknown())?;
+        let allowed = id == own.workspace || can_assert == CanAssert::AnyWorkspace;
+        if !allowed || !snapshot.workspaces.contains_key(&id) {
+            return Err(unknown());
+        }
+        identity.workspace = id;
+    }
+    if let Some(text) = stated.api_key_hash {
+        identity.key_hash = Some(parse_hash(text).ok_or_else(|| {
+            (Reason::InvalidSpan, "tracecast.api_key_hash: not 64 hexadecimal digits".to_owned())
+        })?);
+    }
+    if let Some(text) = stated.region {
+        identity.region = Region::parse(text).ok_or_else(|| {
+            (Reason::InvalidSpan, "tracecast.region: not global, europe or us".to_owned())
+        })?;
+    }
+    Ok(identity)
+}
+
+fn parse_hash(text: &str) -> Option<[u8; 32]> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 {
+        return None;
+    }
+    let mut out = [0u8; 32];
+    for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = (high << 4 | low) as u8;
+    }
+    Some(out)
+}
+
+/// A record the log did not take. The client is told to come back; nothing of it is acknowledged.
+fn not_kept(error: LogError) -> Refusal {
+    match error {
+        LogError::Full => Refusal::overloaded("the log is full", 5),
+        LogError::Closed => Refusal::overloaded("the gateway is stopping", 5),
+        LogError::Io { .. } => {
+            tracing::error!(%error, "log append failed");
+            Refusal::overloaded("the log cannot be written", 5)
+        }
+        other => {
+            tracing::error!(error = %other, "log append failed");
+            Refusal::overloaded("the log did not take the record", 5)
+        }
+    }
+}
+
+/// Refused spans of one request, with the first reasons.
+#[derive(Debug, Default)]
+struct Refused {
+    invalid: u64,
+    unknown_workspace: u64,
+    reasons: Vec<String>,
+}
+
+impl Refused {
+    fn add(&mut self, reason: Reason, text: impl FnOnce() -> String) {
+        match reason {
+            Reason::UnknownWorkspace => self.unknown_workspace += 1,
+            _ => self.invalid += 1,
+        }
+        if self.reasons.len() < REASONS_MAX {
+            self.reasons.push(text());
+        }
+    }
+
+    fn counts(&self) -> [(Reason, u64); 2] {
+        [(Reason::InvalidSpan, self.invalid), (Reason::UnknownWorkspace, self.unknown_workspace)]
+    }
+
+    fn into_partial(self) -> Partial {
+        let rejected = self.invalid + self.unknown_workspace;
+        let mut message = self.reasons.join("; ");
+        if rejected > self.reasons.len() as u64 {
+            message.push_str(&format!("; and {} more", rejected - self.reasons.len() as u64));
+        }
+        Partial { rejected, message }
+    }
+}
+
+pub(crate) fn now_unix_nano() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}

@@ -1,0 +1,299 @@
+//! OTLP/HTTP, `/v1/events` and the two calls of the Langfuse SDK.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::json;
+use tracecast_genai::events;
+
+use crate::Ingest;
+use crate::accept::now_unix_nano;
+use crate::answer::{Encoding, Refusal, respond};
+use crate::auth::{Sender, authorize};
+use crate::body::{Bounds, Coding, inflate, read};
+use crate::budget::Reservation;
+use crate::counters::Reason;
+
+/// Most records of one `/v1/events` request.
+const EVENTS_MAX: usize = 100_000;
+
+impl Ingest {
+    /// Answers one HTTP request of the ingest listener. Never panics, whatever the request.
+    pub async fn handle_http<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.shared.counters.request();
+        let (parts, body) = request.into_parts();
+        let encoding = answer_encoding(&parts.headers, parts.uri.path());
+        // Lives until the answer: what a request holds is reserved as long as it holds it.
+        let mut reservation = self.shared.budget.reservation();
+        match self.route(&parts.method, &parts.uri, &parts.headers, body, &mut reservation).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                if let Some(reason) = refusal.reason {
+                    self.shared.counters.reject(reason, 1);
+                }
+                refusal.into_http(encoding)
+            }
+        }
+    }
+
+    async fn route<B>(
+        &self,
+        method: &Method,
+        uri: &http::Uri,
+        headers: &HeaderMap,
+        body: B,
+        reservation: &mut Reservation,
+    ) -> Result<Response<Full<Bytes>>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let addresses = &self.shared.options.addresses;
+        match (method, uri.path()) {
+            (&Method::POST, "/v1/traces" | "/api/public/otel/v1/traces") => {
+                self.traces(headers, body, reservation).await
+            }
+            (&Method::POST, "/v1/events") => self.events(uri, headers, body, reservation).await,
+            (&Method::GET, "/api/public/health") => Ok(json_response(
+                StatusCode::OK,
+                &json!({ "status": "OK", "version": env!("CARGO_PKG_VERSION") }),
+            )),
+            (&Method::GET, "/api/public/projects") => {
+                let sender = self.sender(headers)?;
+                Ok(json_response(
+                    StatusCode::OK,
+                    &json!({ "data": [{ "id": sender.workspace, "name": "tracecast", "metadata": {} }] }),
+                ))
+            }
+            (_, "/v1/traces" | "/api/public/otel/v1/traces" | "/v1/events") => {
+                Err(Refusal::method_not_allowed(format!("{method} is not for {}: use POST", uri.path())))
+            }
+            (_, "/v1/metrics") => Err(Refusal::not_found(
+                "metrics are not taken here: set OTEL_METRICS_EXPORTER=none to silence that exporter",
+            )),
+            (_, "/v1/logs") => Err(Refusal::not_found(
+                "logs are not taken here: set OTEL_LOGS_EXPORTER=none to silence that exporter",
+            )),
+            (_, path) if path.starts_with("/api/v1") || path == "/metrics" || path.ends_with("healthz") || path.ends_with("readyz") => {
+                Err(Refusal::not_found(format!(
+                    "this is the ingest listener: that path is served by the admin listener at {}",
+                    addresses.admin
+                )))
+            }
+            (_, path) if path.starts_with("/opentelemetry.proto.collector.") => {
+                Err(Refusal::not_found(format!(
+                    "this is the HTTP listener: OTLP/gRPC is served at {}",
+                    addresses.grpc
+                )))
+            }
+            (_, path) => Err(Refusal::not_found(format!(
+                "nothing is served at {}: send OTLP to POST /v1/traces or JSON events to POST /v1/events",
+                path.chars().take(100).collect::<String>()
+            ))),
+        }
+    }
+
+    async fn traces<B>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+        reservation: &mut Reservation,
+    ) -> Result<Response<Full<Bytes>>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let sender = self.sender(headers)?;
+        let encoding = otlp_encoding(headers)?;
+        let body = self.body(headers, body, reservation).await?;
+        let mut accepted = match encoding {
+            Encoding::Protobuf => self.accept(body, &sender).await?,
+            Encoding::Json => {
+                let (protobuf, rejected) = tracecast_otlp::json::decode(&body, &self.shared.otlp_limits)
+                    .map_err(|e| Refusal::malformed(format!("not a valid OTLP/JSON request: {e}")))?;
+                drop(body);
+                if !reservation.grow(protobuf.len()) {
+                    return Err(Refusal::overloaded("requests in progress hold all the memory there is for them", 1));
+                }
+                self.shared.counters.reject(Reason::InvalidSpan, rejected.len() as u64);
+                let first = rejected.first().map(|r| format!("{}: {}", r.path, r.reason));
+                let mut accepted = match self.accept(protobuf, &sender).await {
+                    Ok(accepted) => accepted,
+                    Err(refusal) => return Err(refusal),
+                };
+                if let Some(first) = first {
+                    if accepted.spans == 0 {
+                        return Err(Refusal::nothing_usable(first));
+                    }
+                    accepted.partial.rejected += rejected.len() as u64;
+                    accepted.partial.message = match accepted.partial.message.as_str() {
+                        "" => first,
+                        more => format!("{first}; {more}"),
+                    };
+                }
+                accepted
+            }
+        };
+        let body = match encoding {
+            Encoding::Protobuf => accepted.partial.to_protobuf(),
+            Encoding::Json => std::mem::take(&mut accepted.partial).to_json(),
+        };
+        Ok(respond(StatusCode::OK, encoding, body))
+    }
+
+    async fn events<B>(
+        &self,
+        uri: &http::Uri,
+        headers: &HeaderMap,
+        body: B,
+        reservation: &mut Reservation,
+    ) -> Result<Response<Full<Bytes>>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let sender = self.sender(headers)?;
+        match media_type(headers).as_deref() {
+            Some("application/json" | "application/x-ndjson" | "application/ndjson" | "application/jsonl")
+            | None => {}
+            Some(other) => {
+                return Err(Refusal::unsupported(format!(
+                    "content-type `{other}` is not supported: use application/json or application/x-ndjson"
+                )));
+            }
+        }
+        let body = self.body(headers, body, reservation).await?;
+        let strict = uri.query().is_some_and(|q| q.split('&').any(|p| p == "strict=1" || p == "strict=true"));
+        let mut outcome = events::transcode(
+            &body,
+            &events::Options {
+                strict,
+                receive_unix_nano: now_unix_nano(),
+                service_name: &self.shared.options.service_name,
+                max_records: EVENTS_MAX,
+            },
+        );
+        drop(body);
+        if !reservation.grow(outcome.protobuf.len()) {
+            return Err(Refusal::overloaded("requests in progress hold all the memory there is for them", 1));
+        }
+        self.shared.counters.remove_credentials(u64::from(outcome.credentials_removed));
+        self.shared.counters.reject(Reason::InvalidSpan, u64::from(outcome.rejected));
+        if outcome.accepted > 0 {
+            match self.accept(std::mem::take(&mut outcome.protobuf), &sender).await {
+                Ok(accepted) if accepted.partial.rejected > 0 => {
+                    // The identity a record states was refused: its spans are not kept.
+                    outcome.errors.push(events::RecordError {
+                        index: 0,
+                        line: 0,
+                        path: String::new(),
+                        message: accepted.partial.message,
+                    });
+                    outcome.spans = accepted.spans as u32;
+                }
+                Ok(_) => {}
+                Err(refusal) if refusal.status == StatusCode::BAD_REQUEST => {
+                    outcome.rejected += outcome.accepted;
+                    outcome.accepted = 0;
+                    outcome.spans = 0;
+                    outcome.trace_ids.clear();
+                    outcome.errors.push(events::RecordError {
+                        index: 0,
+                        line: 0,
+                        path: String::new(),
+                        message: refusal.message,
+                    });
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        let status = if outcome.accepted > 0 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        Ok(json_response(
+            status,
+            &json!({
+                "accepted": outcome.accepted,
+                "rejected": outcome.rejected,
+                "spans": outcome.spans,
+                "trace_ids": outcome.trace_ids,
+                "errors": outcome.errors,
+            }),
+        ))
+    }
+
+    /// Who sends; refused before the body is read when nothing can be taken anyway.
+    pub(crate) fn sender(&self, headers: &HeaderMap) -> Result<Sender, Refusal> {
+        let shared = &self.shared;
+        if shared.draining.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Refusal::overloaded("the gateway is stopping", 5));
+        }
+        let instance = shared.options.instance_id.as_bytes();
+        let mut hops = headers.get_all("x-tracecast-via").iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+        if hops.any(|hop| hop.trim_ascii() == instance) {
+            return Err(Refusal::loop_detected());
+        }
+        let now = (now_unix_nano() / 1_000_000_000) as i64;
+        let sender = authorize(headers, shared.options.auth, &shared.snapshot.load(), now)?;
+        if !shared.log.is_writable() {
+            return Err(Refusal::overloaded("the log cannot be written", 5));
+        }
+        Ok(sender)
+    }
+
+    async fn body<B>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+        reservation: &mut Reservation,
+    ) -> Result<Bytes, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let options = &self.shared.options;
+        let coding = Coding::of(headers)?;
+        let bounds = Bounds { sent: options.body_bytes, inflated: options.inflated_body_bytes };
+        let sent = read(headers, body, bounds, reservation).await?;
+        inflate(coding, sent, bounds, reservation).await
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or("");
+    let name = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    Some(name.chars().take(100).collect())
+}
+
+fn otlp_encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    match media_type(headers).as_deref() {
+        Some("application/x-protobuf" | "application/protobuf") => Ok(Encoding::Protobuf),
+        Some("application/json") => Ok(Encoding::Json),
+        Some("application/grpc" | "application/grpc+proto") => Err(Refusal::unsupported(
+            "this is the HTTP listener: OTLP/gRPC has a listener of its own",
+        )),
+        Some(other) => Err(Refusal::unsupported(format!(
+            "content-type `{other}` is not supported: use application/x-protobuf or application/json"
+        ))),
+        None => Err(Refusal::unsupported(
+            "content-type is missing: use application/x-protobuf or application/json",
+        )),
+    }
+}
+
+/// An error is spelled in protobuf only to a client that speaks it.
+fn answer_encoding(headers: &HeaderMap, path: &str) -> Encoding {
+    match media_type(headers).as_deref() {
+        Some("application/x-protobuf" | "application/protobuf") if path.ends_with("/v1/traces") => {
+            Encoding::Protobuf
+        }
+        _ => Encoding::Json,
+    }
+}
+
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
+    respond(status, Encoding::Json, body.to_string().into_bytes())
+}

@@ -1,0 +1,223 @@
+//! A kept record as delivery sees it: routing in memory, the payload maybe only on disk.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tracecast_otlp::{Payload, SpanSet};
+
+use crate::format::{Life, StoredRoute};
+use crate::types::{Projection, Sequence, Slot};
+
+/// A kept record as delivery sees it. Cheap to hold: the payload may have left memory.
+#[derive(Debug)]
+pub struct Entry {
+    /// The record's number.
+    pub sequence: Sequence,
+    /// Receive time, unix nanoseconds.
+    pub received_unix_nano: u64,
+    /// Uuid bytes of the workspace.
+    pub workspace: [u8; 16],
+    /// Who gets what (after recovery: what is still pending of it).
+    pub routes: Vec<EntryRoute>,
+    pub(crate) location: Location,
+    held: Mutex<Held>,
+    unsettled: AtomicU64,
+}
+
+/// One destination's part of an entry.
+#[derive(Clone, Debug)]
+pub struct EntryRoute {
+    /// The destination.
+    pub slot: Slot,
+    /// The form in which it gets the spans.
+    pub projection: Projection,
+    /// Positions in the record's payload.
+    pub spans: SpanSet,
+    /// The destination's own number of the first of these spans.
+    pub ordinal: u64,
+    /// Approximate payload bytes of these spans (what pending_bytes counts).
+    pub bytes: u32,
+    /// The route as the record has it, where recovery left only a part of it.
+    whole: Option<Box<StoredRoute>>,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Location {
+    pub(crate) file: u32,
+    pub(crate) life: Life,
+    pub(crate) offset: u64,
+    pub(crate) meta_len: u32,
+    pub(crate) payload_len: u32,
+    /// Spans of the payload.
+    pub(crate) spans: u32,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// On disk; whoever reads it shares it while it is in use.
+    Weakly(Weak<Payload>),
+    /// Memory mode, until the last destination is done.
+    Strongly(Arc<Payload>),
+}
+
+impl Entry {
+    pub(crate) fn new(
+        sequence: Sequence,
+        received_unix_nano: u64,
+        workspace: [u8; 16],
+        routes: Vec<EntryRoute>,
+        location: Location,
+        payload: Option<&Arc<Payload>>,
+        strong: bool,
+    ) -> Entry {
+        let unsettled = routes.iter().map(|r| u64::from(r.spans.count())).sum();
+        let held = match payload {
+            Some(payload) if strong && unsettled > 0 => Held::Strongly(payload.clone()),
+            Some(payload) => Held::Weakly(Arc::downgrade(payload)),
+            None => Held::Weakly(Weak::new()),
+        };
+        Entry {
+            sequence,
+            received_unix_nano,
+            workspace,
+            routes,
+            location,
+            held: Mutex::new(held),
+            unsettled: AtomicU64::new(unsettled),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The payload, if it is in memory.
+    pub(crate) fn in_memory(&self) -> Option<Arc<Payload>> {
+        match &*self.held() {
+            Held::Weakly(payload) => payload.upgrade(),
+            Held::Strongly(payload) => Some(payload.clone()),
+        }
+    }
+
+    /// Shares a payload that was read back with the next reader; the first one wins.
+    pub(crate) fn share(&self, payload: Arc<Payload>) -> Arc<Payload> {
+        let mut held = self.held();
+        match &*held {
+            Held::Strongly(known) => known.clone(),
+            Held::Weakly(known) => known.upgrade().unwrap_or_else(|| {
+                *held = Held::Weakly(Arc::downgrade(&payload));
+                payload
+            }),
+        }
+    }
+
+    /// Counts spans final; true when these were the last ones, then the payload is let go.
+    pub(crate) fn settled(&self, spans: u64) -> bool {
+        if spans == 0 || self.unsettled.fetch_sub(spans, Ordering::AcqRel) != spans {
+            return false;
+        }
+        let mut held = self.held();
+        if let Held::Strongly(payload) = &*held {
+            let weak = Arc::downgrade(payload);
+            *held = Held::Weakly(weak);
+        }
+        true
+    }
+
+    pub(crate) fn payload_len(&self) -> u64 {
+        u64::from(self.location.payload_len)
+    }
+}
+
+impl EntryRoute {
+    /// The whole route, as it was committed.
+    pub(crate) fn whole(route: StoredRoute) -> EntryRoute {
+        let StoredRoute { slot, projection, ordinal, bytes, spans } = route;
+        EntryRoute { slot, projection, spans, ordinal, bytes, whole: None }
+    }
+
+    /// What is left of a route: the ranks (positions among its own spans) in `left`, in order.
+    pub(crate) fn rest(route: StoredRoute, left: &[(u64, u64)]) -> EntryRoute {
+        let count = u64::from(route.spans.count());
+        let (mut kept, mut bytes) = (Vec::new(), 0);
+        let mut positions = route.spans.iter();
+        let mut rank = 0;
+        for &(start, end) in left {
+            let skipped = usize::try_from(start.saturating_sub(rank)).unwrap_or(usize::MAX);
+            let wanted = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+            if skipped > 0 {
+                positions.by_ref().nth(skipped - 1);
+            }
+            kept.extend(positions.by_ref().take(wanted));
+            rank = end;
+            bytes += share_of(route.bytes, start, end, count);
+        }
+        drop(positions);
+        let first = left.first().map_or(0, |(start, _)| *start);
+        if kept.len() as u64 == count {
+            return EntryRoute::whole(route);
+        }
+        EntryRoute {
+            slot: route.slot,
+            projection: route.projection,
+            spans: SpanSet::from_positions(route.spans.len(), kept),
+            ordinal: route.ordinal + first,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            whole: Some(Box::new(route)),
+        }
+    }
+
+    /// The committed route: first ordinal, bytes and positions, on which ordinals are counted.
+    pub(crate) fn committed(&self) -> (u64, u32, &SpanSet) {
+        match &self.whole {
+            Some(route) => (route.ordinal, route.bytes, &route.spans),
+            None => (self.ordinal, self.bytes, &self.spans),
+        }
+    }
+}
+
+/// The bytes of the ranks `start..end` of a route of `count` spans and `bytes` bytes. The shares of any
+/// partition add up to `bytes` exactly.
+pub(crate) fn share_of(bytes: u32, start: u64, end: u64, count: u64) -> u64 {
+    let upto = |rank: u64| u64::from(bytes) * rank.min(count) / count.max(1);
+    upto(end).saturating_sub(upto(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored() -> StoredRoute {
+        StoredRoute {
+            slot: 3,
+            projection: Projection::PRIVACY,
+            ordinal: 100,
+            bytes: 103,
+            spans: SpanSet::from_positions(10, [1, 2, 5, 7, 9]),
+        }
+    }
+
+    #[test]
+    fn shares_of_a_partition_add_up() {
+        for cut in 0..=7 {
+            assert_eq!(share_of(1001, 0, cut, 7) + share_of(1001, cut, 7, 7), 1001);
+        }
+        assert_eq!(share_of(10, 0, 1, 0), 10);
+    }
+
+    #[test]
+    fn the_rest_of_a_route_keeps_ordinals_of_the_whole() {
+        let rest = EntryRoute::rest(stored(), &[(1, 2), (3, 5)]);
+        assert_eq!(rest.spans, SpanSet::from_positions(10, [2, 7, 9]));
+        assert_eq!(rest.ordinal, 101);
+        assert_eq!(u64::from(rest.bytes), share_of(103, 1, 2, 5) + share_of(103, 3, 5, 5));
+        assert_eq!(rest.committed(), (100, 103, &SpanSet::from_positions(10, [1, 2, 5, 7, 9])));
+    }
+
+    #[test]
+    fn nothing_settled_is_the_whole_route() {
+        let rest = EntryRoute::rest(stored(), &[(0, 5)]);
+        assert_eq!((rest.ordinal, rest.bytes), (100, 103));
+        assert_eq!(rest.spans.count(), 5);
+    }
+}

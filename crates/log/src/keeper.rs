@@ -1,0 +1,378 @@
+//! The keeper: seals, syncs, checkpoints, gives segments back, and asks for backlog to be given up.
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::Checkpoint;
+use crate::journal::{self, Journal};
+use crate::segment::Sealing;
+use crate::shared::{Inner, OnDisk, State, lock};
+use crate::types::{Durability, LogError, Sequence, Slot};
+
+const LOG_SYNC: Duration = Duration::from_millis(100);
+const JOURNAL_SYNC: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(20);
+const RETRY: Duration = Duration::from_secs(1);
+/// A checkpoint after so many bytes of log, or of journal.
+const CHECKPOINT_LOG: u64 = 64 << 20;
+const CHECKPOINT_JOURNAL: u64 = 16 << 20;
+/// What was asked for is given so long to be settled before more is asked.
+const GIVE_UP_WAIT: Duration = Duration::from_millis(200);
+/// Attempts to write a seal.
+const SEAL_TRIES: u32 = 3;
+
+/// Messages to the keeper.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    state: Mutex<InboxState>,
+    work: Condvar,
+    /// Log bytes at which the next checkpoint is due.
+    due_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct InboxState {
+    to_seal: VecDeque<(Sealing, u32)>,
+    checkpoint: bool,
+    woken: bool,
+    stopped: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Inbox {
+        Inbox { due_at: AtomicU64::new(CHECKPOINT_LOG), ..Inbox::default() }
+    }
+
+    pub(crate) fn seal(&self, sealing: Sealing) {
+        lock(&self.state).to_seal.push_back((sealing, 0));
+        self.wake();
+    }
+
+    pub(crate) fn want_checkpoint(&self) {
+        lock(&self.state).checkpoint = true;
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        lock(&self.state).woken = true;
+        self.work.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        lock(&self.state).stopped = true;
+        self.work.notify_all();
+    }
+
+    pub(crate) fn is_checkpoint_due(&self, log_bytes: u64) -> bool {
+        log_bytes >= self.due_at.load(Ordering::Acquire)
+    }
+
+    /// Waits for a message; true when stopping.
+    fn wait(&self, most: Duration) -> bool {
+        let mut state = lock(&self.state);
+        if !state.woken && !state.stopped {
+            state = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.woken = false;
+        state.stopped
+    }
+}
+
+pub(crate) struct Keeper {
+    inner: Arc<Inner>,
+    log_synced: Instant,
+    journal_synced: Instant,
+    checkpoint_after: Option<Instant>,
+    checkpoint_wanted: bool,
+    /// What each slot was last asked to give up to.
+    asked: HashMap<Slot, Sequence>,
+    waiting: Option<(Slot, u64, Instant)>,
+    asked_at: Instant,
+}
+
+impl Keeper {
+    pub(crate) fn new(inner: Arc<Inner>) -> Keeper {
+        let now = Instant::now();
+        Keeper {
+            inner,
+            log_synced: now,
+            journal_synced: now,
+            checkpoint_after: None,
+            checkpoint_wanted: false,
+            asked: HashMap::new(),
+            waiting: None,
+            asked_at: now,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        let inner = self.inner.clone();
+        loop {
+            let stopping = inner.inbox.wait(self.timeout());
+            if stopping {
+                break;
+            }
+            if let Some(on_disk) = &inner.on_disk {
+                self.tend(on_disk);
+            }
+            self.relieve();
+        }
+        if let Some(on_disk) = &inner.on_disk
+            && inner.is_closed()
+        {
+            self.finish(on_disk);
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        match &self.inner.on_disk {
+            Some(on_disk) => on_disk.pool.is_short(),
+            None => self.inner.budget.is_short(),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        let unsynced = self.inner.on_disk.as_ref().is_some_and(|d| d.unsynced.load(Ordering::Acquire));
+        if self.is_short() {
+            SHORT
+        } else if unsynced || self.inner.options.durability == Durability::Buffered {
+            LOG_SYNC
+        } else {
+            IDLE
+        }
+    }
+
+    fn tend(&mut self, on_disk: &OnDisk) {
+        if self.log_synced.elapsed() >= LOG_SYNC {
+            self.log_synced = Instant::now();
+            let _ = self.sync_log(on_disk);
+        }
+        self.seal_waiting(on_disk);
+        let short = on_disk.pool.is_short();
+        if self.journal_synced.elapsed() >= JOURNAL_SYNC || (short && self.has_settled_segments()) {
+            self.journal_synced = Instant::now();
+            if let Err(error) = self.sync_journal(on_disk) {
+                // A failed sync is not repeated on the same file: a checkpoint and a new journal replace it.
+                tracing::error!(%error, "settlement journal not synced");
+                self.checkpoint_wanted = true;
+            }
+        }
+        self.checkpoint_if_due(on_disk);
+        self.give_back(on_disk);
+        if !on_disk.pool.is_short() {
+            self.inner.full.store(false, Ordering::Release);
+        }
+    }
+
+    /// Orderly end: everything on disk.
+    fn finish(&mut self, on_disk: &OnDisk) {
+        self.seal_waiting(on_disk);
+        let synced = self.sync_log(on_disk).and_then(|()| self.sync_journal(on_disk));
+        if let Err(error) = synced.and_then(|()| self.checkpoint(on_disk)) {
+            tracing::error!(%error, "log closed without its last sync; the next start reads the tail instead");
+        }
+        self.give_back(on_disk);
+    }
+
+    /// Buffered mode: syncs what was written since the last sync.
+    fn sync_log(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
+        if !on_disk.unsynced.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let waiting: Vec<_> = lock(&self.inner.inbox.state).to_seal.iter().map(|(s, _)| s.file.clone()).collect();
+        let current = lock(&on_disk.current).clone();
+        for file in waiting.into_iter().chain(current) {
+            let started = Instant::now();
+            if let Err(source) = file.sync() {
+                on_disk.sync_failed.store(true, Ordering::Release);
+                let error = file.error(source);
+                tracing::error!(%error, "segment not synced, it is left");
+                return Err(error);
+            }
+            self.inner.count_sync(started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn seal_waiting(&mut self, on_disk: &OnDisk) {
+        let waiting = std::mem::take(&mut lock(&self.inner.inbox.state).to_seal);
+        for (mut sealing, tries) in waiting {
+            let number = sealing.number;
+            match sealing.seal() {
+                Ok(shorter) => {
+                    lock(&on_disk.unsealed).retain(|(n, _)| *n != number);
+                    let bytes = shorter.unwrap_or(sealing.bytes);
+                    on_disk.pool.shrunk(sealing.bytes - bytes);
+                    let mut state = self.inner.state();
+                    if let Some(segment) = state.segments.get_mut(number) {
+                        (segment.sealed, segment.bytes) = (true, bytes);
+                    }
+                    drop(state);
+                    on_disk.files.forget(sealing.file_number);
+                    self.checkpoint_wanted = true;
+                }
+                Err(error) if tries + 1 < SEAL_TRIES => {
+                    tracing::warn!(%error, "segment not sealed yet");
+                    lock(&self.inner.inbox.state).to_seal.push_back((sealing, tries + 1));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "segment not sealed, its file is not used again");
+                    if let Some(segment) = self.inner.state().segments.get_mut(number) {
+                        (segment.sealed, segment.kept) = (true, true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn has_settled_segments(&self) -> bool {
+        !self.inner.state().segments.returnable(Sequence::MAX, u64::MAX).is_empty()
+    }
+
+    /// Syncs the journal, after the log it speaks of.
+    fn sync_journal(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
+        let (files, written) = {
+            let journal = lock(&on_disk.journal);
+            if journal.written == journal.synced {
+                return Ok(());
+            }
+            let mut files = journal.before.clone();
+            files.push(journal.file.clone());
+            (files, journal.written)
+        };
+        self.sync_log(on_disk)?;
+        for file in files {
+            file.sync().map_err(|e| file.error(e))?;
+        }
+        let mut journal = lock(&on_disk.journal);
+        journal.synced = journal.synced.max(written);
+        Ok(())
+    }
+
+    fn checkpoint_if_due(&mut self, on_disk: &OnDisk) {
+        self.checkpoint_wanted |= std::mem::take(&mut lock(&self.inner.inbox.state).checkpoint);
+        let logged = self.inner.state().activity.bytes;
+        let journaled = lock(&on_disk.journal).at;
+        let due = self.inner.inbox.is_checkpoint_due(logged) || journaled >= CHECKPOINT_JOURNAL;
+        let waits = self.checkpoint_after.is_some_and(|at| Instant::now() < at);
+        if waits || !(due || self.checkpoint_wanted) {
+            return;
+        }
+        match self.checkpoint(on_disk) {
+            Ok(()) => (self.checkpoint_wanted, self.checkpoint_after) = (false, None),
+            Err(error) => {
+                tracing::error!(%error, "checkpoint not written");
+                let full = matches!(&error, LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+                if !(full && on_disk.pool.sacrifice()) {
+                    self.checkpoint_after = Some(Instant::now() + RETRY);
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
+        let generation = lock(&on_disk.journal).generation + 1;
+        let slots = slot_table(&self.inner.state());
+        let (file, at) = Journal::create(&on_disk.disk, &on_disk.dir, generation, on_disk.epoch, &slots)?;
+        let mut journal = lock(&on_disk.journal);
+        let state = self.inner.state();
+        let checkpoint = image(&state, on_disk.epoch, generation);
+        let logged = state.activity.bytes;
+        drop(state);
+        let old = std::mem::replace(&mut journal.file, file);
+        journal.before.push(old);
+        (journal.generation, journal.at) = (generation, at);
+        let written = journal.written;
+        drop(journal);
+        // What the checkpoint counts must be in the log for good.
+        self.sync_log(on_disk)?;
+        checkpoint.write(&on_disk.disk, &on_disk.dir)?;
+        *lock(&on_disk.checkpointed) = checkpoint.applied;
+        self.inner.inbox.due_at.store(logged + CHECKPOINT_LOG, Ordering::Release);
+        on_disk.slots_on_disk.fetch_max(checkpoint.ledger.len() as u32, Ordering::AcqRel);
+        let mut journal = lock(&on_disk.journal);
+        journal.synced = journal.synced.max(written);
+        journal.before.clear();
+        drop(journal);
+        remove_journals_before(on_disk, generation);
+        Ok(())
+    }
+
+    /// Returns segments that nobody wants to the pool.
+    fn give_back(&mut self, on_disk: &OnDisk) {
+        let synced = lock(&on_disk.journal).synced;
+        let checkpointed = *lock(&on_disk.checkpointed);
+        let mut state = self.inner.state();
+        let numbers = state.segments.returnable(checkpointed, synced);
+        let segments: Vec<_> = numbers.into_iter().filter_map(|n| state.segments.remove(n)).collect();
+        drop(state);
+        for segment in segments {
+            on_disk.files.forget(segment.file);
+            on_disk.pool.give_back(segment.file, segment.bytes);
+        }
+    }
+
+    /// Short of space: the slot with the most pending bytes is asked for its oldest, and nobody else.
+    fn relieve(&mut self) {
+        if !self.is_short() {
+            self.asked.clear();
+            self.waiting = None;
+            return;
+        }
+        let state = self.inner.state();
+        let Some(slot) = state.ledger.laggard() else { return };
+        if let Some((asked, number, at)) = self.waiting
+            && asked == slot
+            && state.segments.is_held_by(number, slot)
+            && at.elapsed() < GIVE_UP_WAIT
+        {
+            return;
+        }
+        let asked = self.asked.get(&slot).copied().unwrap_or(0);
+        let Some((number, up_to)) = state.segments.oldest_held_by(slot, asked) else {
+            // Everything was asked for; what was in flight then may be pending again.
+            if self.asked_at.elapsed() > RETRY {
+                self.asked.remove(&slot);
+            }
+            return;
+        };
+        drop(state);
+        self.asked.insert(slot, up_to);
+        self.waiting = Some((slot, number, Instant::now()));
+        self.asked_at = Instant::now();
+        self.inner.tell(|subscriber| subscriber.give_up(slot, up_to));
+    }
+}
+
+/// All slots whose owner is known.
+pub(crate) fn slot_table(state: &State) -> Vec<(Slot, crate::types::SlotKey)> {
+    (0..).zip(&state.ledger.accounts).filter_map(|(slot, account)| Some((slot, account.key?))).collect()
+}
+
+/// The figures as a checkpoint.
+pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
+    let wanted = state.segments.iter().filter(|(n, s)| *n < state.segment && !s.is_settled());
+    Checkpoint {
+        epoch,
+        applied: state.applied,
+        segment: state.segment,
+        journal,
+        ledger: state.ledger.clone(),
+        wanted: wanted.map(|(number, segment)| (number, segment.file)).collect(),
+        traces: state.traces.to_vec(),
+        damage: state.damage,
+    }
+}
+
+/// Journals that a checkpoint has replaced.
+pub(crate) fn remove_journals_before(on_disk: &OnDisk, generation: u64) {
+    let Ok(journals) = journal::list(&on_disk.dir) else { return };
+    for (_, path) in journals.into_iter().filter(|(g, _)| *g < generation) {
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(%error, path = %path.display(), "journal not removed");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The pool of segment files: taken, given back, overwritten in place, grown ahead of need within the cap.
+//!
+//! Appending to a file that was written before costs a fraction of appending to a fresh one, because no extent
+//! has to be converted at each sync. So files are kept, and new ones are filled with zeros in the background.
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::disk::{Disk, DiskFile};
+use crate::types::LogError;
+
+/// Free files kept; more than that goes back to the file system.
+const FREE_MAX: usize = 8;
+/// Written at once while filling.
+const FILL: usize = 1 << 20;
+const BLOCK: u64 = 4096;
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    disk: Disk,
+    dir: PathBuf,
+    segment_bytes: u64,
+    max_bytes: u64,
+    state: Mutex<PoolState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct PoolState {
+    free: Vec<u32>,
+    /// Bytes of all segment files, free ones included.
+    total: u64,
+    next_file: u32,
+    /// Free files wished for.
+    ahead: usize,
+    growing: bool,
+    stopped: bool,
+}
+
+/// A segment file to write to.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) file: u32,
+    pub(crate) bytes: u64,
+    pub(crate) handle: DiskFile,
+}
+
+impl Pool {
+    /// `free`: files of full size with nothing wanted; `total`: bytes of all files; `next_file`: above all names.
+    pub(crate) fn new(
+        disk: Disk,
+        dir: PathBuf,
+        segment_bytes: u64,
+        max_bytes: u64,
+        free: Vec<u32>,
+        total: u64,
+        next_file: u32,
+    ) -> Pool {
+        let state = PoolState { free, total, next_file, ..PoolState::default() };
+        Pool { disk, dir, segment_bytes, max_bytes, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn path(&self, file: u32) -> PathBuf {
+        path_of(&self.dir, file)
+    }
+
+    /// Bytes of all segment files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state().total
+    }
+
+    /// A file with room for `need` bytes; `None` while the cap allows none.
+    pub(crate) fn take(&self, need: u64) -> Result<Option<Taken>, LogError> {
+        let bytes = need.next_multiple_of(BLOCK).max(self.segment_bytes);
+        let mut state = self.state();
+        if bytes == self.segment_bytes
+            && let Some(file) = state.free.pop()
+        {
+            let path = self.path(file);
+            drop(state);
+            self.changed.notify_all();
+            return match self.disk.open(&path, false) {
+                Ok(handle) => Ok(Some(Taken { file, bytes, handle })),
+                Err(source) => {
+                    self.state().total -= bytes;
+                    Err(LogError::Io { path, source })
+                }
+            };
+        }
+        // A record that needs more than a segment gets a file of its own; free files make room for it.
+        while state.total + bytes > self.max_bytes && bytes > self.segment_bytes {
+            let Some(file) = state.free.pop() else { break };
+            self.remove(&mut state, file, self.segment_bytes);
+        }
+        if state.total + bytes > self.max_bytes {
+            return Ok(None);
+        }
+        let file = state.next_file;
+        state.next_file += 1;
+        state.total += bytes;
+        drop(state);
+        match self.create(file, bytes, false) {
+            Ok(handle) => Ok(Some(Taken { file, bytes, handle })),
+            Err(e) => {
+                self.state().total -= bytes;
+                Err(e)
+            }
+        }
+    }
+
+    /// A file with nothing wanted in it.
+    pub(crate) fn give_back(&self, file: u32, bytes: u64) {
+        let mut state = self.state();
+        if bytes == self.segment_bytes && state.free.len() < FREE_MAX {
+            state.free.push(file);
+        } else {
+            self.remove(&mut state, file, bytes);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The same for a file that has just failed: it is tried again after the others.
+    pub(crate) fn give_back_last(&self, file: u32, bytes: u64) {
+        if bytes != self.segment_bytes {
+            return self.give_back(file, bytes);
+        }
+        self.state().free.insert(0, file);
+    }
+
+    /// A file became shorter.
+    pub(crate) fn shrunk(&self, by: u64) {
+        let mut state = self.state();
+        state.total = state.total.saturating_sub(by);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Nothing free, and the cap allows no new file: backlog has to be given up.
+    pub(crate) fn is_short(&self) -> bool {
+        let state = self.state();
+        state.free.is_empty() && !state.growing && state.total + self.segment_bytes > self.max_bytes
+    }
+
+    /// The disk is full: one free file goes, for journal and checkpoint. False if there is none.
+    pub(crate) fn sacrifice(&self) -> bool {
+        let mut state = self.state();
+        match state.free.pop() {
+            Some(file) => {
+                self.remove(&mut state, file, self.segment_bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Asks for `files` free files, made in the background.
+    pub(crate) fn want(&self, files: usize) {
+        let mut state = self.state();
+        if state.ahead != files {
+            state.ahead = files;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn want_at_least(&self, files: usize) {
+        let mut state = self.state();
+        if state.ahead < files {
+            state.ahead = files;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until something changed, at most so long.
+    pub(crate) fn wait(&self, most: Duration) {
+        let state = self.state();
+        drop(self.changed.wait_timeout(state, most));
+    }
+
+    pub(crate) fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state().stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn remove(&self, state: &mut PoolState, file: u32, bytes: u64) {
+        match std::fs::remove_file(self.path(file)) {
+            Ok(()) => state.total = state.total.saturating_sub(bytes),
+            Err(error) => tracing::warn!(%error, path = %self.path(file).display(), "segment file not removed"),
+        }
+    }
+
+    /// Makes a file; `fill`ed ones are written over their whole length.
+    fn create(&self, file: u32, bytes: u64, fill: bool) -> Result<DiskFile, LogError> {
+        let path = self.path(file);
+        let make = || {
+            let handle = self.disk.open(&path, true)?;
+            handle.allocate(bytes)?;
+            if fill {
+                let zeros = vec![0; FILL];
+                let mut at = 0;
+                while at < bytes {
+                    let now = (bytes - at).min(FILL as u64);
+                    handle.write_at(zeros.get(..now as usize).unwrap_or_default(), at)?;
+                    at += now;
+                    if self.state().stopped {
+                        return Err(std::io::ErrorKind::Interrupted.into());
+                    }
+                }
+            }
+            handle.sync()?;
+            self.disk.sync_dir(&self.dir)?;
+            Ok(handle)
+        };
+        make().map_err(|source| {
+            let _ = std::fs::remove_file(&path);
+            LogError::Io { path: path.clone(), source }
+        })
+    }
+
+    /// The background thread: keeps the wished number of files ready.
+    pub(crate) fn grow_until_stopped(&self) {
+        let mut state = self.state();
+        while !state.stopped {
+            let room = state.total + self.segment_bytes <= self.max_bytes;
+            if state.free.len() >= state.ahead || !room {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let file = state.next_file;
+            state.next_file += 1;
+            state.total += self.segment_bytes;
+            state.growing = true;
+            drop(state);
+            let made = self.create(file, self.segment_bytes, true);
+            state = self.state();
+            state.growing = false;
+            match made {
+                Ok(_) => state.free.push(file),
+                Err(error) => {
+                    state.total -= self.segment_bytes;
+                    if !state.stopped {
+                        tracing::warn!(%error, "segment file not made ahead of need");
+                        let waited = self.changed.wait_timeout(state, Duration::from_secs(1));
+                        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    }
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+}
+
+pub(crate) fn path_of(dir: &Path, file: u32) -> PathBuf {
+    dir.join(format!("{file:08}.seg"))
+}
+
+/// Segment files by name.
+pub(crate) fn list(dir: &Path) -> std::io::Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".seg")?.parse().ok());
+        if let Some(number) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

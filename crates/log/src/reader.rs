@@ -1,0 +1,83 @@
+//! Payloads read back from segment files.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tracecast_otlp::Payload;
+
+use crate::disk::DiskFile;
+use crate::entry::Location;
+use crate::format::{RECORD_HEADER, RecordHeader, is_intact, record_len};
+use crate::shared::{Inner, OnDisk, lock};
+use crate::types::{LogError, Sequence};
+
+/// Segment files kept open for reading.
+const OPEN_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    open: Mutex<BTreeMap<u32, Arc<DiskFile>>>,
+}
+
+impl Files {
+    fn get(&self, on_disk: &OnDisk, file: u32) -> Result<Arc<DiskFile>, LogError> {
+        if let Some(handle) = lock(&self.open).get(&file) {
+            return Ok(handle.clone());
+        }
+        let path = on_disk.pool.path(file);
+        let handle = on_disk.disk.open_read(&path).map_err(|source| LogError::Io { path, source })?;
+        let handle = Arc::new(handle);
+        let mut open = lock(&self.open);
+        if open.len() >= OPEN_MAX {
+            // Files are read from the oldest up, so the lowest is the least likely to be needed again.
+            open.pop_first();
+        }
+        open.insert(file, handle.clone());
+        Ok(handle)
+    }
+
+    /// The file is removed or given another length.
+    pub(crate) fn forget(&self, file: u32) {
+        lock(&self.open).remove(&file);
+    }
+}
+
+/// Reads one payload; blocking.
+pub(crate) fn read_payload(
+    inner: &Inner,
+    sequence: Sequence,
+    location: Location,
+) -> Result<Arc<Payload>, LogError> {
+    let damaged = |reason: &str| LogError::Damaged(sequence, reason.to_owned());
+    let Some(on_disk) = &inner.on_disk else {
+        return Err(damaged("it was settled everywhere and has left memory"));
+    };
+    let still_there = inner.state().segments.file(location.life.number);
+    if still_there != Some(location.file) {
+        return Err(damaged("it was settled everywhere and its segment was given back"));
+    }
+    let file = on_disk.files.get(on_disk, location.file)?;
+    let len = record_len(location.meta_len, location.payload_len);
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| damaged("it is too large for this machine"))?];
+    let read = file.read_at(&mut bytes, location.offset).map_err(|e| file.error(e))?;
+    let start = RECORD_HEADER + location.meta_len as usize;
+    let end = start + location.payload_len as usize;
+    if read < end {
+        return Err(damaged("its segment file is too short"));
+    }
+    let Some((header, crc)) = RecordHeader::decode(&bytes) else {
+        return Err(damaged("there is no record at its place"));
+    };
+    if header.life != location.life || header.sequence != sequence {
+        return Err(damaged("there is another record at its place"));
+    }
+    let same_shape = header.meta_len == location.meta_len && header.payload_len == location.payload_len;
+    if !same_shape || !is_intact(&bytes, header.meta_len, crc) {
+        return Err(damaged("its header does not match its checksum"));
+    }
+    let payload = Bytes::from(bytes).slice(start..end);
+    if crc32c::crc32c(&payload) != header.payload_crc {
+        return Err(damaged("its payload does not match its checksum"));
+    }
+    Ok(Arc::new(Payload::new(payload, location.spans)))
+}

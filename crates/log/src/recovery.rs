@@ -1,0 +1,671 @@
+//! Recovery: checkpoint, journal since, tail of the log; then what is pending, from the indexes.
+//!
+//! Nothing is decided again. Damage is counted, set aside and stepped over; only a foreign lock, a newer format
+//! or an unusable directory stop the start.
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+
+use crate::checkpoint::{self, Checkpoint, Unusable};
+use crate::disk::{Disk, DiskFile};
+use crate::entry::{Entry, EntryRoute, Location};
+use crate::format::{
+    HEADER_PAGE, Kind, Life, Meta, Page, RECORD_HEADER, RecordHeader, Seal, SegmentHeader, StoredRoute, is_intact,
+};
+use crate::index::{Index, IndexBuilder};
+use crate::journal::{self, Journal, JournalEntry, Settled};
+use crate::pool;
+use crate::quarantine::Quarantine;
+use crate::ranges::Done;
+use crate::segment::Sealing;
+use crate::segments::Segment;
+use crate::shared::State;
+use crate::types::{DropReason, LogError, Outcome, Recovered, Sequence};
+use crate::walk::{Step, Walk, Walked};
+
+/// What the running log starts with.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) state: State,
+    pub(crate) recovered: Recovered,
+    pub(crate) epoch: u32,
+    pub(crate) next_sequence: Sequence,
+    pub(crate) next_segment: u64,
+    pub(crate) journal: Journal,
+    pub(crate) unsealed: Vec<(u64, u64)>,
+    pub(crate) free: Vec<u32>,
+    pub(crate) segment_files_bytes: u64,
+    pub(crate) next_file: u32,
+}
+
+/// A segment file on disk.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) file: u32,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) life: Life,
+    pub(crate) header: Option<SegmentHeader>,
+    pub(crate) seal: Option<Seal>,
+}
+
+/// What a segment file turns out to be.
+#[derive(Debug)]
+pub(crate) enum FileState {
+    Segment(Found),
+    /// Never written.
+    Fresh,
+    /// Nobody can say what it holds.
+    Unknown,
+    Newer(u16),
+}
+
+/// A record some of which may be pending.
+#[derive(Debug)]
+struct Candidate {
+    sequence: Sequence,
+    received_unix_nano: u64,
+    workspace: [u8; 16],
+    routes: Vec<StoredRoute>,
+    location: Location,
+}
+
+/// A segment walked from end to end.
+pub(crate) struct WalkedSegment {
+    pub(crate) records: Vec<Walked>,
+    /// Stretches that are no records, although they were once answered.
+    pub(crate) lost: Vec<(u64, u64)>,
+    /// Stretches of commits that did not finish.
+    pub(crate) torn: Vec<(u64, u64)>,
+    pub(crate) end: u64,
+}
+
+struct Recovery<'a> {
+    disk: &'a Disk,
+    dir: &'a Path,
+    segment_bytes: u64,
+    state: State,
+    notes: Vec<String>,
+    quarantine: Quarantine,
+    candidates: Vec<Candidate>,
+    /// Highest sequence seen anywhere.
+    highest: Sequence,
+    unsealed: Vec<(u64, u64)>,
+    /// Counters since the beginning are known.
+    has_checkpoint: bool,
+}
+
+pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Opened, LogError> {
+    let segments_dir = dir.join("segments");
+    for made in [dir, &segments_dir] {
+        disk.make_dir(made).map_err(|source| LogError::Io { path: made.to_path_buf(), source })?;
+    }
+    let mut recovery = Recovery {
+        disk,
+        dir,
+        segment_bytes,
+        state: State::default(),
+        notes: Vec::new(),
+        quarantine: Quarantine::new(dir.join("quarantine")),
+        candidates: Vec::new(),
+        highest: 0,
+        unsealed: Vec::new(),
+        has_checkpoint: false,
+    };
+    let checkpoint = recovery.read_checkpoint()?;
+    let (settled, last_journal) = recovery.read_journals(&checkpoint)?;
+    let mut files = recovery.find_segments(&segments_dir)?;
+    let epoch = files.segments.iter().map(|s| s.life.epoch).max().unwrap_or(0).max(checkpoint.epoch) + 1;
+    let highest_segment = files.segments.last().map_or(0, |s| s.life.number).max(checkpoint.segment);
+
+    recovery.read_segments(&checkpoint, &files.segments);
+    recovery.replay(&settled);
+    let pending = recovery.pending();
+    recovery.drop_unreadable(&pending);
+    recovery.rebuild(&pending);
+
+    // From here on the figures are complete: new checkpoint, new journal, and only then is a file used again.
+    recovery.note_quarantine();
+    let Recovery { mut state, notes, highest, unsealed, .. } = recovery;
+    state.applied = highest;
+    state.segment = highest_segment + 1;
+    let wanted: HashSet<u64> = state.segments.iter().map(|(number, _)| number).collect();
+    let generation = last_journal.max(checkpoint.journal) + 1;
+    let make_journal = |files: &mut Files| -> Result<_, LogError> {
+        let slots = crate::keeper::slot_table(&state);
+        let made = Journal::create(disk, dir, generation, epoch, &slots)
+            .and_then(|made| crate::keeper::image(&state, epoch, generation).write(disk, dir).map(|()| made));
+        match made {
+            Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+                // A segment file that nobody wants makes room.
+                let unwanted = files.segments.iter().position(|s| !wanted.contains(&s.life.number));
+                let path = match (files.fresh.pop(), unwanted) {
+                    (Some((_, path)), _) => path,
+                    (None, Some(at)) => files.segments.remove(at).path,
+                    (None, None) => return Err(LogError::Io { path: dir.to_path_buf(), source }),
+                };
+                std::fs::remove_file(&path).map_err(|source| LogError::Io { path, source })?;
+                let slots = crate::keeper::slot_table(&state);
+                let made = Journal::create(disk, dir, generation, epoch, &slots)?;
+                crate::keeper::image(&state, epoch, generation).write(disk, dir)?;
+                Ok(made)
+            }
+            other => other,
+        }
+    };
+    let (file, at) = make_journal(&mut files)?;
+    for (_, path) in journal::list(dir).unwrap_or_default().into_iter().filter(|(g, _)| *g < generation) {
+        let _ = std::fs::remove_file(path);
+    }
+
+    let mut free: Vec<u32> = files.fresh.iter().map(|(file, _)| *file).collect();
+    let mut total = free.len() as u64 * segment_bytes;
+    for segment in &files.segments {
+        let bytes = std::fs::metadata(&segment.path).map_or(segment.bytes, |m| m.len());
+        if let Some(kept) = state.segments.get_mut(segment.life.number) {
+            kept.bytes = bytes;
+            total += bytes;
+        } else if bytes == segment_bytes {
+            free.push(segment.file);
+            total += bytes;
+        } else if std::fs::remove_file(&segment.path).is_err() {
+            total += bytes;
+        }
+    }
+    let recovered = Recovered { pending, trace_keys: state.traces.to_vec(), notes };
+    Ok(Opened {
+        state,
+        recovered,
+        epoch,
+        next_sequence: highest + 1,
+        next_segment: highest_segment + 1,
+        journal: Journal { file, generation, at, written: 0, synced: 0, before: Vec::new() },
+        unsealed,
+        free,
+        segment_files_bytes: total,
+        next_file: files.next_file,
+    })
+}
+
+struct Files {
+    segments: Vec<Found>,
+    fresh: Vec<(u32, PathBuf)>,
+    next_file: u32,
+}
+
+impl Recovery<'_> {
+    fn read_checkpoint(&mut self) -> Result<Checkpoint, LogError> {
+        let path = self.dir.join(checkpoint::FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
+            Err(source) => return Err(LogError::Io { path, source }),
+        };
+        match Checkpoint::decode(&bytes) {
+            Ok(checkpoint) => {
+                self.has_checkpoint = true;
+                self.state.ledger = checkpoint.ledger.clone();
+                self.state.applied = checkpoint.applied;
+                self.state.damage = checkpoint.damage;
+                self.highest = checkpoint.applied;
+                for (received, keys) in &checkpoint.traces {
+                    self.state.traces.push(*received, keys);
+                }
+                Ok(checkpoint)
+            }
+            Err(Unusable::Newer(version)) => Err(newer(path, version)),
+            Err(Unusable::Damaged) => {
+                self.quarantine.set_aside(&path);
+                self.notes.push(
+                    "the checkpoint is damaged: figures begin with what log and journal still hold, and delivered \
+                     spans may be sent again"
+                        .to_owned(),
+                );
+                Ok(Checkpoint::default())
+            }
+        }
+    }
+
+    /// Settlements since the checkpoint; slots are assigned at once, because records speak of them.
+    fn read_journals(&mut self, checkpoint: &Checkpoint) -> Result<(Vec<Settled>, u64), LogError> {
+        let io = |source| LogError::Io { path: self.dir.to_path_buf(), source };
+        let (mut settled, mut last) = (Vec::new(), 0);
+        for (generation, path) in journal::list(self.dir).map_err(io)? {
+            last = last.max(generation);
+            if generation < checkpoint.journal {
+                continue;
+            }
+            let bytes = std::fs::read(&path).map_err(|source| LogError::Io { path: path.clone(), source })?;
+            let read = journal::read(&bytes).map_err(|version| newer(path.clone(), version))?;
+            if read.damaged > 0 {
+                let name = path.display();
+                self.notes.push(format!(
+                    "{name}: {} bytes in the middle are damaged, their settlements are lost and those spans are sent again",
+                    read.damaged
+                ));
+                self.quarantine.set_aside_copy(&path);
+            }
+            for entry in read.entries {
+                match entry {
+                    JournalEntry::Slot { slot, key } => self.assign(slot, key),
+                    JournalEntry::Settled(entry) => settled.push(entry),
+                }
+            }
+        }
+        Ok((settled, last))
+    }
+
+    fn assign(&mut self, slot: u32, key: [u8; 16]) {
+        // A slot number is an index into a table; one that no running log can have made is damage.
+        if slot as usize <= self.state.ledger.len() + 1_000_000 {
+            self.state.ledger.assign(slot, key);
+        }
+    }
+
+    fn find_segments(&mut self, dir: &Path) -> Result<Files, LogError> {
+        let io = |source| LogError::Io { path: dir.to_path_buf(), source };
+        let mut files = Files { segments: Vec::new(), fresh: Vec::new(), next_file: 1 };
+        for (file, path) in pool::list(dir).map_err(io)? {
+            files.next_file = files.next_file.max(file.saturating_add(1));
+            match examine(self.disk, file, &path)? {
+                FileState::Newer(version) => return Err(newer(path, version)),
+                FileState::Segment(found) => files.segments.push(found),
+                FileState::Fresh => {
+                    let full = std::fs::metadata(&path).is_ok_and(|m| m.len() == self.segment_bytes);
+                    if full {
+                        files.fresh.push((file, path));
+                    } else if let Err(source) = std::fs::remove_file(&path) {
+                        return Err(LogError::Io { path, source });
+                    }
+                }
+                FileState::Unknown => {
+                    self.notes.push(format!("{}: not understood, set aside", path.display()));
+                    self.quarantine.set_aside(&path);
+                }
+            }
+        }
+        files.segments.sort_by_key(|s| (s.life.number, s.life.epoch));
+        Ok(files)
+    }
+
+    fn read_segments(&mut self, checkpoint: &Checkpoint, segments: &[Found]) {
+        let ends: BTreeMap<u64, u64> =
+            segments.iter().filter_map(|s| s.header.as_ref()).flat_map(|h| h.ends.iter().copied()).collect();
+        let wanted: HashSet<u64> = checkpoint.wanted.iter().map(|(number, _)| *number).collect();
+        for found in segments {
+            let number = found.life.number;
+            let is_tail = !self.has_checkpoint || number >= checkpoint.segment;
+            if !is_tail && !wanted.contains(&number) {
+                continue;
+            }
+            let file = match self.disk.open(&found.path, false) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.notes.push(format!("{}: {error}", found.path.display()));
+                    continue;
+                }
+            };
+            let named = ends.get(&number).copied();
+            if !is_tail && let Some(index) = read_index(&file, found) {
+                self.take_index(found, index);
+                continue;
+            }
+            let verify_above = is_tail.then_some(checkpoint.applied);
+            let walked = walk_all(&file, found, named, verify_above);
+            self.set_aside(found, &file, &walked.lost);
+            self.take_records(checkpoint.applied, found, &walked, is_tail);
+            if found.seal.is_none() && !walked.records.is_empty() {
+                self.seal(found, file, &walked);
+            }
+        }
+    }
+
+    fn set_aside(&mut self, found: &Found, file: &DiskFile, lost: &[(u64, u64)]) {
+        for &(from, to) in lost {
+            self.notes.push(format!(
+                "{}: bytes {from} to {to} are damaged, the records there are lost",
+                found.path.display()
+            ));
+            self.quarantine.copy(file, found.life.number, from, to);
+        }
+    }
+
+    fn take_index(&mut self, found: &Found, index: Index) {
+        for record in index.records {
+            self.highest = self.highest.max(record.sequence);
+            self.candidates.push(Candidate {
+                sequence: record.sequence,
+                received_unix_nano: record.received_unix_nano,
+                workspace: record.workspace,
+                routes: record.routes,
+                location: Location {
+                    file: found.file,
+                    life: found.life,
+                    offset: record.offset,
+                    meta_len: record.meta_len,
+                    payload_len: record.payload_len,
+                    spans: record.spans,
+                },
+            });
+        }
+    }
+
+    /// Records of a walk: those above the checkpoint go into the figures.
+    fn take_records(&mut self, covered: Sequence, found: &Found, walked: &WalkedSegment, is_tail: bool) {
+        let mut last_end = HEADER_PAGE;
+        for record in walked.records.iter().filter(|r| r.header.kind == Kind::Record) {
+            let header = &record.header;
+            let is_torn = walked.torn.iter().any(|(from, _)| (last_end..record.offset).contains(from));
+            last_end = record.offset + header.total_len();
+            let Some(meta) = Meta::decode(&record.meta, header.spans) else { continue };
+            if is_tail && header.sequence > covered {
+                // A commit that was written twice, because the first segment failed.
+                if header.sequence <= self.state.applied {
+                    continue;
+                }
+                self.count(header, &meta, is_torn);
+            }
+            self.highest = self.highest.max(header.sequence);
+            self.candidates.push(Candidate {
+                sequence: header.sequence,
+                received_unix_nano: header.received_unix_nano,
+                workspace: meta.workspace,
+                routes: meta.routes,
+                location: Location {
+                    file: found.file,
+                    life: found.life,
+                    offset: record.offset,
+                    meta_len: header.meta_len,
+                    payload_len: header.payload_len,
+                    spans: header.spans,
+                },
+            });
+        }
+    }
+
+    fn count(&mut self, header: &RecordHeader, meta: &Meta, is_torn: bool) {
+        let expected = self.state.applied + 1;
+        let knows = self.has_checkpoint || self.state.applied > 0;
+        if knows && header.sequence > expected && !is_torn {
+            self.state.damage.records += header.sequence - expected;
+        }
+        self.state.applied = header.sequence;
+        self.state.ledger.accepted += u64::from(header.accepted);
+        for route in &meta.routes {
+            let account = self.state.ledger.account_made(route.slot);
+            let next = account.next_ordinal;
+            if route.ordinal > next {
+                // Spans between: they were selected, and their records are gone.
+                if is_torn || (next == 0 && !self.has_checkpoint) {
+                    account.void(next, route.ordinal);
+                } else {
+                    account.select(next, route.ordinal - next, 0, header.received_unix_nano);
+                    account.settle(next, route.ordinal, 0, Outcome::Dropped(DropReason::Damaged));
+                }
+            }
+            self.state.ledger.select(route, header.received_unix_nano);
+        }
+        for skip in &meta.skips {
+            self.state.ledger.skip(skip.slot, skip.reason, skip.spans);
+        }
+        self.state.traces.push(header.received_unix_nano, &meta.trace_keys);
+    }
+
+    /// Index and seal for a segment that the last process left open.
+    fn seal(&mut self, found: &Found, file: DiskFile, walked: &WalkedSegment) {
+        let mut index = IndexBuilder::default();
+        let (mut first, mut last, mut count) = (0, 0, 0);
+        for record in walked.records.iter().filter(|r| r.header.kind == Kind::Record) {
+            let Some(meta) = Meta::decode(&record.meta, record.header.spans) else { continue };
+            let mut again = Vec::new();
+            let routing = meta.encode(&mut again);
+            let routing = again.get(..routing).unwrap_or_default();
+            index.push(record.offset, &record.header, routing, &meta.routes);
+            (last, count) = (record.header.sequence, count + 1);
+            first = if first == 0 { last } else { first };
+        }
+        let seal = Seal {
+            life: found.life,
+            first_sequence: found.header.as_ref().map_or(first, |h| h.first_sequence),
+            last_sequence: last,
+            records: count,
+            end: walked.end,
+            index_len: 0,
+        };
+        let mut sealing = Sealing {
+            number: found.life.number,
+            file_number: found.file,
+            file: std::sync::Arc::new(file),
+            bytes: found.bytes,
+            seal,
+            index,
+            truncate: true,
+        };
+        if let Err(error) = sealing.seal() {
+            self.notes.push(format!("segment {} could not be sealed: {error}", found.life.number));
+            self.unsealed.push((found.life.number, walked.end));
+        }
+    }
+
+    /// Applies settlements. What they say of ordinals beyond the log's end is never applied to later records.
+    fn replay(&mut self, settled: &[Settled]) {
+        let ends: Vec<u64> = self.state.ledger.accounts.iter().map(|a| a.next_ordinal).collect();
+        let mut beyond = (0, 0);
+        for entry in settled {
+            self.highest = self.highest.max(entry.sequence);
+            let end = entry.first + entry.spans;
+            let known = ends.get(entry.slot as usize).copied().unwrap_or(0);
+            if end > known {
+                beyond = (beyond.0 + 1, beyond.1 + (end - entry.first.max(known)));
+                if let Some(account) = self.state.ledger.account_mut(entry.slot) {
+                    account.void(known, end);
+                }
+            }
+            let within = end.min(known);
+            if entry.first >= within {
+                continue;
+            }
+            if let Some(account) = self.state.ledger.account_mut(entry.slot) {
+                account.settle(entry.first, within, entry.bytes, entry.outcome);
+            }
+        }
+        if beyond.0 > 0 {
+            self.state.damage.journal_entries += beyond.0;
+            self.state.damage.journal_spans += beyond.1;
+            self.notes.push(format!(
+                "{} journal entries about {} spans speak of records beyond the end of the log: not applied",
+                beyond.0, beyond.1
+            ));
+        }
+    }
+
+    /// What is left of every record, oldest first.
+    fn pending(&mut self) -> Vec<std::sync::Arc<Entry>> {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.sort_by_key(|c| c.sequence);
+        candidates.dedup_by_key(|c| c.sequence);
+        let mut pending = Vec::new();
+        for candidate in candidates {
+            let mut routes = Vec::new();
+            for route in candidate.routes {
+                // Nobody knows whose it is: it cannot be delivered.
+                let Some(account) = self.state.ledger.account(route.slot).filter(|a| a.key.is_some()) else {
+                    continue;
+                };
+                let end = route.ordinal + u64::from(route.spans.count());
+                let left = account.done.missing(route.ordinal, end.min(account.next_ordinal));
+                if !left.is_empty() {
+                    let ranks: Vec<_> = left.iter().map(|(a, b)| (a - route.ordinal, b - route.ordinal)).collect();
+                    routes.push(EntryRoute::rest(route, &ranks));
+                }
+            }
+            if !routes.is_empty() {
+                let Candidate { sequence, received_unix_nano, workspace, location, .. } = candidate;
+                let entry = Entry::new(sequence, received_unix_nano, workspace, routes, location, None, false);
+                pending.push(std::sync::Arc::new(entry));
+            }
+        }
+        pending
+    }
+
+    /// Spans that are neither final nor in a readable record end here, counted.
+    fn drop_unreadable(&mut self, pending: &[std::sync::Arc<Entry>]) {
+        let mut readable: Vec<Done> = self.state.ledger.accounts.iter().map(|a| a.done.clone()).collect();
+        for entry in pending {
+            for route in &entry.routes {
+                let (base, _, set) = route.committed();
+                if let Some(done) = readable.get_mut(route.slot as usize) {
+                    done.insert(base, base + u64::from(set.count()));
+                }
+            }
+        }
+        let mut lost = 0;
+        for (account, readable) in self.state.ledger.accounts.iter_mut().zip(&readable) {
+            for (start, end) in readable.missing(0, account.next_ordinal) {
+                lost += account.settle(start, end, 0, Outcome::Dropped(DropReason::Damaged));
+            }
+        }
+        if lost > 0 {
+            self.notes.push(format!("{lost} pending spans are not readable any more: dropped as damaged"));
+        }
+    }
+
+    /// What follows from the pending entries: bytes, ages, wanted spans per segment.
+    fn rebuild(&mut self, pending: &[std::sync::Arc<Entry>]) {
+        let mut marks: Vec<Vec<(u64, u64)>> = vec![Vec::new(); self.state.ledger.len()];
+        for account in &mut self.state.ledger.accounts {
+            account.pending_bytes = 0;
+        }
+        for entry in pending {
+            let Location { file, life, .. } = entry.location;
+            if self.state.segments.file(life.number).is_none() {
+                self.state.segments.insert(life.number, Segment { file, sealed: true, ..Segment::default() });
+            }
+            let spans = entry.routes.iter().map(|r| (r.slot, u64::from(r.spans.count())));
+            self.state.segments.want(life.number, entry.sequence, spans);
+            for route in &entry.routes {
+                if let Some(account) = self.state.ledger.account_mut(route.slot) {
+                    account.pending_bytes += u64::from(route.bytes);
+                }
+                if let Some(marks) = marks.get_mut(route.slot as usize) {
+                    marks.push((route.ordinal, entry.received_unix_nano));
+                }
+            }
+        }
+        for (account, marks) in self.state.ledger.accounts.iter_mut().zip(marks) {
+            account.marks.restart(marks.into_iter());
+        }
+    }
+
+    fn note_quarantine(&mut self) {
+        self.state.damage.quarantined_bytes += self.quarantine.bytes;
+        self.notes.append(&mut self.quarantine.notes);
+    }
+}
+
+fn newer(path: PathBuf, version: u16) -> LogError {
+    let known = crate::format::VERSION;
+    LogError::Format {
+        path,
+        reason: format!("format version {version} is newer than {known}: start the version that wrote it, or a later one"),
+    }
+}
+
+/// Reads a segment file's header page and says what the file is.
+pub(crate) fn examine(disk: &Disk, file: u32, path: &Path) -> Result<FileState, LogError> {
+    let io = |source| LogError::Io { path: path.to_path_buf(), source };
+    let handle = disk.open_read(path).map_err(io)?;
+    let bytes = handle.len().map_err(io)?;
+    let mut page = vec![0; HEADER_PAGE as usize];
+    let Ok(read) = handle.read_at(&mut page, 0) else { return Ok(FileState::Unknown) };
+    let found = |life, header, seal| {
+        FileState::Segment(Found { file, path: path.to_path_buf(), bytes, life, header, seal })
+    };
+    page.truncate(read);
+    let without_page = match Page::decode(&page) {
+        Page::Newer(version) => return Ok(FileState::Newer(version)),
+        Page::Known { header, seal } => {
+            let life = header.as_ref().map(|h| h.life).or(seal.map(|s| s.life));
+            return Ok(life.map_or(FileState::Unknown, |life| found(life, header, seal)));
+        }
+        Page::Fresh => FileState::Fresh,
+        Page::Unknown => FileState::Unknown,
+    };
+    // A lost page: the first record says which life this is.
+    Ok(match first_record(&handle) {
+        Some(life) => found(life, None, None),
+        None => without_page,
+    })
+}
+
+fn first_record(file: &DiskFile) -> Option<Life> {
+    let mut head = vec![0; RECORD_HEADER];
+    if file.read_at(&mut head, HEADER_PAGE).ok()? < RECORD_HEADER {
+        return None;
+    }
+    let (header, crc) = RecordHeader::decode(&head)?;
+    if HEADER_PAGE + header.total_len() > file.len().ok()? {
+        return None;
+    }
+    head.resize(RECORD_HEADER + header.meta_len as usize, 0);
+    let rest = head.get_mut(RECORD_HEADER..)?;
+    file.read_at(rest, HEADER_PAGE + RECORD_HEADER as u64).ok()?;
+    is_intact(&head, header.meta_len, crc).then_some(header.life)
+}
+
+/// The index of a sealed segment, if it is intact.
+pub(crate) fn read_index(file: &DiskFile, found: &Found) -> Option<Index> {
+    let seal = found.seal?;
+    let len = RECORD_HEADER as u64 + u64::from(seal.index_len);
+    if seal.end.checked_add(len)? > found.bytes {
+        return None;
+    }
+    let mut bytes = vec![0; usize::try_from(len).ok()?];
+    let wanted = bytes.len();
+    if file.read_at(&mut bytes, seal.end).ok()? < wanted {
+        return None;
+    }
+    let (header, crc) = RecordHeader::decode(&bytes)?;
+    let fits = header.kind == Kind::Index && header.life == found.life && header.meta_len == seal.index_len;
+    if !fits || !is_intact(&bytes, header.meta_len, crc) {
+        return None;
+    }
+    Index::decode(bytes.get(RECORD_HEADER..)?)
+}
+
+/// Walks all of a segment. `named_end`: where a later segment says that it ends.
+pub(crate) fn walk_all(
+    file: &DiskFile,
+    found: &Found,
+    named_end: Option<u64>,
+    verify_above: Option<Sequence>,
+) -> WalkedSegment {
+    let known_end = match (found.seal.map(|s| s.end), named_end) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let mut walk = Walk::new(file, found.life, known_end.unwrap_or(found.bytes).min(found.bytes), verify_above);
+    let mut answered = known_end.unwrap_or(0);
+    let (mut records, mut holes) = (Vec::new(), Vec::new());
+    while let Some(step) = walk.step() {
+        match step {
+            Step::Hole { from, to } => holes.push((from, to)),
+            // An index without its seal: the crash came between the two.
+            Step::Record(record) if record.header.kind == Kind::Index => {
+                answered = answered.max(record.offset);
+                break;
+            }
+            Step::Record(record) => {
+                answered = answered.max(record.header.answered);
+                records.push(record);
+            }
+        }
+    }
+    let end = records.last().map_or(HEADER_PAGE, |r: &Walked| r.offset + r.header.total_len());
+    if end < answered && holes.last().is_none_or(|(from, _)| *from < end) {
+        holes.push((end, answered));
+    }
+    let (lost, torn) = holes.into_iter().partition(|(from, _)| *from < answered);
+    WalkedSegment { records, lost, torn, end: end.max(answered.min(found.bytes)) }
+}
+

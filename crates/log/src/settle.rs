@@ -1,0 +1,227 @@
+//! Settlements on their way into the journal and, once written there, into the books.
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::journal::{JournalEntry, Settled};
+use crate::segments::{Run, runs};
+use crate::shared::{Inner, OnDisk, lock, same_error};
+use crate::types::{LogError, Settlement, Slot, SlotKey};
+
+/// Settlements are gathered this long; with the write itself they are visible within 20 ms.
+const GATHER: Duration = Duration::from_millis(10);
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    Settled(Settlement),
+    Slot(Slot, SlotKey),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Settlements {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: Vec<Item>,
+    pushed: u64,
+    finished: u64,
+    /// Somebody waits: no gathering.
+    urgent: bool,
+    stopped: bool,
+    error: Option<LogError>,
+}
+
+impl Settlements {
+    pub(crate) fn push(&self, item: Item) {
+        let mut queue = lock(&self.queue);
+        if queue.stopped {
+            return;
+        }
+        queue.items.push(item);
+        queue.pushed += 1;
+        let first = queue.items.len() == 1;
+        drop(queue);
+        if first {
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits until everything pushed so far is written and visible.
+    pub(crate) fn flush(&self, most: Option<Duration>) -> Result<(), LogError> {
+        let until = most.map(|most| Instant::now() + most);
+        let mut queue = lock(&self.queue);
+        let wanted = queue.pushed;
+        while queue.finished < wanted {
+            if queue.stopped && queue.items.is_empty() {
+                return Err(LogError::Closed);
+            }
+            queue.urgent = true;
+            self.work.notify_one();
+            let most = until.map_or(RETRY, |until| until.saturating_duration_since(Instant::now()));
+            if most.is_zero() {
+                return Err(queue.error.as_ref().map_or(LogError::Closed, same_error));
+            }
+            queue = self.done.wait_timeout(queue, most).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    /// No more settlements; the thread ends when it has written the waiting ones.
+    pub(crate) fn stop(&self) {
+        lock(&self.queue).stopped = true;
+        self.work.notify_all();
+    }
+
+    fn take(&self) -> Option<Vec<Item>> {
+        let mut queue = lock(&self.queue);
+        while queue.items.is_empty() {
+            if queue.stopped {
+                return None;
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let until = Instant::now() + GATHER;
+        while !queue.urgent && !queue.stopped {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.urgent = false;
+        Some(std::mem::take(&mut queue.items))
+    }
+
+    fn finished(&self, items: usize) {
+        let mut queue = lock(&self.queue);
+        queue.finished += items as u64;
+        queue.error = None;
+        drop(queue);
+        self.done.notify_all();
+    }
+
+    /// Puts items back after a failure and waits; false when the log is stopping.
+    fn failed(&self, mut items: Vec<Item>, error: LogError) -> bool {
+        let mut queue = lock(&self.queue);
+        items.append(&mut queue.items);
+        queue.items = items;
+        queue.error = Some(error);
+        let going_on = !queue.stopped;
+        if going_on {
+            drop(self.work.wait_timeout(queue, RETRY));
+        }
+        going_on
+    }
+}
+
+/// The journal thread.
+pub(crate) fn run(inner: &Arc<Inner>) {
+    let Some(on_disk) = &inner.on_disk else { return };
+    while let Some(items) = inner.settlements.take() {
+        let count = items.len();
+        match write(inner, on_disk, &items) {
+            Ok(freed) => {
+                inner.settlements.finished(count);
+                if freed && on_disk.pool.is_short() {
+                    inner.inbox.wake();
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "settlement journal not written");
+                let full = matches!(&error, LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+                if !(full && on_disk.pool.sacrifice()) {
+                    // A new journal may do where this one does not.
+                    inner.inbox.want_checkpoint();
+                }
+                if !inner.settlements.failed(items, error) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Writes one batch, then books it. The journal stays locked in between, so that a checkpoint sees either both
+/// or neither.
+fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogError> {
+    let mut journal = lock(&on_disk.journal);
+    let mut bytes = Vec::new();
+    let mut settled: Vec<Run> = Vec::new();
+    let state = inner.state();
+    for item in items {
+        match item {
+            Item::Settled(settlement) => runs(&state.ledger, settlement, &mut settled),
+            Item::Slot(slot, key) => JournalEntry::Slot { slot: *slot, key: *key }.encode(&mut bytes),
+        }
+    }
+    drop(state);
+    encode_runs(&settled, &mut bytes);
+    if bytes.is_empty() {
+        return Ok(false);
+    }
+    journal.append(&bytes)?;
+    Ok(inner.apply(&settled, journal.written))
+}
+
+/// One entry per stretch of ordinals with the same end: a batch of many records is one entry.
+fn encode_runs(settled: &[Run], bytes: &mut Vec<u8>) {
+    let mut open: Option<Settled> = None;
+    for run in settled {
+        match &mut open {
+            Some(entry)
+                if entry.slot == run.slot
+                    && entry.outcome == run.outcome
+                    && entry.first + entry.spans == run.first =>
+            {
+                entry.spans += run.spans;
+                entry.bytes += run.bytes;
+                entry.sequence = entry.sequence.max(run.entry.sequence);
+            }
+            _ => {
+                let next = Settled {
+                    slot: run.slot,
+                    sequence: run.entry.sequence,
+                    first: run.first,
+                    spans: run.spans,
+                    outcome: run.outcome,
+                    bytes: run.bytes,
+                };
+                if let Some(entry) = open.replace(next) {
+                    JournalEntry::Settled(entry).encode(bytes);
+                }
+            }
+        }
+    }
+    if let Some(entry) = open {
+        JournalEntry::Settled(entry).encode(bytes);
+    }
+}
+
+impl Inner {
+    /// Marks spans final: through the journal, or at once when there is none.
+    pub(crate) fn settle(&self, settlement: Settlement) {
+        if self.on_disk.is_some() {
+            return self.settlements.push(Item::Settled(settlement));
+        }
+        let mut settled = Vec::new();
+        runs(&self.state().ledger, &settlement, &mut settled);
+        self.apply(&settled, 0);
+    }
+
+    /// The slot of this destination, made when new.
+    pub(crate) fn slot(&self, key: SlotKey) -> Slot {
+        let mut state = self.state();
+        let (slot, new) = state.ledger.slot(key);
+        self.slots.store(state.ledger.len() as u32, Ordering::Release);
+        drop(state);
+        if new && self.on_disk.is_some() {
+            self.settlements.push(Item::Slot(slot, key));
+        }
+        slot
+    }
+}

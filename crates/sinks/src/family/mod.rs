@@ -1,0 +1,21 @@
+//! What several kinds share: HTTP, OTLP bodies, rows, objects, headers, addresses.
+
+pub(crate) mod address;
+pub(crate) mod answer;
+pub(crate) mod endpoint;
+pub(crate) mod gzip;
+pub(crate) mod headers;
+pub(crate) mod http;
+pub(crate) mod json;
+pub(crate) mod objects;
+pub(crate) mod otlp_http;
+pub(crate) mod probe;
+pub(crate) mod projection;
+pub(crate) mod redact;
+pub(crate) mod retry_after;
+pub(crate) mod rows;
+pub(crate) mod transport;
+pub(crate) mod urls;
+
+#[cfg(test)]
+mod tests;

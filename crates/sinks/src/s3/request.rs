@@ -1,0 +1,349 @@
+//! The request: objects out of a batch, and the client that puts them.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use secrecy::ExposeSecret;
+use tracecast_destination::{S3AuthMode, S3Config, S3ObjectLayout, S3Provider};
+use url::Url;
+
+use super::response::{self, Put};
+use crate::clients::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
+use crate::family::objects::{self, KEY_BYTES_MAX, PathTemplate, join_key};
+use crate::family::projection::projected;
+use crate::family::redact::Redactor;
+use crate::family::transport::TransportError;
+use crate::family::{gzip, headers, http as family_http, json, urls};
+use crate::{Batch, BuildError, Clients, Preview};
+
+/// Written by the SDK; a user header of these names is left out.
+const OWN_HEADERS: [&str; 4] = ["authorization", "content-md5", "content-type", "user-agent"];
+
+/// One object to write.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) key: String,
+    pub(super) body: Bytes,
+    pub(super) content_type: &'static str,
+    pub(super) gzip: bool,
+    /// Positions of the items whose spans are in it.
+    pub(super) items: Vec<usize>,
+}
+
+/// The objects of a batch, and items that cannot become one.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) objects: Vec<Object>,
+    pub(super) refused: Vec<(usize, String)>,
+}
+
+/// An NDJSON file while it is filled.
+struct File {
+    first_span_id: String,
+    lines: Vec<u8>,
+    items: Vec<usize>,
+}
+
+/// How a batch is cut into objects.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) kind: S3ObjectLayout,
+    template: PathTemplate,
+}
+
+impl Layout {
+    pub(super) fn new(config: &S3Config) -> Result<Layout, BuildError> {
+        let template = PathTemplate::read(&config.path_template, &config.prefix)
+            .map_err(BuildError::Invalid)?;
+        Ok(Layout {
+            kind: config.object_layout,
+            template,
+        })
+    }
+
+    /// The objects as they are sent.
+    pub(super) fn objects(&self, batch: &Batch) -> Built {
+        let mut built = self.lines(batch);
+        for object in built.objects.iter_mut().filter(|object| object.gzip) {
+            object.body = gzip::compress(&object.body);
+        }
+        built
+    }
+
+    /// The objects before compression. A pure function of the items: the same on every retry.
+    pub(super) fn lines(&self, batch: &Batch) -> Built {
+        let mut built = Built::default();
+        let mut files: BTreeMap<String, File> = BTreeMap::new();
+        for (i, item) in batch.items.iter().enumerate() {
+            let item = &projected(item);
+            let Ok(traces) = item.payload.traces() else {
+                let reason = "the stored record cannot be read".to_owned();
+                built.refused.push((i, reason));
+                continue;
+            };
+            for group in objects::traces(traces, &item.spans) {
+                let path = self
+                    .template
+                    .expand(item.received_unix_nano, group.api_key_name());
+                match self.kind {
+                    S3ObjectLayout::PerTrace => {
+                        let seconds = item.received_unix_nano / 1_000_000_000;
+                        let name = format!(
+                            "{}-{seconds}-{}-{}.json",
+                            group.id(),
+                            item.sequence,
+                            group.first_span_id()
+                        );
+                        let mut body = Vec::new();
+                        group.write(&mut body);
+                        built.objects.push(Object {
+                            key: join_key(&path, &name),
+                            body: body.into(),
+                            content_type: "application/json",
+                            gzip: false,
+                            items: vec![i],
+                        });
+                    }
+                    S3ObjectLayout::Jsonl => {
+                        let time = json::timestamp(item.received_unix_nano);
+                        let hour = time.strftime("%H").to_string();
+                        let file = files.entry(join_key(&path, &hour)).or_insert_with(|| File {
+                            first_span_id: group.first_span_id(),
+                            lines: Vec::new(),
+                            items: Vec::new(),
+                        });
+                        group.write(&mut file.lines);
+                        file.lines.push(b'\n');
+                        if file.items.last() != Some(&i) {
+                            file.items.push(i);
+                        }
+                    }
+                }
+            }
+        }
+        for (path, file) in files {
+            let sequences = file.items.iter().filter_map(|i| batch.items.get(*i));
+            let sequences = sequences.map(|item| item.sequence);
+            let first = sequences.clone().min().unwrap_or(0);
+            let last = sequences.max().unwrap_or(0);
+            let name = format!("{first}-{last}-{}.jsonl.gz", file.first_span_id);
+            built.objects.push(Object {
+                key: join_key(&path, &name),
+                body: file.lines.into(),
+                content_type: "application/x-ndjson",
+                gzip: true,
+                items: file.items,
+            });
+        }
+        let (good, long): (Vec<Object>, Vec<Object>) = built
+            .objects
+            .into_iter()
+            .partition(|object| object.key.len() <= KEY_BYTES_MAX);
+        built.objects = good;
+        for i in long.into_iter().flat_map(|object| object.items) {
+            let reason = format!("the object key would be longer than {KEY_BYTES_MAX} bytes");
+            built.refused.push((i, reason));
+        }
+        built
+    }
+}
+
+/// The bucket and the client for it.
+pub(super) struct Bucket {
+    name: String,
+    /// Where it is reached, for messages and tests.
+    url: Url,
+    /// Made anew when another region is learned.
+    client: Mutex<Client>,
+    /// AWS names the bucket's region when asked in another one; look-alikes have none.
+    learns_region: bool,
+    headers: HeaderMap,
+    redactor: Redactor,
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bucket")
+            .field("name", &self.name)
+            .field("url", &self.shown_url())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    pub(super) fn new(config: &S3Config, clients: &Clients) -> Result<Bucket, BuildError> {
+        if config.auth_mode == S3AuthMode::IamRole {
+            return Err(BuildError::Invalid(
+                "config.authMode: iam_role is not available in this build; use access_keys".into(),
+            ));
+        }
+        let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) else {
+            return Err(BuildError::Invalid(
+                "config.accessKeyId and config.secretAccessKey are required with access_keys".into(),
+            ));
+        };
+        let token = config.session_token.as_ref();
+        let credentials = Credentials::new(
+            id.expose_secret(),
+            secret.expose_secret(),
+            token.map(|token| token.expose_secret().to_owned()),
+            None,
+            "tracecast",
+        );
+        let provider = config.effective_provider();
+        // Without a region the first answer of AWS names the right one.
+        let region = config.effective_region().unwrap_or("us-east-1").to_owned();
+        let path_style = provider != S3Provider::Aws || config.bucket_name.contains('.');
+
+        let mut builder = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .http_client(clients.s3())
+            .region(Region::new(region.clone()))
+            .credentials_provider(credentials)
+            .force_path_style(path_style)
+            // Attempts are counted once, by the delivery runtime.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .operation_timeout(ATTEMPT_TIMEOUT)
+                    .build(),
+            )
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled()
+                    .grace_period(Duration::from_secs(20))
+                    .build(),
+            );
+        if provider != S3Provider::Aws {
+            builder = builder
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        }
+        let url = match config.effective_endpoint() {
+            Some(endpoint) => {
+                let url = urls::parse("config.endpoint", endpoint)?;
+                builder = builder.endpoint_url(url.as_str().trim_end_matches('/'));
+                url
+            }
+            None if provider == S3Provider::Aws => {
+                let host = format!("https://s3.{region}.amazonaws.com");
+                urls::parse("config.region", &host)?
+            }
+            None => {
+                return Err(BuildError::Invalid(
+                    "config.endpoint is required for a provider other than aws".into(),
+                ));
+            }
+        };
+        // Signed with the rest; validation has refused what the signature itself needs.
+        let is_own = |name: &HeaderName| OWN_HEADERS.contains(&name.as_str());
+        let signed = headers::user(&config.headers, is_own)?;
+        let mut secrets = headers::secrets_of(&config.headers);
+        secrets.extend([id.clone(), secret.clone()]);
+        secrets.extend(token.cloned());
+        Ok(Bucket {
+            name: config.bucket_name.clone(),
+            url,
+            client: Mutex::new(Client::from_conf(builder.build())),
+            learns_region: provider == S3Provider::Aws,
+            headers: signed,
+            redactor: Redactor::new(secrets),
+        })
+    }
+
+    pub(super) fn shown_url(&self) -> String {
+        let base = crate::family::redact::shown_url(&self.url);
+        format!("{}/{}", base.trim_end_matches('/'), self.name)
+    }
+
+    pub(super) fn check_address(&self, clients: &Clients) -> Result<(), Put> {
+        clients
+            .policy()
+            .check_url(&self.url)
+            .map_err(|blocked| Put::Transport(TransportError::blocked(&self.url, &blocked)))
+    }
+
+    fn client(&self) -> Client {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
+    }
+
+    /// Uses another region from now on; false if it is the present one.
+    fn learn_region(&self, region: &str) -> bool {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = client.config().region().map(|region| region.to_string());
+        if !self.learns_region || present.as_deref() == Some(region) {
+            return false;
+        }
+        let config = client
+            .config()
+            .to_builder()
+            .region(Region::new(region.to_owned()))
+            .build();
+        *client = Client::from_conf(config);
+        tracing::info!(bucket = self.name, region, "learned the region of the bucket");
+        true
+    }
+
+    pub(super) async fn put(&self, object: &Object) -> Put {
+        let headers = self.headers.clone();
+        let request = self
+            .client()
+            .put_object()
+            .bucket(&self.name)
+            .key(&object.key)
+            .content_type(object.content_type)
+            .set_content_encoding(object.gzip.then(|| "gzip".to_owned()))
+            // In memory: a streamed body would need chunked signing, which look-alikes lack.
+            .body(ByteStream::from(object.body.clone()))
+            .customize()
+            .mutate_request(move |request| {
+                for (name, value) in &headers {
+                    if let Ok(value) = value.to_str() {
+                        request
+                            .headers_mut()
+                            .insert(name.as_str().to_owned(), value.to_owned());
+                    }
+                }
+            });
+        match request.send().await {
+            Ok(_) => Put::Stored,
+            Err(error) => {
+                let (put, region) = response::read(&error, &self.url, &self.redactor);
+                match region {
+                    Some(region) if self.learn_region(&region) => put.again(),
+                    _ => put,
+                }
+            }
+        }
+    }
+
+    /// `object` before compression.
+    pub(super) fn preview(&self, object: Object) -> Preview {
+        let mut headers = vec![(
+            "content-type".to_owned(),
+            object.content_type.to_owned(),
+        )];
+        if object.gzip {
+            headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
+        }
+        headers.extend(family_http::shown_headers(&self.headers));
+        headers.push(("authorization".to_owned(), "***".to_owned()));
+        Preview {
+            method: "PUT".into(),
+            url: format!("{}/{}", self.shown_url(), object.key),
+            headers,
+            body: object.body,
+        }
+    }
+}

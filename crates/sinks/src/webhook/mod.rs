@@ -1,0 +1,99 @@
+//! `webhook`: OTLP JSON to any HTTP endpoint.
+//!
+//! Contract: OpenRouter's webhook page (broadcast-contract.md 5.3, 7.4, 8), Standard Webhooks for
+//! the id header and 410 (delivery-guarantees.md 14).
+//!
+//! | | |
+//! | --- | --- |
+//! | URL, method | `url` as entered; POST or PUT |
+//! | auth | the user's `headers`, which may also set another `content-type` |
+//! | body | `{"resourceSpans":[...]}`, uncompressed: receivers that sign or log see what was sent |
+//! | ids | `webhook-id` and `idempotency-key` are the batch's token, the same on every retry; `x-tracecast-attempt` counts from 1 |
+//! | limits | 100 spans, 1 MiB, 200 ms |
+//! | success | 2xx only; redirects are not followed; 410 means the receiver wants nothing more |
+//! | test | an empty body with `X-Test-Connection: true`; 2xx or 400 pass |
+
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tracecast_destination::WebhookConfig;
+
+use crate::family::endpoint::Endpoint;
+use crate::family::http::BODY_BYTES_MAX;
+use crate::family::{answer, probe};
+use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
+
+const LIMITS: BatchLimits = BatchLimits {
+    spans_max: 100,
+    bytes_max: 1 << 20,
+    age_max: Duration::from_millis(200),
+    concurrency_max: 8,
+};
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Webhook {
+    endpoint: Endpoint,
+}
+
+impl Webhook {
+    /// Checks the URL and the headers; opens no connection.
+    pub fn new(config: &WebhookConfig, clients: &Clients) -> Result<Self, BuildError> {
+        Ok(Webhook {
+            endpoint: request::endpoint(config, clients)?,
+        })
+    }
+
+    async fn send_once(&self, batch: &Batch) -> Sent {
+        let body = request::body(batch);
+        if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
+            let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
+            return Sent { answer, bytes: 0 };
+        }
+        let bytes = body.bytes.len() as u64;
+        let outgoing = request::outgoing(&self.endpoint, batch, body.bytes);
+        match self.endpoint.call(outgoing, BODY_BYTES_MAX).await {
+            Ok(reply) => {
+                let answer = response::answer(&reply, &self.endpoint.redactor);
+                let answer = answer::with_damaged(batch, &body.damaged, answer);
+                Sent { answer, bytes }
+            }
+            Err(error) => Sent {
+                answer: error.answer(),
+                bytes: 0,
+            },
+        }
+    }
+
+    async fn probe(&self) -> probe::Verdict {
+        let outgoing = request::test(&self.endpoint);
+        match self.endpoint.call(outgoing, BODY_BYTES_MAX).await {
+            Ok(reply) => response::verdict(&reply, &self.endpoint.redactor),
+            Err(error) => probe::Verdict::transport(&error),
+        }
+    }
+}
+
+impl Adapter for Webhook {
+    fn limits(&self) -> BatchLimits {
+        LIMITS
+    }
+
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
+        Box::pin(self.send_once(batch))
+    }
+
+    fn test<'a>(&'a self) -> BoxFuture<'a, TestReport> {
+        Box::pin(probe::run(self.endpoint.shown_url(), self.probe()))
+    }
+
+    fn preview(&self, batch: &Batch) -> Vec<Preview> {
+        let body = request::body(batch).bytes;
+        vec![request::outgoing(&self.endpoint, batch, body.clone()).preview(body)]
+    }
+}

@@ -1,0 +1,28 @@
+//! `tracecast check`: validates a config file without opening a port.
+
+use std::path::PathBuf;
+
+use crate::{Exit, config};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file to validate.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Exit {
+    match config::load(Some(&args.config), None) {
+        Ok(config) => {
+            let n = config.destinations.len();
+            println!("{}: fine ({n} destination{})", args.config.display(), if n == 1 { "" } else { "s" });
+            Exit::Fine
+        }
+        Err(mistakes) => {
+            eprint!("{mistakes}");
+            let n = mistakes.len();
+            eprintln!("{n} mistake{} in {}", if n == 1 { "" } else { "s" }, args.config.display());
+            Exit::Usage
+        }
+    }
+}

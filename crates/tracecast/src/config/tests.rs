@@ -1,0 +1,256 @@
+//! The config file: what is accepted, and that every mistake is told with its line.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::*;
+
+#[derive(Default)]
+struct Fixed {
+    env: HashMap<&'static str, &'static str>,
+    files: HashMap<&'static str, &'static str>,
+}
+
+impl Sources for Fixed {
+    fn env(&self, name: &str) -> Option<String> {
+        self.env.get(name).map(|v| (*v).to_owned())
+    }
+
+    fn file(&self, path: &Path) -> io::Result<String> {
+        let name = path.to_str().unwrap();
+        self.files.get(name).map(|v| (*v).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn with(text: &str, sources: &Fixed) -> Result<Config, Mistakes> {
+    build(text, None, Vec::new(), sources)
+}
+
+fn fine(text: &str) -> Config {
+    with(text, &Fixed::default()).unwrap_or_else(|m| panic!("{m}"))
+}
+
+/// Line, path and message of every mistake.
+fn mistakes(text: &str, sources: &Fixed) -> Vec<(u64, String, String)> {
+    let found = with(text, sources).err().unwrap_or_default();
+    found
+        .list()
+        .iter()
+        .map(|m| {
+            let line = match &m.origin {
+                Some(Origin::File { line, .. }) => *line,
+                _ => 0,
+            };
+            (line, m.path.clone(), m.message.clone())
+        })
+        .collect()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    for text in ["", "# nothing\n", "---\n"] {
+        let config = fine(text);
+        assert_eq!(config.ingest_http, "127.0.0.1:4318".parse().unwrap());
+        assert_eq!(config.ingest_grpc, "127.0.0.1:4317".parse().unwrap());
+        assert_eq!(config.admin, "127.0.0.1:4320".parse().unwrap());
+        assert_eq!(config.durability, Durability::Durable);
+        assert_eq!(config.log_max_bytes, 10 << 30);
+        assert_eq!(config.auth, Auth::Keys);
+        assert!(config.destinations.is_empty());
+    }
+}
+
+#[test]
+fn the_example_of_the_design_is_read() {
+    let text = r#"
+ingest:    { http: 127.0.0.1:4318, grpc: 127.0.0.1:4317, auth: keys, region: global }
+admin:     { listen: 127.0.0.1:4320 }
+data_dir:  ./tracecast-data
+log:       { durability: buffered, max_bytes: 1GiB, max_age: 12h, retain: 0 }
+limits:    { body_bytes: 20MiB, inflated_body_bytes: 64MiB, memory_bytes: auto }
+outbound:  { deny_private_addresses: false, allow: [] }
+destinations:
+  - name: Production Langfuse
+    type: langfuse
+    config: { publicKey: "${LANGFUSE_PUBLIC_KEY}", secretKey: "${LANGFUSE_SECRET_KEY}" }
+    sampling_rate: 0.25
+    privacy_mode: true
+"#;
+    let sources = Fixed {
+        env: [("LANGFUSE_PUBLIC_KEY", "pk-lf-1"), ("LANGFUSE_SECRET_KEY", "sk-lf-2")].into(),
+        ..Fixed::default()
+    };
+    let config = with(text, &sources).unwrap_or_else(|m| panic!("{m}"));
+    assert_eq!(config.durability, Durability::Buffered);
+    assert_eq!(config.log_max_bytes, 1 << 30);
+    assert_eq!(config.log_max_age, Duration::from_secs(12 * 3600));
+    let [destination] = &config.destinations[..] else { panic!("one destination") };
+    assert_eq!(destination.name, "Production Langfuse");
+    assert_eq!(destination.sampling_rate, 0.25);
+    assert!(destination.privacy_mode);
+    assert_eq!(destination.managed_by, ManagedBy::File);
+    let again = with(text, &sources).unwrap_or_else(|m| panic!("{m}"));
+    assert_eq!(destination.id, again.destinations[0].id, "the id is derived, not drawn");
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_line() {
+    let text = "\
+ingest:
+  htttp: 127.0.0.1:4318
+  grpc: nowhere
+  auth: maybe
+log: { durability: sometimes, max_bytes: 12 potatoes }
+nonsense: 1
+destinations:
+  - name: no type
+    config: {}
+  - type: webhook
+    name: bad url
+    sampling_rate: 7
+    config: { url: 'not a url' }
+";
+    let found = mistakes(text, &Fixed::default());
+    let at = |line: u64, path: &str| found.iter().any(|(l, p, _)| *l == line && p == path);
+    assert!(at(2, "ingest.htttp"), "{found:?}");
+    assert!(at(3, "ingest.grpc"), "{found:?}");
+    assert!(at(4, "ingest.auth"), "{found:?}");
+    assert!(at(5, "log.durability"), "{found:?}");
+    assert!(at(5, "log.max_bytes"), "{found:?}");
+    assert!(at(6, "nonsense"), "{found:?}");
+    assert!(found.iter().any(|(l, p, _)| *l == 8 && p.starts_with("destinations[0]")), "{found:?}");
+    assert!(at(12, "destinations[1].sampling_rate"), "{found:?}");
+    assert!(at(13, "destinations[1].config.url"), "{found:?}");
+}
+
+#[test]
+fn a_typo_gets_a_suggestion() {
+    let error = with("ingest: { htttp: 127.0.0.1:1 }", &Fixed::default()).unwrap_err().to_string();
+    assert!(error.contains("did you mean `http`?"), "{error}");
+    let error = with("destinations: [{ type: webhook, name: a, privacy_mod: true, config: { url: 'http://x/' } }]", &Fixed::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("did you mean `privacy_mode`?"), "{error}");
+}
+
+#[test]
+fn broken_yaml_names_its_line() {
+    let found = mistakes("ingest:\n  http: [unclosed\n", &Fixed::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0 >= 2, "{found:?}");
+}
+
+#[test]
+fn substitution_and_its_negative_cases() {
+    let sources = Fixed {
+        env: [("SET", "value"), ("EMPTY", ""), ("RATE", "0.5"), ("FLAG", "true"), ("PORT", "9"), ("YAML", "a: #b")]
+            .into(),
+        files: [("/run/secrets/x", "from-file\n")].into(),
+    };
+    let one = |yaml_value: &str| {
+        with(&format!("data_dir: {yaml_value}"), &sources).map(|c| c.data_dir.display().to_string())
+    };
+    let table: [(&str, Result<&str, &str>); 14] = [
+        ("'${SET}'", Ok("value")),
+        ("'a-${SET}-b-${SET}'", Ok("a-value-b-value")),
+        ("'${UNSET:-default}'", Ok("default")),
+        ("'${EMPTY:-default}'", Ok("default")),
+        ("'${SET:-default}'", Ok("value")),
+        ("'${file:/run/secrets/x}'", Ok("from-file")),
+        ("'${YAML}'", Ok("a: #b")),
+        ("'$${SET}'", Ok("${SET}")),
+        ("'^a$'", Ok("^a$")),
+        ("'${UNSET}'", Err("UNSET is not set")),
+        ("'${SET'", Err("no closing")),
+        ("'${A:-${B}}'", Err("cannot be nested")),
+        ("'${not a name}'", Err("does not name an environment variable")),
+        ("'${file:/no/such}'", Err("cannot read the file /no/such")),
+    ];
+    for (value, expected) in table {
+        match (one(value), expected) {
+            (Ok(got), Ok(want)) => assert_eq!(got, want, "{value}"),
+            (Err(got), Err(want)) => assert!(got.to_string().contains(want), "{value}: {got}"),
+            (got, want) => panic!("{value}: {got:?}, wanted {want:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_scalar_that_is_one_reference_takes_the_fields_type() {
+    let sources = Fixed {
+        env: [("RATE", "0.5"), ("FLAG", "true"), ("NUMERIC_SECRET", "123456")].into(),
+        ..Fixed::default()
+    };
+    let text = "destinations: [{ type: langfuse, name: a, sampling_rate: '${RATE}', privacy_mode: '${FLAG}', \
+                config: { publicKey: '${NUMERIC_SECRET}', secretKey: s } }]";
+    let config = with(text, &sources).unwrap_or_else(|m| panic!("{m}"));
+    assert_eq!(config.destinations[0].sampling_rate, 0.5);
+    assert!(config.destinations[0].privacy_mode);
+}
+
+#[test]
+fn a_secret_never_shows_in_a_mistake() {
+    let sources = Fixed { env: [("SECRET", "canary-7431")].into(), ..Fixed::default() };
+    let text = "destinations: [{ type: langfuse, name: a, sampling_rate: 9, \
+                config: { publicKey: '${SECRET}', secretKey: '${SECRET}', baseUrl: 'nonsense' } }]";
+    let error = with(text, &sources).unwrap_err().to_string();
+    assert!(error.contains("sampling_rate"), "{error}");
+    assert!(!error.contains("canary"), "{error}");
+}
+
+#[test]
+fn overrides_win_over_the_file_and_unknown_ones_are_mistakes() {
+    let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let good = env(&[("TRACECAST__INGEST__HTTP", "127.0.0.1:9"), ("TRACECAST__LOG__MAX_BYTES", "1GiB")]);
+    let config = build("ingest: { http: 127.0.0.1:8 }", None, good, &Fixed::default())
+        .unwrap_or_else(|m| panic!("{m}"));
+    assert_eq!(config.ingest_http.port(), 9);
+    assert_eq!(config.log_max_bytes, 1 << 30);
+    let bad = env(&[("TRACECAST__INGEST__HTPP", "x"), ("TRACECAST__NOPE", "x"), ("TRACECAST__DESTINATIONS__0", "x")]);
+    let error = build("", None, bad, &Fixed::default()).unwrap_err();
+    assert_eq!(error.len(), 3, "{error}");
+}
+
+#[test]
+fn auth_none_only_on_loopback() {
+    assert_eq!(fine("ingest: { auth: none }").auth, Auth::None);
+    let found = mistakes("ingest: { auth: none, http: 0.0.0.0:4318 }", &Fixed::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].1, "ingest.auth");
+}
+
+#[test]
+fn keys_are_hashed_and_checked() {
+    let config = fine("ingest: { keys: [{ name: a, key: secret-of-a, can_assert_identity: own_workspace }] }");
+    let expected: [u8; 32] = Sha256::digest(b"secret-of-a").into();
+    assert_eq!(config.keys[0].sha256, expected);
+    assert_eq!(config.keys[0].can_assert, CanAssert::OwnWorkspace);
+    let found = mistakes("ingest: { keys: [{ key: x }, { name: b }, { name: c, sha256: zz }] }", &Fixed::default());
+    let paths: Vec<_> = found.iter().map(|(_, p, _)| p.as_str()).collect();
+    assert!(paths.contains(&"ingest.keys[0].name"), "{paths:?}");
+    assert!(paths.contains(&"ingest.keys[1]"), "{paths:?}");
+    assert!(paths.contains(&"ingest.keys[2].sha256"), "{paths:?}");
+}
+
+#[test]
+fn the_same_destination_twice_is_a_mistake() {
+    let one = "{ type: webhook, name: a, config: { url: 'http://127.0.0.1:1/' } }";
+    let found = mistakes(&format!("destinations: [{one}, {one}]"), &Fixed::default());
+    assert!(found.iter().any(|(_, p, m)| p == "destinations[1]" && m.contains("destinations[0]")), "{found:?}");
+}
+
+#[test]
+fn sizes_and_durations() {
+    for (text, want) in [("0", 0), ("1048576", 1 << 20), ("1MiB", 1 << 20), ("1.5 GiB", 3 << 29), ("2MB", 2_000_000)] {
+        assert_eq!(bytes(text), Ok(want), "{text}");
+    }
+    for text in ["", "MiB", "-1", "1 parsec", "1e999", "99999999TiB"] {
+        assert!(bytes(text).is_err(), "{text}");
+    }
+    for (text, want) in [("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("1.5h", 5_400_000), ("7d", 604_800_000)] {
+        assert_eq!(duration(text), Ok(Duration::from_millis(want)), "{text}");
+    }
+    for text in ["", "5", "h", "-1s", "1y"] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,88 @@
+//! `tracecast`: the command line, and the composition of the gateway from its crates.
+//!
+//! A library with one function, so that the binary the tests run is this very `main`.
+//!
+//! ```text
+//! commands/serve ─► gateway (opens, binds, wires, stops in order) ─► ingest ─► log ─► delivery
+//!          demo  ─┘                │                                        control ─► runtime
+//!          check, load, sink       └─ config (file, environment)
+//! ```
+
+mod commands;
+mod config;
+mod gateway;
+mod hints;
+mod runtime;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Self-hosted observability event gateway for LLM traffic.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(commands::serve::Args),
+    /// Show the product in one command: a gateway, stand-in destinations, LLM traffic, and the books.
+    Demo(commands::demo::Args),
+    /// Validate a config file without opening a port: every mistake at once.
+    Check(commands::check::Args),
+    /// Send load to an OTLP/HTTP endpoint and remember every acknowledged id.
+    Load(commands::load::Args),
+    /// Receive OTLP and JSON, count it, print it, or fail on demand.
+    Sink(commands::sink::Args),
+}
+
+/// How a command ends. The codes are part of the public interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Fine.
+    Fine = 0,
+    /// The command worked and the answer is no.
+    No = 1,
+    /// Usage or configuration.
+    Usage = 64,
+    /// Gateway not reachable.
+    Unreachable = 69,
+    /// Internal.
+    Internal = 70,
+    /// Data directory unusable or locked, port taken.
+    Io = 74,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
+        }
+    };
+    // One TLS provider for the process, chosen before anything opens a connection.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let exit = match cli.command {
+        Command::Serve(args) => commands::serve::run(args),
+        Command::Demo(args) => commands::demo::run(args),
+        Command::Check(args) => commands::check::run(&args),
+        Command::Load(args) => commands::load::run(args),
+        Command::Sink(args) => commands::sink::run(args),
+    };
+    exit.into()
+}

@@ -1,0 +1,414 @@
+//! What the control plane and the metrics see of the running gateway.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use serde_json::{Map, Value as Json, json};
+use tracecast_control::Runtime;
+use tracecast_control::futures_like::BoxFuture;
+use tracecast_delivery::{Delivery, State};
+use tracecast_destination::{Config, Destination, Issue, Kind};
+use tracecast_ingest::{Ingest, Reason};
+use tracecast_log::{Books, DeadReason, DropReason, Log, SkipReason};
+use tracecast_sinks::Clients;
+use tracecast_telemetry::{Instrument, Metrics, Series, Source};
+use uuid::Uuid;
+
+use crate::gateway::BoundAddresses;
+
+/// A connection test ends after this long at the latest.
+const TEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The seam between the crates, as the binary composes them.
+pub(crate) struct GatewayRuntime {
+    log: Log,
+    delivery: Delivery,
+    clients: Clients,
+    addresses: BoundAddresses,
+    known: ArcSwap<Vec<Known>>,
+    ingest: OnceLock<Ingest>,
+    metrics: OnceLock<Metrics>,
+    draining: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Known {
+    slot: u32,
+    destination: Arc<Destination>,
+    retired: bool,
+}
+
+impl GatewayRuntime {
+    pub(crate) fn new(
+        log: Log,
+        delivery: Delivery,
+        clients: Clients,
+        addresses: BoundAddresses,
+    ) -> GatewayRuntime {
+        GatewayRuntime {
+            log,
+            delivery,
+            clients,
+            addresses,
+            known: ArcSwap::default(),
+            ingest: OnceLock::new(),
+            metrics: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn attach_ingest(&self, ingest: Ingest) {
+        let _ = self.ingest.set(ingest);
+    }
+
+    pub(crate) fn attach_metrics(&self, metrics: Metrics) {
+        let _ = self.metrics.set(metrics);
+    }
+
+    pub(crate) fn stop_metrics(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.shutdown();
+        }
+    }
+
+    /// From now on the gateway is not ready.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The destinations that take events.
+    pub(crate) fn destinations(&self) -> Vec<Arc<Destination>> {
+        self.known.load().iter().filter(|k| !k.retired).map(|k| k.destination.clone()).collect()
+    }
+
+    fn find(&self, id: Uuid) -> Option<Known> {
+        self.known.load().iter().find(|k| k.destination.id == id).cloned()
+    }
+}
+
+impl Runtime for GatewayRuntime {
+    fn is_available(&self, kind: Kind) -> bool {
+        tracecast_sinks::is_available(kind)
+    }
+
+    fn slot(&self, id: Uuid) -> u32 {
+        self.log.slot(id.into_bytes())
+    }
+
+    fn apply(
+        &self,
+        active: &[(u32, Arc<Destination>)],
+        retired: &[(u32, Arc<Destination>)],
+    ) -> Vec<(Uuid, String)> {
+        let known = |retired| {
+            move |(slot, destination): &(u32, Arc<Destination>)| Known {
+                slot: *slot,
+                destination: destination.clone(),
+                retired,
+            }
+        };
+        let all: Vec<Known> =
+            active.iter().map(known(false)).chain(retired.iter().map(known(true))).collect();
+        let before = self.known.swap(Arc::new(all));
+        let errors = self.delivery.apply(&[active, retired].concat());
+        for (_, destination) in retired {
+            self.delivery.pause(destination.id);
+        }
+        for (_, destination) in active {
+            if before.iter().any(|k| k.retired && k.destination.id == destination.id) {
+                self.delivery.resume(destination.id);
+            }
+        }
+        errors
+    }
+
+    fn check(&self, destination: &Destination) -> Vec<Issue> {
+        let (path, url) = match &destination.config {
+            Config::OtelCollector(c) => ("config.endpoint", &c.endpoint),
+            Config::Webhook(c) => ("config.url", &c.url),
+            Config::Langfuse(c) => ("config.baseUrl", &c.base_url),
+            Config::Clickhouse(c) => ("config.host", &c.host),
+            _ => return Vec::new(),
+        };
+        let BoundAddresses { http, grpc, admin } = self.addresses;
+        let Ok(url) = reqwest::Url::parse(url) else { return Vec::new() };
+        let local = match url.host_str() {
+            Some("localhost") => true,
+            Some(host) => host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback() || [http, grpc, admin].iter().any(|a| a.ip() == ip)),
+            None => false,
+        };
+        let ours = [http, grpc, admin].iter().any(|a| url.port_or_known_default() == Some(a.port()));
+        if !(local && ours) {
+            return Vec::new();
+        }
+        vec![Issue {
+            path: path.into(),
+            message: "is one of this gateway's own listeners: events would go round in a loop".into(),
+            hint: Some("name the receiver's address".into()),
+        }]
+    }
+
+    fn stats(&self, id: Uuid) -> Map<String, Json> {
+        let Some(known) = self.find(id) else { return Map::new() };
+        let books = self.log.books(known.slot);
+        let live = self.delivery.stats(id);
+        let mut map = Map::new();
+        let state = match &live {
+            _ if known.retired => State::Retired,
+            Some(live) => live.state,
+            None => State::Healthy,
+        };
+        map.insert("state".into(), state.as_str().into());
+        map.insert("since".into(), time(live.as_ref().map(|l| l.since_unix_nano)));
+        books_json(&books, &mut map);
+        map.insert("dead_letters".into(), self.log.dead_letters().count(known.slot).into());
+        map.insert("warnings".into(), warnings(&known, &books, live.as_ref()).into());
+        let Some(live) = live else { return map };
+        map.insert("in_flight".into(), live.in_flight.into());
+        map.insert("attempts".into(), live.attempts.into());
+        map.insert("retries".into(), live.retries.into());
+        map.insert("bytes_sent".into(), live.bytes_sent.into());
+        map.insert("latency_p50_ms".into(), live.latency_p50_ms.into());
+        map.insert("latency_p99_ms".into(), live.latency_p99_ms.into());
+        map.insert("last_delivered_at".into(), time(live.last_delivered_unix_nano));
+        map.insert(
+            "last_error".into(),
+            live.last_error.map_or(Json::Null, |e| {
+                json!({ "status": e.status, "excerpt": e.excerpt, "at": time(Some(e.at_unix_nano)) })
+            }),
+        );
+        map
+    }
+
+    fn gateway_stats(&self) -> Map<String, Json> {
+        let mut map = Map::new();
+        map.insert("accepted".into(), self.log.accepted().into());
+        map.insert("log_bytes".into(), self.log.bytes().into());
+        if let Some(ingest) = self.ingest.get() {
+            let rejected: Map<String, Json> = Reason::ALL
+                .iter()
+                .map(|r| (r.as_str().to_owned(), ingest.counters().rejected(*r).into()))
+                .collect();
+            map.insert("rejected".into(), rejected.into());
+            map.insert("requests".into(), ingest.counters().requests().into());
+            map.insert("identity_ignored".into(), ingest.counters().identity_ignored().into());
+            map.insert("credentials_removed".into(), ingest.counters().credentials_removed().into());
+        }
+        map
+    }
+
+    fn test(&self, destination: Arc<Destination>) -> BoxFuture<Json> {
+        let clients = self.clients.clone();
+        Box::pin(async move {
+            let failed = |diagnosis: &str, hint: String| {
+                json!({ "ok": false, "status": null, "url": "", "latency_ms": 0, "diagnosis": diagnosis, "hint": hint })
+            };
+            let adapter = match tracecast_sinks::build(&destination, &clients) {
+                Ok(adapter) => adapter,
+                Err(error) => return failed("rejected", error.to_string()),
+            };
+            match tokio::time::timeout(TEST_WITHIN, adapter.test()).await {
+                Ok(report) => serde_json::to_value(report).unwrap_or(Json::Null),
+                Err(_) => failed("timeout", "no complete answer within 10 s".into()),
+            }
+        })
+    }
+
+    fn pause(&self, id: Uuid) -> bool {
+        self.delivery.pause(id)
+    }
+
+    fn resume(&self, id: Uuid) -> bool {
+        self.delivery.resume(id)
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.get().map(Metrics::text).unwrap_or_default()
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push("stopping".to_owned());
+        }
+        if self.ingest.get().is_none() {
+            reasons.push("starting".to_owned());
+        }
+        if !self.log.is_writable() {
+            reasons.push("the log cannot be written".to_owned());
+        }
+        reasons
+    }
+}
+
+/// The books of design 2.4, as the stats call shows them.
+fn books_json(books: &Books, map: &mut Map<String, Json>) {
+    map.insert("accepted".into(), books.accepted.into());
+    map.insert("selected".into(), books.selected.into());
+    map.insert("requeued".into(), books.requeued.into());
+    map.insert("delivered".into(), books.delivered.into());
+    map.insert("dead_lettered".into(), books.dead_lettered.iter().sum::<u64>().into());
+    let dropped: Map<String, Json> =
+        DropReason::ALL.iter().map(|r| (r.as_str().into(), books.dropped[*r as usize].into())).collect();
+    map.insert("dropped".into(), dropped.into());
+    let skipped: Map<String, Json> =
+        SkipReason::ALL.iter().map(|r| (r.as_str().into(), books.skipped[*r as usize].into())).collect();
+    map.insert("skipped".into(), skipped.into());
+    map.insert("pending".into(), books.pending.into());
+    map.insert("pending_bytes".into(), books.pending_bytes.into());
+    map.insert("oldest_pending_seconds".into(), oldest_seconds(books).into());
+}
+
+fn oldest_seconds(books: &Books) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    books.oldest_pending_unix_nano.map_or(0.0, |at| now.saturating_sub(at) as f64 / 1e9)
+}
+
+fn time(unix_nano: Option<u64>) -> Json {
+    unix_nano
+        .and_then(|n| jiff::Timestamp::from_nanosecond(i128::from(n)).ok())
+        .map_or(Json::Null, |t| format!("{t:.3}").into())
+}
+
+fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stats>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match live.map(|l| l.state) {
+        Some(State::HeldAuth) => warnings.push("the destination refuses the credentials: update its config".to_owned()),
+        Some(State::HeldConfig) => warnings.push("the destination's address or set-up is wrong: see last_error".to_owned()),
+        Some(State::Gone) => warnings.push("the endpoint answered 410 gone: nothing is sent until it is resumed".to_owned()),
+        _ => {}
+    }
+    if !known.destination.enabled {
+        warnings.push("disabled: no event is selected".to_owned());
+    }
+    if books.accepted > 0 && books.selected == 0 {
+        warnings.push("events arrive, but no rule lets one through: see skipped".to_owned());
+    }
+    warnings
+}
+
+/// Every metric of the gateway, in the names of the public interface.
+pub(crate) const INSTRUMENTS: &[Instrument] = &[
+    counter("tracecast_events_accepted_total", "Spans accepted, selected by a destination or not."),
+    counter("tracecast_events_rejected_total", "Spans and requests refused, by reason."),
+    counter("tracecast_destination_selected_total", "Spans the destination's rules selected."),
+    counter("tracecast_destination_requeued_total", "Spans replayed or backfilled."),
+    counter("tracecast_destination_skipped_total", "Spans the rules did not select, by reason."),
+    counter("tracecast_destination_delivered_total", "Spans the destination accepted."),
+    counter("tracecast_destination_dead_lettered_total", "Spans the destination refused for good, by reason."),
+    counter("tracecast_destination_dropped_total", "Spans given up, by reason."),
+    gauge("tracecast_destination_pending_events", "Spans waiting to be delivered."),
+    gauge("tracecast_destination_pending_bytes", "Bytes waiting to be delivered."),
+    gauge("tracecast_destination_oldest_pending_seconds", "Age of the oldest span that waits."),
+    gauge("tracecast_destination_in_flight", "Requests under way."),
+    gauge("tracecast_destination_state", "1 for the state the destination is in."),
+    gauge("tracecast_destination_dead_letters", "Dead letters kept."),
+    gauge("tracecast_destination_info", "Always 1; carries name and workspace."),
+    gauge("tracecast_log_bytes", "Bytes the log holds."),
+    gauge("tracecast_memory_used_bytes", "Bytes requests in progress hold."),
+    gauge("tracecast_build_info", "Always 1; carries the version."),
+];
+
+const fn counter(name: &'static str, help: &'static str) -> Instrument {
+    Instrument { name, help, counter: true }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Instrument {
+    Instrument { name, help, counter: false }
+}
+
+impl Source for GatewayRuntime {
+    fn series(&self, name: &str) -> Vec<Series> {
+        let one = |value: u64| vec![(Vec::new(), value as f64)];
+        match name {
+            "tracecast_events_accepted_total" => one(self.log.accepted()),
+            "tracecast_events_rejected_total" => self.ingest.get().map_or(Vec::new(), |ingest| {
+                Reason::ALL
+                    .iter()
+                    .map(|r| (vec![("reason", r.as_str().to_owned())], ingest.counters().rejected(*r) as f64))
+                    .collect()
+            }),
+            "tracecast_log_bytes" => one(self.log.bytes()),
+            "tracecast_memory_used_bytes" => {
+                self.ingest.get().map_or(Vec::new(), |i| one(i.budget().used() as u64))
+            }
+            "tracecast_build_info" => {
+                vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]
+            }
+            _ => {
+                let mut series = Vec::new();
+                for known in self.known.load().iter() {
+                    self.destination_series(name, known, &mut series);
+                }
+                series
+            }
+        }
+    }
+}
+
+impl GatewayRuntime {
+    fn destination_series(&self, name: &str, known: &Known, series: &mut Vec<Series>) {
+        let id = known.destination.id;
+        let labels = vec![
+            ("destination", id.to_string()),
+            ("type", known.destination.config.kind().as_str().to_owned()),
+        ];
+        let mut push = |extra: Option<(&'static str, &str)>, value: f64| {
+            let mut labels = labels.clone();
+            labels.extend(extra.map(|(name, value)| (name, value.to_owned())));
+            series.push((labels, value));
+        };
+        let Some(what) = name.strip_prefix("tracecast_destination_") else { return };
+        if what == "info" {
+            let mut labels = labels.clone();
+            labels.push(("name", known.destination.name.clone()));
+            labels.push(("workspace", known.destination.workspace_id.to_string()));
+            series.push((labels, 1.0));
+            return;
+        }
+        if matches!(what, "in_flight" | "state") {
+            let Some(live) = self.delivery.stats(id) else { return };
+            match what {
+                "in_flight" => push(None, f64::from(live.in_flight)),
+                _ => {
+                    for state in State::ALL {
+                        push(Some(("state", state.as_str())), f64::from(u8::from(state == live.state)));
+                    }
+                }
+            }
+            return;
+        }
+        let books = self.log.books(known.slot);
+        match what {
+            "selected_total" => push(None, books.selected as f64),
+            "requeued_total" => push(None, books.requeued as f64),
+            "delivered_total" => push(None, books.delivered as f64),
+            "skipped_total" => {
+                for r in SkipReason::ALL {
+                    push(Some(("reason", r.as_str())), books.skipped[*r as usize] as f64);
+                }
+            }
+            "dead_lettered_total" => {
+                for r in DeadReason::ALL {
+                    push(Some(("reason", r.as_str())), books.dead_lettered[*r as usize] as f64);
+                }
+            }
+            "dropped_total" => {
+                for r in DropReason::ALL {
+                    push(Some(("reason", r.as_str())), books.dropped[*r as usize] as f64);
+                }
+            }
+            "pending_events" => push(None, books.pending as f64),
+            "pending_bytes" => push(None, books.pending_bytes as f64),
+            "oldest_pending_seconds" => push(None, oldest_seconds(&books)),
+            "dead_letters" => push(None, self.log.dead_letters().count(known.slot) as f64),
+            _ => {}
+        }
+    }
+}

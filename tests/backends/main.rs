@@ -1,0 +1,8 @@
+//! Tests against foreign software: real clients drive the ingest, real stores receive, and what they stored
+//! is read back. Everything needed is installed from PyPI under `target/backends`; what is missing fails.
+
+mod clickhouse;
+mod python;
+mod readback;
+mod s3;
+mod sdks;

@@ -1,0 +1,127 @@
+//! Virtual environments under `target/backends`, and Python programs run in them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+/// Installing is done by one test at a time.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// A server is given this long to come up; the first start of a product compiles and migrates.
+const START_WITHIN: Duration = Duration::from_secs(120);
+
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| manifest.parent().expect("the workspace").join("target"), PathBuf::from);
+    let root = target.join("backends");
+    std::fs::create_dir_all(&root).expect("target/backends can be made");
+    root
+}
+
+/// The path of one of our own scripts.
+pub(crate) fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("backends/python").join(name)
+}
+
+/// The environment `name` with exactly these requirements, made if it is not there yet.
+pub(crate) fn venv(name: &str, requirements: &[&str]) -> PathBuf {
+    let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let root = root();
+    let uv = root.join("uv/bin/uv");
+    if !uv.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(root.join("uv")));
+        run(Command::new(root.join("uv/bin/pip")).args(["install", "-q", "uv"]));
+    }
+    let directory = root.join(name);
+    let marker = directory.join("requirements");
+    let wanted = requirements.join("\n");
+    if std::fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
+        return directory;
+    }
+    let _ = std::fs::remove_dir_all(&directory);
+    run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
+    run(Command::new(&uv)
+        .args(["pip", "install", "-q", "--python"])
+        .arg(directory.join("bin/python"))
+        .args(requirements));
+    std::fs::write(&marker, wanted).expect("the marker can be written");
+    directory
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?} cannot be run: {e}"));
+    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs a script to its end; its output is JSON.
+pub(crate) fn run_json(venv: &Path, name: &str, arguments: &[&str]) -> Json {
+    let output = Command::new(venv.join("bin/python"))
+        .arg(script(name))
+        .args(arguments)
+        .env("NO_PROXY", "*")
+        .output()
+        .expect("python can be run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} failed:\n{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let last = stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|e| panic!("{name} printed no JSON ({e}): {stdout}\n{stderr}"))
+}
+
+/// A server process. Killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// `http://127.0.0.1:port`.
+    pub(crate) url: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts the command and waits until `ready` (a path) answers 200.
+    pub(crate) async fn start(name: &str, port: u16, ready: &str, command: &mut Command) -> Server {
+        let log = root().join(format!("{name}.log"));
+        let file = std::fs::File::create(&log).expect("the log file can be made");
+        let errors = file.try_clone().expect("the log file can be shared");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
+        let mut server = Server { child, url: format!("http://127.0.0.1:{port}"), log };
+        let started = Instant::now();
+        loop {
+            let answered = reqwest::get(format!("{}{ready}", server.url)).await;
+            if answered.is_ok_and(|r| r.status().is_success()) {
+                return server;
+            }
+            if let Some(status) = server.child.try_wait().expect("the server can be waited for") {
+                panic!("{name} ended with {status}:\n{}", server.output());
+            }
+            assert!(started.elapsed() < START_WITHIN, "{name} does not come up:\n{}", server.output());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
