@@ -1,3 +1,5 @@
-//! Support of the tests: the gateway as a process, its admin API, strict fakes of vendors.
+//! Support of the tests: the gateway as a process, its admin API, and strict fakes of vendors.
 
+pub mod fakes;
 pub mod process;
+pub mod spans;

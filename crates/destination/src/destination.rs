@@ -1,4 +1,6 @@
 //! A destination, how one is created, and how one is changed.
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -181,9 +183,10 @@ fn read_key_hashes(body: &mut Reader<'_>) -> Option<Option<Vec<String>>> {
         Ok(items)
     })?;
     let mut hashes: Vec<String> = Vec::with_capacity(items.len());
+    let mut seen = HashSet::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
         match key_hash(item) {
-            Ok(hash) if hashes.contains(&hash) => {}
+            Ok(hash) if !seen.insert(hash.clone()) => {}
             Ok(hash) => hashes.push(hash),
             Err(fault) => body.refuse(&format!("{KEY}[{i}]"), fault),
         }

@@ -14,6 +14,9 @@ pub type Headers = Vec<(String, SecretString)>;
 /// The config key under which headers stand, in every kind.
 pub(crate) const KEY: &str = "headers";
 
+/// More than common servers take in one request.
+const HEADERS_MAX: usize = 100;
+
 /// What belongs to the connection or the framing, and our own loop guard.
 const NEVER: &[&str] = &[
     "connection",
@@ -96,6 +99,11 @@ impl HeaderRules {
                 return None;
             }
         };
+        if given.len() > HEADERS_MAX {
+            let fault = Fault::new(format!("has more than {HEADERS_MAX} headers"));
+            issues.push(fault.at(format!("config.{KEY}")));
+            return None;
+        }
         let mut headers = Map::new();
         for (name, value) in given {
             let path = format!("config.{KEY}.{}", shorten(name));

@@ -74,15 +74,20 @@ impl<'a> Reader<'a> {
 
     /// An issue for every member not in `known`.
     pub(crate) fn refuse_unknown(&mut self, known: &[&str]) {
-        for key in self.members.keys().filter(|key| !known.contains(&key.as_str())) {
-            let fault = unknown_key(key, known);
-            self.refuse(&shorten(key), fault);
+        for (key, fault) in unknown(self.members, known) {
+            self.refuse(&key, fault);
         }
     }
 }
 
-pub(crate) fn unknown_key(key: &str, known: &[&str]) -> Fault {
-    Fault::new("unknown field").hint(advice(key, known))
+/// The members not in `known`: enough of them to act on, should a caller send thousands.
+pub(crate) fn unknown(members: &Map<String, Json>, known: &[&str]) -> impl Iterator<Item = (String, Fault)> {
+    const REPORTED_MAX: usize = 32;
+    members
+        .keys()
+        .filter(|key| !known.contains(&key.as_str()))
+        .take(REPORTED_MAX)
+        .map(|key| (shorten(key), Fault::new("unknown field").hint(advice(key, known))))
 }
 
 /// A foreign key, bounded for use in a path.

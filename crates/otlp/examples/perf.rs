@@ -22,7 +22,7 @@ fn main() {
     let spans: Vec<SpanBuilder> = (0..32u8).map(|i| {
         let mut attributes: Vec<(String, OwnedValue)> = (0..22).map(|k| (format!("gen_ai.attribute.number_{k}"), format!("value {k} of something").as_str().into())).collect();
         attributes.push(("gen_ai.prompt".into(), "hello world, this is ".repeat(120).into()));
-        attributes.push(("gen_ai.completion".into(), "hello wörld, this is ".repeat(60).into()));
+        attributes.push(("gen_ai.completion".into(), "hello world, this is ".repeat(60).into()));
         attributes.push(("gen_ai.usage.input_tokens".into(), OwnedValue::Int(2489)));
         SpanBuilder { trace_id: [i + 1; 16], span_id: [i + 1; 8], name: "chat gpt".into(), kind: 3, start_unix_nano: 1, end_unix_nano: 2, attributes, ..Default::default() }
     }).collect();

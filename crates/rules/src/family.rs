@@ -56,7 +56,7 @@ impl Family {
             }
             let down = below[i];
             if let Some((up, generation)) = above[i]
-                && up < down
+                && up <= down
             {
                 for column in 0..columns {
                     let keep = up == down && rows[i * columns + column];

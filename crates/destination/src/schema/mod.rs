@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::headers::{self, HeaderRules};
 use crate::issue::{Fault, Issue, expected};
 use crate::mask::{HIDDEN, mask};
-use crate::read::{shorten, unknown_key};
+use crate::read::unknown;
 
 pub(crate) use field::{Field, Presence, Rule, base_url, choice, flag, text, text_or_empty, token, url};
 pub(crate) use slot::Slot;
@@ -120,9 +120,7 @@ impl Schema {
         };
         let issues_before = issues.len();
         let known: Vec<&str> = self.fields.iter().map(|field| field.name).chain([headers::KEY]).collect();
-        for key in given.keys().filter(|key| !known.contains(&key.as_str())) {
-            issues.push(unknown_key(key, &known).at(format!("config.{}", shorten(key))));
-        }
+        issues.extend(unknown(given, &known).map(|(key, fault)| fault.at(format!("config.{key}"))));
         let mut draft = Draft { values: Values::new(), refused: Vec::new(), issues };
         for field in self.fields {
             match field.resolve(given.get(field.name), current, id) {

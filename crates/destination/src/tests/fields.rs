@@ -137,6 +137,8 @@ fn header_values_and_duplicates() {
     }
     assert_eq!(with_headers(json!({"X-A": "1", "x-a": "2"})).unwrap_err().len(), 1);
     sole(with_headers(json!([])), "config.headers");
+    let many: serde_json::Map<String, Json> = (0..101).map(|i| (format!("x-{i}"), json!("v"))).collect();
+    sole(with_headers(Json::Object(many)), "config.headers");
     sole(with_headers(json!("X-A: 1")), "config.headers");
     with_headers(json!({"X-A": "é", "X-B": ""})).unwrap();
     let made = with_headers(json!({"X-A": "token-0123456789", "x-b": "b"})).unwrap();

@@ -1,0 +1,334 @@
+//! What the tests of all kinds share: spans, batches, and a scripted HTTP server on loopback.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tracecast_destination::{Headers, SecretString};
+use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
+use tracecast_otlp::{Payload, SpanSet};
+
+use crate::family::http::Reply;
+use crate::{Batch, Clients, Item};
+
+/// 2026-01-15 10:41:00.5 UTC.
+pub(crate) const START: u64 = 1_768_473_660_500_000_000;
+/// 2026-01-15 23:59:59.9 UTC: a retry would be the next day.
+pub(crate) const RECEIVED: u64 = 1_768_521_599_900_000_000;
+
+pub(crate) const TRACE_ID: [u8; 16] = [0xab; 16];
+pub(crate) const TRACE_HEX: &str = "abababababababababababababababab";
+
+pub(crate) fn secret(text: &str) -> SecretString {
+    SecretString::from(text.to_owned())
+}
+
+pub(crate) fn headers(pairs: &[(&str, &str)]) -> Headers {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), secret(value)))
+        .collect()
+}
+
+pub(crate) fn clients() -> Clients {
+    Clients::new().unwrap()
+}
+
+pub(crate) fn attributes(pairs: &[(&str, OwnedValue)]) -> Vec<(String, OwnedValue)> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect()
+}
+
+/// A span of [`TRACE_ID`] with span id `[n; 8]`, 1.5 s long.
+pub(crate) fn span(n: u8, pairs: &[(&str, OwnedValue)]) -> SpanBuilder {
+    SpanBuilder {
+        trace_id: TRACE_ID,
+        span_id: [n; 8],
+        name: format!("span {n}"),
+        kind: 3,
+        start_unix_nano: START,
+        end_unix_nano: START + 1_500_000_000,
+        attributes: attributes(pairs),
+        status_code: 1,
+        ..SpanBuilder::default()
+    }
+}
+
+/// A generation in OpenRouter's own words (broadcast-contract.md 5.4).
+pub(crate) fn generation(n: u8) -> SpanBuilder {
+    span(
+        n,
+        &[
+            ("trace.name", "Checkout".into()),
+            ("user.id", "user-1".into()),
+            ("session.id", "session-9".into()),
+            ("trace.metadata.team", "search".into()),
+            ("trace.metadata.environment", "Production EU".into()),
+            ("span.type", "generation".into()),
+            ("gen_ai.operation.name", "chat".into()),
+            ("gen_ai.provider.name", "anthropic".into()),
+            ("gen_ai.request.model", "anthropic/claude-sonnet-4".into()),
+            ("gen_ai.response.model", "claude-sonnet-4-20250514".into()),
+            ("gen_ai.response.id", "gen-1".into()),
+            ("gen_ai.usage.input_tokens", 100.into()),
+            ("gen_ai.usage.output_tokens", 40.into()),
+            ("gen_ai.usage.total_tokens", 140.into()),
+            ("gen_ai.usage.input_tokens.cached", 30.into()),
+            ("gen_ai.usage.input_tokens.cache_write", 20.into()),
+            ("gen_ai.usage.output_tokens.reasoning", 15.into()),
+            ("gen_ai.usage.input_cost", 0.001.into()),
+            ("gen_ai.usage.output_cost", 0.0025.into()),
+            ("gen_ai.usage.total_cost", 0.0035.into()),
+            ("gen_ai.request.temperature", 0.5.into()),
+            (
+                "gen_ai.prompt",
+                r#"{"messages":[{"role":"user","content":"Hi"}]}"#.into(),
+            ),
+            (
+                "gen_ai.completion",
+                r#"{"completion":"Hello","reasoning":null,"toolCalls":[]}"#.into(),
+            ),
+            ("gen_ai.response.finish_reason", "stop".into()),
+            (
+                "trace.metadata.openrouter.api_key_name",
+                "team/../key one".into(),
+            ),
+            ("trace.metadata.openrouter.provider_name", "Amazon Bedrock".into()),
+            ("trace.metadata.openrouter.entity_id", "org_1".into()),
+        ],
+    )
+}
+
+pub(crate) fn payload(spans: &[SpanBuilder]) -> Payload {
+    let resource = attributes(&[("service.name", "shop".into())]);
+    let mut bytes = Vec::new();
+    resource_spans(&resource, "test", "1", spans, &mut bytes);
+    Payload::new(bytes.into(), spans.len() as u32)
+}
+
+pub(crate) fn item(sequence: u64, spans: &[SpanBuilder]) -> Item {
+    Item {
+        sequence,
+        received_unix_nano: RECEIVED,
+        payload: Arc::new(payload(spans)),
+        spans: SpanSet::all(spans.len() as u32),
+        private: false,
+    }
+}
+
+/// Bytes that are no OTLP.
+pub(crate) fn damaged_item(sequence: u64) -> Item {
+    Item {
+        sequence,
+        received_unix_nano: RECEIVED,
+        payload: Arc::new(Payload::new(Bytes::from_static(b"\xff\xff\xff"), 2)),
+        spans: SpanSet::from_positions(2, [1]),
+        private: true,
+    }
+}
+
+pub(crate) fn batch(items: Vec<Item>) -> Batch {
+    Batch {
+        token: "dest.1-7".into(),
+        items,
+        attempt: 0,
+    }
+}
+
+pub(crate) fn decode(body: &[u8]) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest::decode(body).unwrap()
+}
+
+pub(crate) fn all_spans(request: &ExportTraceServiceRequest) -> Vec<&Span> {
+    request
+        .resource_spans
+        .iter()
+        .flat_map(|resource| &resource.scope_spans)
+        .flat_map(|scope| &scope.spans)
+        .collect()
+}
+
+/// An attribute as text; `None` if it is not there.
+pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
+    let found: Vec<_> = span
+        .attributes
+        .iter()
+        .filter(|attribute| attribute.key == key)
+        .collect();
+    assert!(found.len() <= 1, "{key} is there twice");
+    let value = found.first()?.value.clone()?.value?;
+    Some(match value {
+        any_value::Value::StringValue(text) => text,
+        any_value::Value::IntValue(n) => n.to_string(),
+        any_value::Value::DoubleValue(n) => n.to_string(),
+        any_value::Value::BoolValue(b) => b.to_string(),
+        other => format!("{other:?}"),
+    })
+}
+
+pub(crate) fn gunzip(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut out).unwrap();
+    out
+}
+
+pub(crate) fn reply(status: u16, content_type: &str, body: &[u8]) -> Reply {
+    let mut headers = HeaderMap::new();
+    if !content_type.is_empty() {
+        headers.insert("content-type", content_type.parse().unwrap());
+    }
+    Reply {
+        status,
+        headers,
+        body: Bytes::copy_from_slice(body),
+    }
+}
+
+/// What the server got.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Received {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        let url = url::Url::parse(&format!("http://h{}", self.target)).unwrap();
+        url.query_pairs()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+}
+
+/// A scripted answer: status, header lines, body.
+pub(crate) type Scripted = (u16, &'static str, &'static [u8]);
+
+/// Answers in the given order, the last answer from then on.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Server {
+    pub(crate) async fn start(script: Vec<Scripted>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let state = (Arc::new(script), received.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, received) = state.clone();
+                tokio::spawn(serve(stream, script, received));
+            }
+        });
+        Server { url, received }
+    }
+
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    script: Arc<Vec<Scripted>>,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
+    let mut buffer = Vec::new();
+    while let Some(request) = read_request(&mut stream, &mut buffer).await {
+        let position = {
+            let mut received = received.lock().unwrap();
+            received.push(request);
+            received.len() - 1
+        };
+        let (status, lines, body) = script[position.min(script.len() - 1)];
+        let head = format!(
+            "HTTP/1.1 {status} X\r\n{lines}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all(head.as_bytes()).await.is_err()
+            || stream.write_all(body).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+    let n = stream.read_buf(buffer).await.ok()?;
+    (n > 0).then_some(())
+}
+
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Received> {
+    let end = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        more(stream, buffer).await?;
+    };
+    let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
+    buffer.drain(..end + 4);
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next().unwrap().split(' ');
+    let method = first.next().unwrap().to_owned();
+    let target = first.next().unwrap().to_owned();
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').unwrap();
+        let name: http::HeaderName = name.parse().unwrap();
+        headers.append(name, value.trim().parse().unwrap());
+    }
+    let mut body = Vec::new();
+    if let Some(length) = headers.get("content-length") {
+        let length: usize = length.to_str().unwrap().parse().unwrap();
+        if headers.get("expect").is_some() {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
+        }
+        while buffer.len() < length {
+            more(stream, buffer).await?;
+        }
+        body = buffer.drain(..length).collect();
+    } else if headers.get("transfer-encoding").is_some() {
+        loop {
+            let end = loop {
+                if let Some(end) = buffer.windows(2).position(|window| window == b"\r\n") {
+                    break end;
+                }
+                more(stream, buffer).await?;
+            };
+            let size = std::str::from_utf8(&buffer[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            while buffer.len() < end + 2 + size + 2 {
+                more(stream, buffer).await?;
+            }
+            body.extend_from_slice(&buffer[end + 2..end + 2 + size]);
+            buffer.drain(..end + 2 + size + 2);
+            if size == 0 {
+                break;
+            }
+        }
+    }
+    Some(Received {
+        method,
+        target,
+        headers,
+        body,
+    })
+}

@@ -1,0 +1,12 @@
+//! The product as its users meet it: the real process, spoken to over its ports.
+
+mod architecture;
+mod books;
+mod command_line;
+mod control;
+mod delivery;
+mod durability;
+mod privacy;
+
+/// The program under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_tracecast-under-test");
