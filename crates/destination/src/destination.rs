@@ -62,7 +62,7 @@ pub struct CreateDefaults {
     /// The workspace if the body names none; for the config file also what a slug stands for.
     pub workspace_id: Uuid,
     /// Where the body comes from. For [`ManagedBy::File`], `id` is taken from the body, a
-    /// `workspace_id` may be a slug (resolved by the caller), unknown fields are issues.
+    /// `workspace_id` may be a slug (resolved by the caller).
     pub managed_by: ManagedBy,
     /// Time of creation.
     pub now: Timestamp,
@@ -114,21 +114,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What a body may say beyond `type`, `workspace_id` and `config`.
-    const FIELDS: [&str; 11] = [
-        "name",
-        "enabled",
-        "privacy_mode",
-        "sampling_rate",
-        "api_key_hashes",
-        "filter_rules",
-        "regions",
-        "broadcast_generation_cost",
-        "broadcast_generation_identity",
-        "broadcast_generation_request_context",
-        "broadcast_generation_cost_allocation",
-    ];
-
     /// Takes over what the body says; the rest keeps its value.
     pub(crate) fn apply(&mut self, body: &mut Reader<'_>) {
         fn set<T>(slot: &mut T, value: Option<T>) {
@@ -236,7 +221,8 @@ fn read_regions(body: &mut Reader<'_>) -> Option<Vec<Region>> {
 
 impl Destination {
     /// A create body (API or config file) validated as a whole: every problem at once.
-    /// The caller supplies what the body cannot decide.
+    /// The caller supplies what the body cannot decide. Unknown fields beside `config` are ignored,
+    /// so that clients newer than this gateway work.
     pub fn create(body: &Json, defaults: CreateDefaults) -> Result<Destination, Vec<Issue>> {
         let mut issues = Vec::new();
         match create(body, defaults, &mut issues) {
@@ -324,11 +310,6 @@ impl Destination {
 fn create(body: &Json, mut fixed: CreateDefaults, issues: &mut Vec<Issue>) -> Option<Destination> {
     let mut body = Reader::open(body, "", issues)?;
     let from_file = fixed.managed_by == ManagedBy::File;
-    if from_file {
-        let known: Vec<&str> =
-            ["id", "type", "workspace_id", "config"].into_iter().chain(Settings::FIELDS).collect();
-        body.refuse_unknown(&known);
-    }
     let kind: Option<Kind> = body.required("type", choice);
     let mut settings = Settings::default();
     settings.apply(&mut body);

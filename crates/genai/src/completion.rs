@@ -109,9 +109,12 @@ impl Completion {
             // Vectors are no text and far too long to keep.
             return Some(Completion::default());
         }
-        str_of(body, &["response", "text", "generated_text", "output_text", "output"]).map(|text| Completion {
-            finish_reason: str_of(body, &["finish_reason", "done_reason", "stop_reason"]).map(str::to_owned),
-            ..Completion::from_text(text)
+        str_of(body, &["response", "text", "generated_text", "output_text", "output"]).map(|text| {
+            Completion {
+                finish_reason: str_of(body, &["finish_reason", "done_reason", "stop_reason"])
+                    .map(str::to_owned),
+                ..Completion::from_text(text)
+            }
         })
     }
 
@@ -119,7 +122,9 @@ impl Completion {
         let is_choice = |item: &Value| {
             item.get("role").is_none()
                 && item.get("type").is_none()
-                && (item.get("message").is_some() || item.get("text").is_some() || item.get("delta").is_some())
+                && (item.get("message").is_some()
+                    || item.get("text").is_some()
+                    || item.get("delta").is_some())
         };
         if items.is_empty() {
             return Some(Completion::default());

@@ -25,11 +25,13 @@ impl<'a> Generation<'a> {
         match self.input()? {
             Found::Built(list) => Some(Cow::Owned(envelope(&list))),
             Found::Whole(value) => {
-                let Some(body) = to_json(&value) else { return None };
+                let body = to_json(&value)?;
                 let (bare, text) = (!self.has_instructions(), value.as_str());
                 match (&body, text) {
                     (Json::Object(object), Some(text))
-                        if bare && is_chat_body(object) && object.get("messages").is_some_and(messages::all_chat) =>
+                        if bare
+                            && is_chat_body(object)
+                            && object.get("messages").is_some_and(messages::all_chat) =>
                     {
                         Some(Cow::Borrowed(text))
                     }
@@ -49,7 +51,9 @@ impl<'a> Generation<'a> {
     pub fn messages(&self) -> Vec<Json> {
         match self.input() {
             Some(Found::Built(Json::Array(list))) => list,
-            Some(Found::Whole(value)) => to_json(&value).and_then(|body| self.messages_of(&body)).unwrap_or_default(),
+            Some(Found::Whole(value)) => {
+                to_json(&value).and_then(|body| self.messages_of(&body)).unwrap_or_default()
+            }
             _ => Vec::new(),
         }
     }
@@ -95,7 +99,9 @@ impl<'a> Generation<'a> {
                 let body = to_json(&value)?;
                 match self.messages_of(&body) {
                     Some(list) => list,
-                    None => return Some(value.as_str().map_or_else(|| body.to_string().into(), Cow::Borrowed)),
+                    None => {
+                        return Some(value.as_str().map_or_else(|| body.to_string().into(), Cow::Borrowed));
+                    }
                 }
             }
         };
@@ -130,7 +136,8 @@ impl<'a> Generation<'a> {
     /// The messages of a body, the separate system instructions in front.
     fn messages_of(&self, body: &Json) -> Option<Vec<Json>> {
         let mut list = messages::from_request(body)?;
-        if let Some(system) = self.span().attribute(keys::SYSTEM_INSTRUCTIONS).filter(is_given).and_then(|v| to_json(&v))
+        if let Some(system) =
+            self.span().attribute(keys::SYSTEM_INSTRUCTIONS).filter(is_given).and_then(|v| to_json(&v))
         {
             let mut first = messages::from_list(&json!({"role": "system", "content": system}));
             first.append(&mut list);
@@ -143,7 +150,9 @@ impl<'a> Generation<'a> {
         if let Some(value) = self.first(keys::INPUT_FIRST) {
             return Some(Found::Whole(value));
         }
-        if let Some(list) = self.flattened(keys::OI_INPUT_PREFIX).or_else(|| self.flattened(keys::OI_PROMPTS_PREFIX)) {
+        if let Some(list) =
+            self.flattened(keys::OI_INPUT_PREFIX).or_else(|| self.flattened(keys::OI_PROMPTS_PREFIX))
+        {
             return Some(Found::Built(Json::Array(as_messages(list, "user"))));
         }
         if let Some(value) = self.first(keys::INPUT_NEXT) {
@@ -162,7 +171,8 @@ impl<'a> Generation<'a> {
         if let Some(value) = self.first(keys::OUTPUT_FIRST) {
             return Some(Found::Whole(value));
         }
-        if let Some(list) = self.flattened(keys::OI_OUTPUT_PREFIX).or_else(|| self.flattened("llm.choices.")) {
+        if let Some(list) = self.flattened(keys::OI_OUTPUT_PREFIX).or_else(|| self.flattened("llm.choices."))
+        {
             return Some(Found::Built(Json::Array(as_messages(list, "assistant"))));
         }
         if let Some(body) = self.vercel_output() {
@@ -196,7 +206,8 @@ impl<'a> Generation<'a> {
         for raw in self.span().attributes().raw() {
             let Some(rest) = raw.key_bytes().strip_prefix(prefix.as_bytes()) else { continue };
             let is_numbered = rest.first().is_some_and(u8::is_ascii_digit);
-            if let (true, Some(key), Some(value)) = (is_numbered, raw.key().get(prefix.len()..), plain_json(&raw.value()))
+            if let (true, Some(key), Some(value)) =
+                (is_numbered, raw.key().get(prefix.len()..), plain_json(&raw.value()))
             {
                 place(&mut root, key, value);
             }
@@ -229,7 +240,8 @@ impl<'a> Generation<'a> {
             list.extend(messages::from_list(&event_message(event, role)));
         }
         if list.is_empty() {
-            list = self.logfire(|name| name != "gen_ai.choice").iter().flat_map(messages::from_list).collect();
+            list =
+                self.logfire(|name| name != "gen_ai.choice").iter().flat_map(messages::from_list).collect();
         }
         (!list.is_empty()).then_some(Found::Built(Json::Array(list)))
     }
@@ -326,7 +338,8 @@ fn listed(value: Json) -> Json {
         return object.into_iter().map(|(key, value)| (key, listed(value))).collect();
     }
     let number = |key: &str| key.parse::<u64>().unwrap_or(u64::MAX);
-    let mut items: Vec<(u64, Json)> = object.into_iter().map(|(key, value)| (number(&key), listed(value))).collect();
+    let mut items: Vec<(u64, Json)> =
+        object.into_iter().map(|(key, value)| (number(&key), listed(value))).collect();
     items.sort_by_key(|(index, _)| *index);
     items.into_iter().map(|(_, value)| value).collect()
 }

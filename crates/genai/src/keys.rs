@@ -13,13 +13,19 @@ pub(crate) const REQUEST_MODEL: Keys = &[
     "embedding.model_name",
     "reranker.model_name",
 ];
-pub(crate) const RESPONSE_MODEL: Keys =
-    &["gen_ai.response.model", "llm.response.model_name", "ai.response.model", "langfuse.observation.model.name"];
+pub(crate) const RESPONSE_MODEL: Keys = &[
+    "gen_ai.response.model",
+    "llm.response.model_name",
+    "ai.response.model",
+    "langfuse.observation.model.name",
+];
 pub(crate) const RESPONSE_ID: Keys =
     &["gen_ai.response.id", "ai.response.id", "llm.response.id", "openrouter.generation_id"];
 
-pub(crate) const PROVIDER_DISPLAY: Keys = &["trace.metadata.openrouter.provider_name", "openrouter.provider_name"];
-pub(crate) const PROVIDER_SLUG: Keys = &["trace.metadata.openrouter.provider_slug", "openrouter.provider_slug"];
+pub(crate) const PROVIDER_DISPLAY: Keys =
+    &["trace.metadata.openrouter.provider_name", "openrouter.provider_name"];
+pub(crate) const PROVIDER_SLUG: Keys =
+    &["trace.metadata.openrouter.provider_slug", "openrouter.provider_slug"];
 pub(crate) const PROVIDER: Keys =
     &["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"];
 
@@ -62,8 +68,11 @@ pub(crate) const FINISH_REASON: Keys = &[
     "llm.response.stop_reason",
     "gen_ai.completion.0.finish_reason",
 ];
-pub(crate) const NATIVE_FINISH_REASON: Keys =
-    &["trace.metadata.openrouter.finish_reason", "openrouter.finish_reason", "openrouter.native_finish_reason"];
+pub(crate) const NATIVE_FINISH_REASON: Keys = &[
+    "trace.metadata.openrouter.finish_reason",
+    "openrouter.finish_reason",
+    "openrouter.native_finish_reason",
+];
 
 pub(crate) const INPUT_TOKENS: Keys = &[
     "gen_ai.usage.input_tokens",
@@ -124,8 +133,13 @@ pub(crate) const COST_DETAILS: &str = "langfuse.observation.cost_details";
 
 pub(crate) const INPUT_COST: Keys = &["gen_ai.usage.input_cost", "llm.cost.prompt"];
 pub(crate) const OUTPUT_COST: Keys = &["gen_ai.usage.output_cost", "llm.cost.completion"];
-pub(crate) const TOTAL_COST: Keys =
-    &["gen_ai.usage.total_cost", "gen_ai.usage.cost", "llm.cost.total", "openrouter.total_cost", "openrouter.cost"];
+pub(crate) const TOTAL_COST: Keys = &[
+    "gen_ai.usage.total_cost",
+    "gen_ai.usage.cost",
+    "llm.cost.total",
+    "openrouter.total_cost",
+    "openrouter.cost",
+];
 /// JSON text; the charge is at `gateway.cost`.
 pub(crate) const PROVIDER_METADATA: &str = "ai.response.providerMetadata";
 pub(crate) const INPUT_UNIT_PRICE: Keys =
@@ -138,7 +152,8 @@ pub(crate) const INPUT_FIRST: Keys = &["gen_ai.input.messages", "langfuse.observ
 pub(crate) const SYSTEM_INSTRUCTIONS: &str = "gen_ai.system_instructions";
 pub(crate) const OI_INPUT_PREFIX: &str = "llm.input_messages.";
 pub(crate) const OI_PROMPTS_PREFIX: &str = "llm.prompts.";
-pub(crate) const INPUT_NEXT: Keys = &["ai.prompt.messages", "ai.prompt", "traceloop.entity.input", "gen_ai.prompt"];
+pub(crate) const INPUT_NEXT: Keys =
+    &["ai.prompt.messages", "ai.prompt", "traceloop.entity.input", "gen_ai.prompt"];
 pub(crate) const PROMPT_PREFIX: &str = "gen_ai.prompt.";
 pub(crate) const INPUT_LAST: Keys = &[
     "span.input",
@@ -235,7 +250,8 @@ pub(crate) const METADATA_OBJECTS: Keys =
 
 pub(crate) const PARAMETER_PREFIXES: Keys = &["gen_ai.request.", "ai.settings."];
 /// Parameters as one JSON object.
-pub(crate) const PARAMETER_OBJECTS: Keys = &["langfuse.observation.model.parameters", "llm.invocation_parameters"];
+pub(crate) const PARAMETER_OBJECTS: Keys =
+    &["langfuse.observation.model.parameters", "llm.invocation_parameters"];
 
 // What kind of span it is.
 pub(crate) const SPAN_TYPE: &str = "span.type";

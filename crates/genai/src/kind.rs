@@ -103,7 +103,13 @@ impl<'a> Generation<'a> {
             Some(Cow::Owned(reason)) => Some(Cow::Owned(normal_finish(&reason).to_owned())),
             None => match self.native_given() {
                 Some(native) => Some(Cow::Borrowed(normal_finish(native))),
-                None => (self.span().status_code() == 2 && self.is_generation()).then_some(Cow::Borrowed("error")),
+                None if !self.is_generation() => None,
+                None if self.span().status_code() == 2 => Some(Cow::Borrowed("error")),
+                // Only the messages may say it.
+                None => {
+                    let reason = self.completion()?.finish_reason?;
+                    Some(Cow::Owned(normal_finish(&reason).to_owned()))
+                }
             },
         }
     }
@@ -168,13 +174,26 @@ pub(crate) fn normal_finish(reason: &str) -> &str {
     match reason {
         "stop" | "STOP" | "end_turn" | "stop_sequence" | "completed" | "complete" | "COMPLETE" | "eos"
         | "eos_token" | "finished" | "FINISH_REASON_STOP" | "pause_turn" => "stop",
-        "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "model_length" | "max_length"
+        "length"
+        | "max_tokens"
+        | "MAX_TOKENS"
+        | "max_output_tokens"
+        | "model_length"
+        | "max_length"
         | "model_context_window_exceeded" => "length",
-        "tool_calls" | "tool_call" | "tool-calls" | "tool_use" | "function_call" | "TOOL_CALL" | "TOOL_USE" => {
-            "tool_calls"
-        }
-        "content_filter" | "content-filter" | "content_filtered" | "SAFETY" | "RECITATION" | "BLOCKLIST"
-        | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY" | "refusal" | "guardrail_intervened" => "content_filter",
+        "tool_calls" | "tool_call" | "tool-calls" | "tool_use" | "function_call" | "TOOL_CALL"
+        | "TOOL_USE" => "tool_calls",
+        "content_filter"
+        | "content-filter"
+        | "content_filtered"
+        | "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "refusal"
+        | "guardrail_intervened" => "content_filter",
         "error" | "ERROR" | "failed" | "MALFORMED_FUNCTION_CALL" => "error",
         other => other,
     }

@@ -7,8 +7,6 @@
 mod data_url;
 mod fields;
 
-use std::borrow::Cow;
-
 use memchr::memmem;
 use serde_json::Value as Json;
 use tracecast_otlp::Value;
@@ -24,15 +22,15 @@ pub fn probe(text: &str) -> bool {
     probe_bytes(text.as_bytes())
 }
 
-/// [`probe`] over a whole encoded request: one pass tells that no value in it needs a look.
+/// The same over any bytes, such as a whole OTLP body: false means that no span in it needs [`StripMedia`].
 pub fn probe_bytes(bytes: &[u8]) -> bool {
     // `;base64,`, `"type":"base64"`, `b64_json`.
-    let names_base64 = memmem::find_iter(bytes, b"64").any(|at| {
-        bytes.get(..at).is_some_and(|before| before.ends_with(b"base") || before.ends_with(b"\"b"))
-    });
+    let names_base64 = memmem::find_iter(bytes, b"64")
+        .any(|at| bytes.get(..at).is_some_and(|before| before.ends_with(b"base") || before.ends_with(b"b")));
+    // OTel's blob parts may hold bytes instead of base64; their type tells.
     names_base64
         || memmem::find(bytes, b"input_audio").is_some()
-        || memmem::find(bytes, b"\"blob\"").is_some()
+        || memmem::find(bytes, b"blob").is_some()
         || has_long_run(bytes)
 }
 
@@ -78,8 +76,10 @@ fn has_long_run(bytes: &[u8]) -> bool {
         // JSON escapes `/` in some encoders, so a backslash does not end a run.
         let runs = |b: &u8| is_digit(*b) || *b == b'\\';
         if runs(byte) {
-            let before = bytes.get(..at).unwrap_or_default().iter().rev().take(RUN_BYTES_MIN).take_while(|b| runs(b));
-            let after = bytes.get(at..).unwrap_or_default().iter().take(RUN_BYTES_MIN).take_while(|b| runs(b));
+            let before =
+                bytes.get(..at).unwrap_or_default().iter().rev().take(RUN_BYTES_MIN).take_while(|b| runs(b));
+            let after =
+                bytes.get(at..).unwrap_or_default().iter().take(RUN_BYTES_MIN).take_while(|b| runs(b));
             if before.count() + after.count() >= RUN_BYTES_MIN {
                 return true;
             }
@@ -113,7 +113,11 @@ impl Edit for StripMedia {
             Value::Array(_) | Value::Map(_) if holds_media(value) => {
                 // A structured value becomes its JSON text: both are valid forms of every such key.
                 let text = without_bytes(value).to_string();
-                Verdict::ReplaceStr(strip(&text).unwrap_or(text))
+                match strip(&text) {
+                    Some(stripped) => Verdict::ReplaceStr(stripped),
+                    None if holds_bytes(value) => Verdict::ReplaceStr(text),
+                    None => Verdict::Keep,
+                }
             }
             _ => Verdict::Keep,
         }
@@ -121,14 +125,18 @@ impl Edit for StripMedia {
 }
 
 fn holds_media(value: &Value<'_>) -> bool {
+    any_leaf(value, &|leaf| matches!(leaf, Value::Bytes(_)) || leaf.as_str().is_some_and(probe))
+}
+
+fn holds_bytes(value: &Value<'_>) -> bool {
+    any_leaf(value, &|leaf| matches!(leaf, Value::Bytes(_)))
+}
+
+fn any_leaf(value: &Value<'_>, is_wanted: &dyn Fn(&Value<'_>) -> bool) -> bool {
     match value {
-        Value::Str(text) => probe(text),
-        Value::Bytes(_) => true,
-        Value::Array(items) => items.iter().any(|item| holds_media(&item)),
-        Value::Map(pairs) => {
-            pairs.iter().any(|(_, value)| holds_media(&value) || value.as_str() == Some("blob"))
-        }
-        _ => false,
+        Value::Array(items) => items.iter().any(|item| any_leaf(&item, is_wanted)),
+        Value::Map(pairs) => pairs.iter().any(|(_, value)| any_leaf(&value, is_wanted)),
+        leaf => is_wanted(leaf),
     }
 }
 
@@ -141,14 +149,8 @@ fn without_bytes(value: &Value<'_>) -> Json {
         Value::Double(n) => Json::from(*n),
         Value::Bytes(bytes) => Json::from(marker("application/octet-stream", bytes.len())),
         Value::Array(items) => items.iter().map(|item| without_bytes(&item)).collect(),
-        Value::Map(pairs) => pairs.iter().map(|(key, value)| (key.to_owned(), without_bytes(&value))).collect(),
-    }
-}
-
-/// The text, changed or not.
-pub fn stripped(text: &str) -> Cow<'_, str> {
-    match probe(text).then(|| strip(text)).flatten() {
-        Some(text) => Cow::Owned(text),
-        None => Cow::Borrowed(text),
+        Value::Map(pairs) => {
+            pairs.iter().map(|(key, value)| (key.to_owned(), without_bytes(&value))).collect()
+        }
     }
 }

@@ -66,6 +66,8 @@ fn is_chat(message: &Value) -> bool {
     let role = message.get("role").and_then(Value::as_str);
     if !matches!(role, Some("system" | "developer" | "user" | "assistant" | "tool" | "function"))
         || message.get("parts").is_some()
+        // Responses items name their kind beside the role.
+        || message.get("type").is_some()
     {
         return false;
     }
@@ -102,6 +104,13 @@ fn push_object(out: &mut Vec<Value>, item: &Value, object: &Map<String, Value>) 
         push_message(out, inner);
         return;
     }
+    // LangChain's serialised form has the message in `kwargs`.
+    if let Some(inner @ Value::Object(_)) = object.get("kwargs")
+        && object.contains_key("lc")
+    {
+        push_message(out, inner);
+        return;
+    }
     let kind = str_of(item, &["type"]);
     let role = match str_of(item, &["role"]).or(kind) {
         Some("human" | "user") => "user",
@@ -120,7 +129,11 @@ fn push_object(out: &mut Vec<Value>, item: &Value, object: &Map<String, Value>) 
     let content = match kind {
         // Responses items that are content themselves.
         Some(
-            "function_call" | "custom_tool_call" | "function_call_output" | "custom_tool_call_output" | "reasoning",
+            "function_call"
+            | "custom_tool_call"
+            | "function_call_output"
+            | "custom_tool_call_output"
+            | "reasoning",
         ) => item,
         _ => match field(item, &["parts", "content"]) {
             Some(content) => content,
@@ -206,12 +219,15 @@ impl Gathered {
             return self.block(inner);
         }
         match str_of(block, &["type"]) {
-            Some("text" | "input_text" | "output_text" | "summary_text") => match str_of(block, &["text", "content"]) {
-                Some(text) => self.text(text, block),
-                None => self.parts.push(block.clone()),
-            },
+            Some("text" | "input_text" | "output_text" | "summary_text") => {
+                match str_of(block, &["text", "content"]) {
+                    Some(text) => self.text(text, block),
+                    None => self.parts.push(block.clone()),
+                }
+            }
             Some(
-                "tool_use" | "tool_call" | "tool-call" | "server_tool_use" | "function_call" | "custom_tool_call",
+                "tool_use" | "tool_call" | "tool-call" | "server_tool_use" | "function_call"
+                | "custom_tool_call",
             ) => self.tool_call(
                 str_of(block, &["call_id", "id", "toolCallId", "tool_call_id"]),
                 str_of(block, &["name", "toolName"]),
@@ -260,7 +276,11 @@ impl Gathered {
                 _ => self.text(text, &Value::Null),
             }
         } else if let Some(call) = field(block, &["functionCall", "function_call"]) {
-            self.tool_call(str_of(call, &["id"]), str_of(call, &["name"]), field(call, &["args", "arguments"]));
+            self.tool_call(
+                str_of(call, &["id"]),
+                str_of(call, &["name"]),
+                field(call, &["args", "arguments"]),
+            );
         } else if let Some(answer) = field(block, &["functionResponse", "function_response"]) {
             self.tool_result(str_of(answer, &["id", "name"]), field(answer, &["response"]));
         } else if let Some(inline) = field(block, &["inlineData", "inline_data"]) {
@@ -348,14 +368,16 @@ impl Gathered {
     }
 
     fn blob(&mut self, block: &Value) {
-        let media_type = str_of(block, &["mime_type", "mimeType", "media_type"]).unwrap_or("application/octet-stream");
+        let media_type =
+            str_of(block, &["mime_type", "mimeType", "media_type"]).unwrap_or("application/octet-stream");
         let data = str_of(block, &["content", "data", "blob"]).unwrap_or_default();
         let modality = str_of(block, &["modality"]).or(media_type.split('/').next());
         match modality {
             Some("image") => self.image(&format!("data:{media_type};base64,{data}")),
             Some("audio") => {
                 let format = media_type.rsplit('/').next().unwrap_or_default();
-                self.parts.push(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}));
+                self.parts
+                    .push(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}));
             }
             _ => self.parts.push(json!({"type": "file", "file": {
                 "file_data": format!("data:{media_type};base64,{data}")

@@ -56,7 +56,9 @@ impl<'a> Generation<'a> {
         let of_text = |text: &str| -> Vec<String> {
             match text.trim_start().starts_with('[') {
                 true => strings(&serde_json::from_str(text).unwrap_or(Json::Null)),
-                false => text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
+                false => {
+                    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+                }
             }
         };
         match self.first(keys::TAGS) {

@@ -68,7 +68,14 @@ impl Usage {
         };
         let count = |names: &[&str]| count_at(usage, names);
         let mut read = Usage {
-            input: count(&["prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "promptTokens", "input"])?,
+            input: count(&[
+                "prompt_tokens",
+                "input_tokens",
+                "promptTokenCount",
+                "inputTokens",
+                "promptTokens",
+                "input",
+            ])?,
             output: count(&[
                 "completion_tokens",
                 "output_tokens",
@@ -87,7 +94,8 @@ impl Usage {
             let at = |(path, text): (String, String)| (format!("{details}.{path}"), text);
             read.cached = read.cached.or(count_at(object, &["cached_tokens"]).map_err(at)?);
             read.cache_write =
-                read.cache_write.or(count_at(object, &["cache_write_tokens", "cache_creation_tokens"]).map_err(at)?);
+                read.cache_write
+                    .or(count_at(object, &["cache_write_tokens", "cache_creation_tokens"]).map_err(at)?);
         }
         for details in ["completion_tokens_details", "output_tokens_details"] {
             let Some(object) = field(usage, &[details]) else { continue };
@@ -132,7 +140,10 @@ impl Cost {
             .completed());
         }
         let total = amount(cost).ok_or_else(|| {
-            (String::new(), format!("expected a USD amount of 0 or more, or an object, got {}", kind_of(cost)))
+            (
+                String::new(),
+                format!("expected a USD amount of 0 or more, or an object, got {}", kind_of(cost)),
+            )
         })?;
         Ok(Cost { total: Some(total), ..Cost::default() })
     }
@@ -249,8 +260,11 @@ impl<'a> Generation<'a> {
     /// Money in USD.
     pub fn cost(&self) -> Cost {
         let money = |keys: keys::Keys| keys.iter().find_map(|key| number_of(&self.span().attribute(key)?));
-        let mut read =
-            Cost { input: money(keys::INPUT_COST), output: money(keys::OUTPUT_COST), total: money(keys::TOTAL_COST) };
+        let mut read = Cost {
+            input: money(keys::INPUT_COST),
+            output: money(keys::OUTPUT_COST),
+            total: money(keys::TOTAL_COST),
+        };
         if read == Cost::default()
             && let Some(details) = self.object(keys::COST_DETAILS)
         {

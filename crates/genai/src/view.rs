@@ -106,7 +106,8 @@ impl<'a> Generation<'a> {
 
     /// What went wrong in words: the status message, an attribute for it, or the last exception's message.
     pub fn error_message(&self) -> Option<&'a str> {
-        let status = Some(self.span.status_message()).filter(|m| !m.is_empty() && self.span.status_code() != 1);
+        let status =
+            Some(self.span.status_message()).filter(|m| !m.is_empty() && self.span.status_code() != 1);
         status.or_else(|| self.first_str(keys::ERROR_MESSAGE)).or_else(|| self.exception("exception.message"))
     }
 
@@ -121,13 +122,15 @@ impl<'a> Generation<'a> {
             let read = |key: &&str| number_of(&self.span.attribute(key)?).filter(|ms| *ms >= 0.0);
             keys.iter().find_map(read)
         };
-        number(keys::FIRST_TOKEN_MS).or_else(|| number(keys::FIRST_TOKEN_SECONDS).map(|s| s * 1e3)).or_else(|| {
-            // Langfuse's SDK writes the time as JSON text, quotes included.
-            let at = self.str(keys::FIRST_TOKEN_AT)?.trim_matches('"');
-            let nanos = at.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
-            let since = nanos - i128::from(self.span.start_unix_nano());
-            (since >= 0).then_some(since as f64 / 1e6)
-        })
+        number(keys::FIRST_TOKEN_MS).or_else(|| number(keys::FIRST_TOKEN_SECONDS).map(|s| s * 1e3)).or_else(
+            || {
+                // Langfuse's SDK writes the time as JSON text, quotes included.
+                let at = self.str(keys::FIRST_TOKEN_AT)?.trim_matches('"');
+                let nanos = at.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
+                let since = nanos - i128::from(self.span.start_unix_nano());
+                (since >= 0).then_some(since as f64 / 1e6)
+            },
+        )
     }
 
     fn exception(&self, key: &str) -> Option<&'a str> {

@@ -83,6 +83,11 @@ impl Disk {
 }
 
 impl DiskFile {
+    /// The file itself, for its lock.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

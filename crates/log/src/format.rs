@@ -17,6 +17,8 @@ pub(crate) const ALIGN: u64 = 8;
 const SEGMENT_MAGIC: [u8; 8] = *b"TCASTSEG";
 const SEAL_MAGIC: [u8; 8] = *b"TCASTEND";
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"tcR\xF1";
+/// Slot numbers stay below this: they are indexes into tables.
+pub(crate) const SLOT_MAX: Slot = 1 << 20;
 /// Predecessors a header can name.
 pub(crate) const ENDS_MAX: usize = 96;
 
@@ -331,7 +333,7 @@ impl Meta {
         let count = c.count()?;
         let mut skips = Vec::with_capacity(count);
         for _ in 0..count {
-            let slot = c.varint32()?;
+            let slot = c.varint32().filter(|s| *s < SLOT_MAX)?;
             let reason = SkipReason::from_code(c.u8()?)?;
             skips.push(Skip { slot, reason, spans: c.varint32()? });
         }
@@ -347,7 +349,7 @@ pub(crate) fn read_routing(c: &mut Cursor<'_>, spans: u32) -> Option<([u8; 16], 
     let count = c.count()?;
     let mut routes = Vec::with_capacity(count);
     for _ in 0..count {
-        let slot = c.varint32()?;
+        let slot = c.varint32().filter(|s| *s < SLOT_MAX)?;
         let projection = Projection(c.u8()?);
         let (ordinal, bytes) = (c.varint()?, c.varint32()?);
         let (set, read) = SpanSet::decode(c.rest())?;

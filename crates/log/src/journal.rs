@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::codec::{Cursor, put_at, put_varint};
 use crate::disk::{Disk, DiskFile};
-use crate::format::VERSION;
+use crate::format::{SLOT_MAX, VERSION};
 use crate::types::{LogError, Outcome, Sequence, Slot, SlotKey};
 
 const MAGIC: [u8; 8] = *b"TCASTJNL";
@@ -82,7 +82,9 @@ impl JournalEntry {
     fn decode(body: &[u8]) -> Option<Option<JournalEntry>> {
         let mut c = Cursor::new(body);
         Some(Some(match c.u8()? {
-            KIND_SLOT => JournalEntry::Slot { slot: c.varint32()?, key: c.array()? },
+            KIND_SLOT => {
+                JournalEntry::Slot { slot: c.varint32().filter(|s| *s < SLOT_MAX)?, key: c.array()? }
+            }
             KIND_SETTLED => {
                 if c.u8()? != 0 {
                     return Some(None);

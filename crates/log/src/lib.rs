@@ -1,181 +1,151 @@
 //! The shared segment log, its settlement journal and the books.
-#![allow(unused, missing_docs, clippy::unimplemented)]
+//!
+//! One record per request is written once; a destination is a *slot* that counts its own spans (ordinals). What
+//! became of them is journaled. Figures come from record and journal and from nothing else, so they survive the
+//! process.
+//!
+//! ```text
+//! append ─► queue ─► writer ──one write, one sync──► segment      settle ─► queue ─► journal thread ─► journal
+//!                      │                                                                │
+//!                      └─► books ─► answers ─► Subscriber::committed                    └─► books (now visible)
+//! keeper: seal, sync, checkpoint, give segments back, give_up         pool: makes files ahead of need
+//! ```
+//!
+//! # Files
+//!
+//! | file | holds | written | read at the start |
+//! | --- | --- | --- | --- |
+//! | `lock` | - | locked while open | - |
+//! | `segments/NNNNNNNN.seg` | records of one *life* (number, epoch, nonce) at a time | per commit | header pages of all; from the checkpoint's segment on in full; of older ones only those still wanted, by their index |
+//! | `journal-G.log` | slots, settlements since checkpoint `G` | within 20 ms, synced every second | in full, from the checkpoint's generation on |
+//! | `checkpoint` | figures of every slot, trace keys, wanted segments | at each seal, every 64 MiB of log, at `close` | first |
+//! | `dead-letters/N.dead` | copies of refused spans | per letter, synced | names only |
+//! | `quarantine/*` | damaged bytes and files | by recovery | never |
+//!
+//! Files are 0600, directories 0700. Numbers are little endian, `v` is a LEB128 varint, checksums are CRC32C. Every
+//! format has a version (now 1); a newer one is refused by name, an older one is read. A file name is not content:
+//! a segment file keeps its name over its lives.
+//!
+//! # Segment
+//!
+//! | offset | bytes |
+//! | --- | --- |
+//! | 0 | `TCASTSEG`, crc32 of 12..2048, version u16, kind u8 (1 log, 2 carry: reserved), flags u8, number u64, epoch u32, nonce u32, first sequence u64, file bytes u64, created u64, count u16, then (number u64, end u64) per earlier segment whose seal is not known to be on disk |
+//! | 2048 | once sealed: `TCASTEND`, crc32, version u16, flags u16, number u64, epoch u32, nonce u32, first u64, last u64, records u64, end u64, index bytes u32 |
+//! | 4096 | records, each at a multiple of 8; after the last one the index record |
+//!
+//! Record: a header of 72 bytes, the meta, the payload, zeros to a multiple of 8.
+//!
+//! | offset | bytes |
+//! | --- | --- |
+//! | 0 | `tcR\xF1`, crc32 of 8..72 and the meta, crc32 of the payload, payload bytes u32, meta bytes u32 |
+//! | 20 | kind u8 (1 record, 2 index; others are passed over), version u8, flags u16 (1 routing by back-reference, 2 carried copy, 4 requeued: reserved, 0) |
+//! | 24 | sequence u64, received u64, number u64, epoch u32, nonce u32 |
+//! | 56 | *answered* u64: records below this offset had been answered when this one was written |
+//! | 64 | spans accepted u32, spans of the payload u32 |
+//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8, first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes) |
+//!
+//! Index record (its meta): version u8; the records with routes (count v, length v; offset delta/8 v, sequence v,
+//! received v, meta bytes v, payload bytes v, spans v, length v + meta up to the routes); then by slot (count v; slot
+//! v, first ordinal v, width v, count v, record number deltas v). Room for it is kept free while the segment fills.
+//! A record never crosses segments; one that is larger than a segment gets a file of its own size.
+//!
+//! # Journal
+//!
+//! `TCASTJNL`, crc32, version u16, flags u16, generation u64, epoch u32, 0 u32; then frames: marker `A7` and body
+//! length u24, crc32 of length and body, body. Body: kind u8; 1 slot (slot v, key 16); 2 settled (flags u8: 1 =
+//! span bitmap, reserved; outcome u8, reason u8, slot v, highest sequence v, first ordinal v, spans v, bytes v);
+//! 3 intent, 4 requeue, 5 slot retired, 6 carried: reserved. Unknown kinds are passed over. A generation begins with
+//! all slots, so that a lost checkpoint never hands a slot's records to another destination.
+//!
+//! # Checkpoint
+//!
+//! `TCASTCKP`, crc32 of the rest, version u16, then sections: tag u16, length u32, body. Tags: 1 position (epoch,
+//! last sequence counted, segment, journal generation, accepted), 2 slots (key, counters, next ordinal, pending
+//! bytes, oldest time, done set), 3 wanted segments, 4 trace keys, 5 damage; 6 carry segments, 7 intents: reserved.
+//! Unknown tags are passed over. Written to a temporary file, synced, renamed, directory synced.
+//!
+//! # What is written when
+//!
+//! 1. A slot's owner is synced in the journal before the first record that names the slot is written.
+//! 2. Commit: header page if the segment is new, records, `fdatasync` (durable) or nothing (buffered: synced every
+//!    100 ms). Then books, answers, subscriber, in this order.
+//! 3. Settlement: journal entry written, then the books. So whatever was visible is in the page cache at least and
+//!    survives `kill -9`. The journal is synced every second, always after the log it speaks of.
+//! 4. Segment full: the next one begins at once and names the old one's end; index, sync, seal, sync follow in the
+//!    background, then a checkpoint.
+//! 5. Checkpoint: new journal generation (with all slots), synced; figures taken between two journal writes; log
+//!    synced (buffered); checkpoint replaced; older journals removed.
+//! 6. A segment goes back to the pool when it is sealed, nobody wants a span of it, a checkpoint counts its records,
+//!    and the settlements are synced. Its bytes stay until a new life overwrites them in place.
+//! 7. A dead letter is synced before `append` returns, hence before its settlement is journaled.
+//!
+//! # Recovery
+//!
+//! Checkpoint; journals since; header pages; segments from the checkpoint's on, every checksum verified: records
+//! above the checkpoint's sequence are counted, in order. Then settlements are applied by ordinal. What is left of
+//! each record is pending. The last process's open segment gets its index and seal, a new checkpoint and journal
+//! are written, and only then may a file be overwritten. Every start has a new epoch and begins a new segment at one
+//! above the highest sequence in log, journal and checkpoint.
+//!
+//! - Only records of the segment's present life count. The nonce is random, so bytes in a payload cannot pose as one.
+//! - Torn tail: cut at the last good record. Damage with good records behind it (found by `answered`, or by the
+//!   end that a seal or a later segment states) is copied to `quarantine/`, and reading goes on at the next good
+//!   record; its spans are counted `dropped{damaged}`, missing sequences in [`Damage`]. A commit that was not
+//!   answered leaves no such trace.
+//! - Journal entries beyond the recovered end (possible after a power cut in buffered mode) are counted and never
+//!   applied; their ordinals are never used again.
+//! - A lost checkpoint costs the counters of records that are gone, and may send delivered spans again. Nothing
+//!   else that is damaged stops a start.
+//!
+//! # Failures
+//!
+//! A failed write or sync is never repeated on the same file: the segment ends where the answered records end (the
+//! next header says so, whatever the failed write left behind), and the same records are written to a new segment
+//! before anyone is answered. If that fails too, the waiters get the error, their numbers are taken back,
+//! `is_writable` turns false, and a new segment is tried every second.
+//!
+//! # Space
+//!
+//! All segment files together stay within `max_bytes`. When neither a free file nor room for one is left besides the
+//! segment being written, the slot with the most pending bytes, and no other, is asked to give up its oldest
+//! segment's spans, then the next, until a file is free. Spans in flight keep their segment until they are settled.
+//! An append that finds no space waits up to 2 s, then fails with `Full`. Carrying the few wanted records of an old
+//! segment forward, backfill, and reading by slot are not built yet; the formats have room for them.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use bytes::Bytes;
-use tracecast_otlp::{Payload, SpanSet};
+mod books;
+mod cache;
+mod checkpoint;
+mod codec;
+mod dead_letters;
+mod disk;
+mod entry;
+mod format;
+mod index;
+pub mod inspect;
+mod journal;
+mod keeper;
+mod log;
+mod memory;
+mod pool;
+mod quarantine;
+mod ranges;
+mod reader;
+mod recovery;
+mod segment;
+mod segments;
+mod settle;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod types;
+mod walk;
+mod writer;
 
-/// A destination's number in log and journal, stable for the life of the data dir.
-pub type Slot = u32;
-/// Key of a slot: the destination's uuid bytes.
-pub type SlotKey = [u8; 16];
-pub type Sequence = u64;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability { Durable, Buffered, Memory }
-
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Unused in memory mode.
-    pub dir: PathBuf,
-    pub durability: Durability,
-    pub max_bytes: u64,
-    pub max_age: Duration,
-    pub segment_bytes: u64,
-    /// Payload bytes kept in memory for the readers that are up to date.
-    pub cache_bytes: u64,
-}
-
-macro_rules! reasons { ($(#[$m:meta])* $n:ident { $($v:ident = $c:literal $s:literal),* $(,)? }) => {
-    $(#[$m])* #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)] #[repr(u8)]
-    pub enum $n { $($v = $c),* }
-    impl $n {
-        pub const ALL: &'static [$n] = &[$($n::$v),*];
-        pub fn as_str(self) -> &'static str { match self { $($n::$v => $s),* } }
-        pub fn from_code(code: u8) -> Option<$n> { match code { $($c => Some($n::$v),)* _ => None } }
-    }
-} }
-reasons! { /// Why a destination does not get a span.
-    SkipReason { Disabled = 0 "disabled", Region = 1 "region", Key = 2 "key", Sampled = 3 "sampled", Filter = 4 "filter", Kind = 5 "kind" } }
-reasons! { /// Why a selected span was given up without being refused.
-    DropReason { BacklogFull = 0 "backlog_full", Expired = 1 "expired", DestinationDeleted = 2 "destination_deleted",
-        RefusedUnattributed = 3 "refused_unattributed", Shutdown = 4 "shutdown", Damaged = 5 "damaged" } }
-reasons! { /// Why a selected span was dead-lettered.
-    DeadReason { Rejected = 0 "rejected", TooLarge = 1 "too_large", Unencodable = 2 "unencodable" } }
-
-/// What became of selected spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome { Delivered, DeadLettered(DeadReason), Dropped(DropReason) }
-
-/// How spans go to a destination: bit set, stored per route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Projection(pub u8);
-impl Projection {
-    pub const AS_IS: Projection = Projection(0);
-    pub const PRIVACY: Projection = Projection(1);
-    pub fn is_private(self) -> bool { self.0 & 1 != 0 }
-}
-
-/// One destination's selection in a record. `spans` are positions in the record's payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route { pub slot: Slot, pub projection: Projection, pub spans: SpanSet }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Skip { pub slot: Slot, pub reason: SkipReason, pub spans: u32 }
-
-/// What ingest asks to be kept: one request of one workspace.
-#[derive(Debug)]
-pub struct NewRecord {
-    pub workspace: [u8; 16],
-    pub config_generation: u64,
-    /// Receive time, unix nanoseconds.
-    pub received_unix_nano: u64,
-    /// Spans accepted (selected by anyone or not).
-    pub accepted: u32,
-    pub routes: Vec<Route>,
-    pub skips: Vec<Skip>,
-    /// Opaque to the log; handed back at recovery (trace memory of the rules).
-    pub trace_keys: Bytes,
-    /// OTLP bytes of the union of the routes; empty if nobody selects.
-    pub payload: Arc<Payload>,
-}
-
-/// A kept record as delivery sees it. Cheap to hold: the payload may have left memory.
-#[derive(Debug)]
-pub struct Entry { pub sequence: Sequence, pub received_unix_nano: u64, pub workspace: [u8; 16], pub routes: Vec<EntryRoute>, /* payload location, private */ }
-#[derive(Debug)]
-pub struct EntryRoute { pub slot: Slot, pub projection: Projection, pub spans: SpanSet,
-    /// The destination's own number of the first of these spans.
-    pub ordinal: u64,
-    /// Approximate payload bytes of these spans (what pending_bytes counts).
-    pub bytes: u32 }
-
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    #[error("log is full")] Full,
-    #[error("log is closed")] Closed,
-    #[error("{path}: {source}")] Io { path: PathBuf, source: std::io::Error },
-    #[error("{path}: locked by another process")] Locked { path: PathBuf },
-    #[error("{path}: {reason}")] Format { path: PathBuf, reason: String },
-    #[error("record {0} is not readable: {1}")] Damaged(Sequence, String),
-}
-
-/// Gets every committed entry, in sequence order, and the log's requests to give up backlog.
-pub trait Subscriber: Send + Sync + 'static {
-    fn committed(&self, entry: Arc<Entry>);
-    /// The cap is reached: drop this slot's pending (not in flight) spans with sequence <= `up_to`,
-    /// oldest first, and settle them as `Dropped(BacklogFull)`.
-    fn give_up(&self, slot: Slot, up_to: Sequence);
-}
-
-/// Per destination figures: monotone counters, and what is pending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Books {
-    pub accepted: u64, pub selected: u64, pub requeued: u64, pub delivered: u64,
-    /// Indexed by reason code.
-    pub skipped: [u64; 6], pub dead_lettered: [u64; 3], pub dropped: [u64; 6],
-    pub pending: u64, pub pending_bytes: u64,
-    /// Receive time of the oldest pending record, unix nanoseconds.
-    pub oldest_pending_unix_nano: Option<u64>,
-}
-impl Books {
-    /// `selected + requeued = delivered + dead_lettered + dropped + pending` and `accepted = selected + skipped`.
-    pub fn balanced(&self) -> bool { unimplemented!() }
-}
-
-/// One settlement: spans (positions in the record's payload, a subset of the route's) of one entry.
-#[derive(Clone, Debug)]
-pub struct Settlement { pub slot: Slot, pub entry: Arc<Entry>, pub spans: SpanSet, pub outcome: Outcome }
-
-#[derive(Debug)]
-pub struct Recovered {
-    /// Entries with something pending, oldest first; `routes` hold only what is still pending.
-    pub pending: Vec<Arc<Entry>>,
-    /// `trace_keys` of the records within the window, oldest first: (received_unix_nano, bytes).
-    pub trace_keys: Vec<(u64, Bytes)>,
-    pub notes: Vec<String>,
-}
-
-#[derive(Clone)]
-pub struct Log {}
-impl Log {
-    /// Opens (or creates) the log and recovers. Blocking.
-    pub fn open(options: Options) -> Result<(Log, Recovered), LogError> { unimplemented!() }
-    /// Registers the only subscriber; call before the first append.
-    pub fn subscribe(&self, subscriber: Arc<dyn Subscriber>) { unimplemented!() }
-    /// The slot of this destination, made (and journaled) when new.
-    pub fn slot(&self, key: SlotKey) -> Slot { unimplemented!() }
-    pub fn slot_key(&self, slot: Slot) -> Option<SlotKey> { unimplemented!() }
-    /// Resolves when the record is as durable as the mode promises.
-    pub async fn append(&self, record: NewRecord) -> Result<Sequence, LogError> { unimplemented!() }
-    /// The record's payload, from memory or read back.
-    pub async fn payload(&self, entry: &Entry) -> Result<Arc<Payload>, LogError> { unimplemented!() }
-    /// Marks spans final. Cheap; journaled within 20 ms and only then visible in `books`.
-    pub fn settle(&self, settlement: Settlement) { unimplemented!() }
-    pub fn dead_letters(&self) -> &DeadLetters { unimplemented!() }
-    pub fn books(&self, slot: Slot) -> Books { unimplemented!() }
-    /// Spans accepted since ever (gateway-wide).
-    pub fn accepted(&self) -> u64 { unimplemented!() }
-    /// Bytes on disk (or held, in memory mode).
-    pub fn bytes(&self) -> u64 { unimplemented!() }
-    /// False while the log cannot take records (full, failed disk): ingest answers 503.
-    pub fn is_writable(&self) -> bool { unimplemented!() }
-    /// Syncs everything and writes the checkpoint. Appends fail with `Closed` afterwards. Blocking.
-    pub fn close(&self) { unimplemented!() }
-}
-
-/// Copies of refused spans, synced before their settlement is journaled.
-#[derive(Debug)]
-pub struct DeadLetters {}
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadLetter { pub id: u64, pub slot: Slot, pub sequence: Sequence, pub received_unix_nano: u64, pub at_unix_nano: u64,
-    pub reason: DeadReason, pub status: Option<u16>, pub excerpt: String, pub attempts: u32, pub spans: u32,
-    /// OTLP bytes in the destination's projection.
-    pub payload: Bytes }
-impl DeadLetters {
-    /// Written and synced when it returns (memory mode: ring of 64 MiB). `id` is assigned. Blocking.
-    pub fn append(&self, letter: DeadLetter) -> Result<u64, LogError> { unimplemented!() }
-    pub fn list(&self, slot: Slot) -> Vec<DeadLetter> { unimplemented!() }
-    pub fn count(&self, slot: Slot) -> u64 { unimplemented!() }
-}
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use entry::{Entry, EntryRoute};
+pub use log::Log;
+pub use types::{
+    Activity, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, Options, Outcome, Projection,
+    Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey, Subscriber,
+};

@@ -247,19 +247,12 @@ impl Recovery<'_> {
             }
             for entry in read.entries {
                 match entry {
-                    JournalEntry::Slot { slot, key } => self.assign(slot, key),
+                    JournalEntry::Slot { slot, key } => self.state.ledger.assign(slot, key),
                     JournalEntry::Settled(entry) => settled.push(entry),
                 }
             }
         }
         Ok((settled, last))
-    }
-
-    fn assign(&mut self, slot: u32, key: [u8; 16]) {
-        // A slot number is an index into a table; one that no running log can have made is damage.
-        if slot as usize <= self.state.ledger.len() + 1_000_000 {
-            self.state.ledger.assign(slot, key);
-        }
     }
 
     fn find_segments(&mut self, dir: &Path) -> Result<Files, LogError> {

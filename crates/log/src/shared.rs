@@ -198,8 +198,9 @@ impl Inner {
         }
         drop(state);
         self.cache.remove(&done);
-        if self.on_disk.is_none() {
+        if self.on_disk.is_none() && let_go > 0 {
             self.budget.release(let_go);
+            self.full.store(false, Ordering::Release);
         }
         freed
     }

@@ -3,7 +3,7 @@
 //! Only bodies that repeat singular fields come here. Messages are taken apart by their tables and
 //! put together again; unknown fields, order and everything that is not repeated stay.
 
-use crate::check::{Checker, is_guarded};
+use crate::check::{Checker, is_guarded, is_utf8};
 use crate::schema::{Kind, Message, REQUEST, Shape, Spec};
 use crate::wire::{Fields, Wire, close, open, put_bytes};
 
@@ -89,10 +89,7 @@ fn replace<'a>(old: &mut Item<'a>, new: Item<'a>, same_field: bool, spec: &Spec)
 }
 
 fn is_text(raw: &[u8]) -> bool {
-    Fields::new(raw)
-        .next()
-        .and_then(|f| raw.get(f.from..f.to))
-        .is_some_and(|text| std::str::from_utf8(text).is_ok())
+    Fields::new(raw).next().and_then(|f| raw.get(f.from..f.to)).is_some_and(|text| is_utf8(text))
 }
 
 fn sub(number: u32, message: &'static Message, pieces: &[&[u8]], depth: u32, level: u32, out: &mut Vec<u8>) {

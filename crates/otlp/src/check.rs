@@ -1,7 +1,7 @@
 //! Checks a message against its table: everything a standard decoder may refuse.
 
-use crate::schema::{Kind, Message, Role, Shape, Spec};
-use crate::wire::{Field, Flaw, Reader, Wire};
+use crate::schema::{KEY_VALUE, Kind, Message, Role, Shape, Spec};
+use crate::wire::{Field, Fields, Flaw, Reader, Wire, split_len, split_pair};
 
 /// Message levels below the request that are ever accepted. The usual decoders stop at 100.
 pub(crate) const MAX_DEPTH: u32 = 96;
@@ -93,6 +93,7 @@ impl<'a> Checker<'a> {
             Kind::Str => self.utf8(field),
             Kind::TraceId => id_len(field, 16),
             Kind::SpanId => id_len(field, 8),
+            Kind::Message(sub) if std::ptr::eq(sub, &KEY_VALUE) => self.key_value(field, level + 1).map(drop),
             Kind::Message(sub) => self.message(sub, field.from, field.to, level + 1),
             _ => Ok(()),
         };
@@ -122,18 +123,56 @@ impl<'a> Checker<'a> {
         Some(spec)
     }
 
+    /// Checks a `KeyValue` and gives the range of its key.
+    #[inline]
+    pub(crate) fn key_value(&mut self, outer: &Field, level: u32) -> Result<(usize, usize), Box<Fault>> {
+        let pair = self.buf.get(outer.from..outer.to).unwrap_or_default();
+        if level < self.max_depth
+            && let Some((at, key, value)) = split_pair(pair)
+            && is_utf8(key)
+            && is_plain(value)
+        {
+            return Ok((outer.from + at, outer.from + at + key.len()));
+        }
+        self.message(&KEY_VALUE, outer.from, outer.to, level)?;
+        let key = Fields(Reader::at(self.buf, outer.from, outer.to)).filter(|f| f.number == 1).last();
+        Ok(key.map_or((0, 0), |key| (key.from, key.to)))
+    }
+
     #[inline]
     pub(crate) fn utf8(&self, field: &Field) -> Result<(), Box<Fault>> {
         let text = self.buf.get(field.from..field.to).unwrap_or_default();
-        std::str::from_utf8(text).map(drop).map_err(|e| {
-            Fault::new(format!("is not valid UTF-8 (at byte {} of {})", e.valid_up_to(), text.len()))
-        })
+        if is_utf8(text) { Ok(()) } else { Err(not_utf8(text)) }
+    }
+}
+
+/// An `AnyValue` that holds one string, bool, number or nothing, and is well-formed for certain.
+#[inline]
+fn is_plain(value: &[u8]) -> bool {
+    match value {
+        [] | [0x10, 0..=1] | [0x18, 0..0x80] | [0x21, _, _, _, _, _, _, _, _] => true,
+        [0x0a, rest @ ..] => {
+            matches!(split_len(rest), Some((text, [])) if is_utf8(text))
+        }
+        [0x18, head @ .., 0..0x80] => head.len() < 9 && head.iter().all(|b| *b >= 0x80),
+        _ => false,
     }
 }
 
 /// A message that is neither structure nor free of doubt about who owns a mistake in it.
 pub(crate) fn is_guarded(message: &Message) -> bool {
     matches!(message.role, Role::Span | Role::Context)
+}
+
+#[inline]
+pub(crate) fn is_utf8(text: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(text).is_ok()
+}
+
+#[cold]
+fn not_utf8(text: &[u8]) -> Box<Fault> {
+    let valid = std::str::from_utf8(text).map_or_else(|e| e.valid_up_to(), str::len);
+    Fault::new(format!("is not valid UTF-8 (at byte {valid} of {})", text.len()))
 }
 
 #[cold]

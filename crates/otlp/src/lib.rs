@@ -21,6 +21,7 @@ mod span_set;
 mod tests;
 mod value;
 mod view;
+mod walk;
 mod wire;
 pub mod write;
 

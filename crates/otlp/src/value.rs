@@ -1,6 +1,6 @@
 //! Borrowed attribute values and the iterators over them.
 
-use crate::wire::{Field, Fields, Wire, find_bytes};
+use crate::wire::{Field, Fields, Wire, find_bytes, split_len, split_pair};
 
 /// A borrowed `AnyValue`.
 #[derive(Clone, Debug)]
@@ -59,11 +59,19 @@ impl<'a> Value<'a> {
 
     /// The value in a checked `KeyValue`; an absent value is empty.
     pub(crate) fn of_key_value(key_value: &'a [u8]) -> Value<'a> {
-        Value::decode(find_bytes(key_value, 2))
+        match split_pair(key_value) {
+            Some((_, _, value)) => Value::decode(value),
+            None => Value::decode(find_bytes(key_value, 2)),
+        }
     }
 
     /// Reads a checked `AnyValue`.
     pub(crate) fn decode(any_value: &'a [u8]) -> Value<'a> {
+        if let [0x0a, rest @ ..] = any_value
+            && let Some((string, [])) = split_len(rest)
+        {
+            return Value::Str(text(string));
+        }
         for field in Fields::new(any_value) {
             let content = any_value.get(field.from..field.to).unwrap_or_default();
             return match field.number {
@@ -84,7 +92,7 @@ impl<'a> Value<'a> {
 /// Text that was checked when it was indexed.
 #[inline]
 pub(crate) fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
+    simdutf8::basic::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Key-value pairs in wire order, duplicates included.
@@ -137,7 +145,7 @@ impl<'a> RawAttribute<'a> {
     }
     /// The key's bytes (valid UTF-8).
     pub fn key_bytes(&self) -> &'a [u8] {
-        find_bytes(self.bytes, 1)
+        split_pair(self.bytes).map_or_else(|| find_bytes(self.bytes, 1), |(_, key, _)| key)
     }
     /// The key.
     pub fn key(&self) -> &'a str {

@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field; `None` at the end of the message. After an error the reader must not be used on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Field>, Flaw> {
         if self.pos >= self.buf.len() {
             return Ok(None);
@@ -238,6 +238,32 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Splits a `KeyValue` of the shape every SDK writes, key then value and nothing else, into the
+/// position of the key, the key, and the content of the value. `None`: read it field by field.
+#[inline]
+pub(crate) fn split_pair(pair: &[u8]) -> Option<(usize, &[u8], &[u8])> {
+    let (key, rest) = split_len(pair.strip_prefix(b"\x0a")?)?;
+    let at = pair.len() - rest.len() - key.len();
+    match split_len(rest.strip_prefix(b"\x12")?)? {
+        (value, []) => Some((at, key, value)),
+        _ => None,
+    }
+}
+
+/// A length prefix of up to 3 bytes and the content behind it.
+#[inline]
+pub(crate) fn split_len(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = match *bytes {
+        [a @ 0..0x80, ref rest @ ..] => (usize::from(a), rest),
+        [a, b @ 0..0x80, ref rest @ ..] => (usize::from(a & 0x7f) | usize::from(b) << 7, rest),
+        [a, b, c @ 0..0x80, ref rest @ ..] => {
+            (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14, rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(len)
 }
 
 /// The fields of a message that was checked before: a flaw ends the iteration.

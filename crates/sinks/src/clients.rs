@@ -51,9 +51,7 @@ struct Inner {
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients")
-            .field("policy", &self.inner.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Clients").field("policy", &self.inner.policy).finish_non_exhaustive()
     }
 }
 
@@ -66,12 +64,13 @@ impl Clients {
     /// Pools; opens no connection.
     pub fn with_options(options: ClientOptions) -> Result<Clients, BuildError> {
         let policy = Arc::new(AddressPolicy::new(&options.outbound).map_err(BuildError::Invalid)?);
-        let via = match options.instance_id {
-            None => None,
-            Some(id) => Some(HeaderValue::from_str(&id).map_err(|_| {
-                BuildError::Invalid("instance id cannot be sent as a header value".into())
-            })?),
-        };
+        let via =
+            match options.instance_id {
+                None => None,
+                Some(id) => Some(HeaderValue::from_str(&id).map_err(|_| {
+                    BuildError::Invalid("instance id cannot be sent as a header value".into())
+                })?),
+            };
         let resolver = Resolver::new(policy.clone());
         let (clickhouse, roots) = clickhouse_client(resolver.clone());
         Ok(Clients {
@@ -142,8 +141,7 @@ fn clickhouse_client(resolver: Resolver) -> (::clickhouse::Client, bool) {
     connector.set_keepalive(Some(Duration::from_secs(60)));
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let native = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(provider.clone());
+    let native = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone());
     let roots = native.is_ok();
     let tls = native.unwrap_or_else(|_| {
         let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -171,9 +169,7 @@ fn s3_client(resolver: Resolver, roots: bool) -> SharedHttpClient {
     let builder = aws_smithy_http_client::Builder::new()
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::AwsLc,
-        ));
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc));
     let context = tls::TlsContext::builder().with_trust_store(trust).build();
     match context {
         Ok(context) => builder.tls_context(context).build_with_resolver(resolver),

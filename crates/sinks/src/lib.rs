@@ -230,21 +230,13 @@ pub enum BuildError {
 
 /// Kinds whose adapter exists.
 pub fn is_available(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::OtelCollector | Kind::Webhook | Kind::Langfuse | Kind::S3 | Kind::Clickhouse
-    )
+    matches!(kind, Kind::OtelCollector | Kind::Webhook | Kind::Langfuse | Kind::S3 | Kind::Clickhouse)
 }
 
 /// The adapter of a destination. Opens no connection.
-pub fn build(
-    destination: &Destination,
-    clients: &Clients,
-) -> Result<Arc<dyn Adapter>, BuildError> {
+pub fn build(destination: &Destination, clients: &Clients) -> Result<Arc<dyn Adapter>, BuildError> {
     Ok(match &destination.config {
-        Config::OtelCollector(config) => {
-            Arc::new(otel_collector::OtelCollector::new(config, clients)?)
-        }
+        Config::OtelCollector(config) => Arc::new(otel_collector::OtelCollector::new(config, clients)?),
         Config::Webhook(config) => Arc::new(webhook::Webhook::new(config, clients)?),
         Config::Langfuse(config) => Arc::new(langfuse::Langfuse::new(config, clients)?),
         Config::S3(config) => Arc::new(s3::S3::new(config, clients)?),

@@ -30,10 +30,7 @@ pub(crate) fn secret(text: &str) -> SecretString {
 }
 
 pub(crate) fn headers(pairs: &[(&str, &str)]) -> Headers {
-    pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), secret(value)))
-        .collect()
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), secret(value))).collect()
 }
 
 pub(crate) fn clients() -> Clients {
@@ -41,10 +38,7 @@ pub(crate) fn clients() -> Clients {
 }
 
 pub(crate) fn attributes(pairs: &[(&str, OwnedValue)]) -> Vec<(String, OwnedValue)> {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.clone()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
 }
 
 /// A span of [`TRACE_ID`] with span id `[n; 8]`, 1.5 s long.
@@ -88,19 +82,10 @@ pub(crate) fn generation(n: u8) -> SpanBuilder {
             ("gen_ai.usage.output_cost", 0.0025.into()),
             ("gen_ai.usage.total_cost", 0.0035.into()),
             ("gen_ai.request.temperature", 0.5.into()),
-            (
-                "gen_ai.prompt",
-                r#"{"messages":[{"role":"user","content":"Hi"}]}"#.into(),
-            ),
-            (
-                "gen_ai.completion",
-                r#"{"completion":"Hello","reasoning":null,"toolCalls":[]}"#.into(),
-            ),
+            ("gen_ai.prompt", r#"{"messages":[{"role":"user","content":"Hi"}]}"#.into()),
+            ("gen_ai.completion", r#"{"completion":"Hello","reasoning":null,"toolCalls":[]}"#.into()),
             ("gen_ai.response.finish_reason", "stop".into()),
-            (
-                "trace.metadata.openrouter.api_key_name",
-                "team/../key one".into(),
-            ),
+            ("trace.metadata.openrouter.api_key_name", "team/../key one".into()),
             ("trace.metadata.openrouter.provider_name", "Amazon Bedrock".into()),
             ("trace.metadata.openrouter.entity_id", "org_1".into()),
         ],
@@ -136,11 +121,7 @@ pub(crate) fn damaged_item(sequence: u64) -> Item {
 }
 
 pub(crate) fn batch(items: Vec<Item>) -> Batch {
-    Batch {
-        token: "dest.1-7".into(),
-        items,
-        attempt: 0,
-    }
+    Batch { token: "dest.1-7".into(), items, attempt: 0 }
 }
 
 pub(crate) fn decode(body: &[u8]) -> ExportTraceServiceRequest {
@@ -158,11 +139,7 @@ pub(crate) fn all_spans(request: &ExportTraceServiceRequest) -> Vec<&Span> {
 
 /// An attribute as text; `None` if it is not there.
 pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
-    let found: Vec<_> = span
-        .attributes
-        .iter()
-        .filter(|attribute| attribute.key == key)
-        .collect();
+    let found: Vec<_> = span.attributes.iter().filter(|attribute| attribute.key == key).collect();
     assert!(found.len() <= 1, "{key} is there twice");
     let value = found.first()?.value.clone()?.value?;
     Some(match value {
@@ -185,11 +162,7 @@ pub(crate) fn reply(status: u16, content_type: &str, body: &[u8]) -> Reply {
     if !content_type.is_empty() {
         headers.insert("content-type", content_type.parse().unwrap());
     }
-    Reply {
-        status,
-        headers,
-        body: Bytes::copy_from_slice(body),
-    }
+    Reply { status, headers, body: Bytes::copy_from_slice(body) }
 }
 
 /// What the server got.
@@ -204,16 +177,12 @@ pub(crate) struct Received {
 
 impl Received {
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let url = url::Url::parse(&format!("http://h{}", self.target)).unwrap();
-        url.query_pairs()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 }
 
@@ -246,11 +215,7 @@ impl Server {
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    script: Arc<Vec<Scripted>>,
-    received: Arc<Mutex<Vec<Received>>>,
-) {
+async fn serve(mut stream: TcpStream, script: Arc<Vec<Scripted>>, received: Arc<Mutex<Vec<Received>>>) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
         let position = {
@@ -259,13 +224,8 @@ async fn serve(
             received.len() - 1
         };
         let (status, lines, body) = script[position.min(script.len() - 1)];
-        let head = format!(
-            "HTTP/1.1 {status} X\r\n{lines}content-length: {}\r\n\r\n",
-            body.len()
-        );
-        if stream.write_all(head.as_bytes()).await.is_err()
-            || stream.write_all(body).await.is_err()
-        {
+        let head = format!("HTTP/1.1 {status} X\r\n{lines}content-length: {}\r\n\r\n", body.len());
+        if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(body).await.is_err() {
             return;
         }
     }
@@ -325,10 +285,5 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
             }
         }
     }
-    Some(Received {
-        method,
-        target,
-        headers,
-        body,
-    })
+    Some(Received { method, target, headers, body })
 }

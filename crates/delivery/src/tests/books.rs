@@ -133,3 +133,47 @@ async fn the_books_balance_after_any_answers() {
         run(seed).await;
     }
 }
+
+/// On real threads and the real clock, where the paused clock cannot show races.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn nothing_is_lost_between_threads() {
+    let bench = Arc::new(Bench::with(Options {
+        retry_base: Duration::from_millis(1),
+        retry_cap: Duration::from_millis(5),
+        ..Options::default()
+    }));
+    let limits = BatchLimits { spans_max: 16, age_max: Duration::from_millis(1), ..LIMITS };
+    let mut adapters = Vec::new();
+    for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let mut calls = i;
+        let adapter = Scripted::new(limits, move |_| {
+            calls += 1;
+            if calls.is_multiple_of(3) { retry(503).into() } else { Answer::Delivered.into() }
+        });
+        bench.add(name, &adapter);
+        adapters.push(adapter);
+    }
+    let slots = ["a", "b", "c"].map(|name| bench.slot(name));
+    let clients = (0..4).map(|_| {
+        let bench = bench.clone();
+        tokio::spawn(async move {
+            for n in 0..250 {
+                bench.append(1 + n % 3, &slots).await;
+                if n % 16 == 0 {
+                    // An idle moment, so that drivers end and start again.
+                    sleep(Duration::from_millis(3)).await;
+                }
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    bench.quiet().await;
+    for (slot, adapter) in slots.into_iter().zip(&adapters) {
+        assert!(adapter.taken().values().all(|n| *n == 1));
+        assert_eq!(adapter.taken().len(), 4 * (84 + 83 * 2 + 83 * 3));
+        let books = bench.books(slot).await;
+        assert_eq!((books.delivered, books.pending), (4 * (84 + 83 * 2 + 83 * 3), 0));
+    }
+}

@@ -179,12 +179,9 @@ fn key_hashes_are_hashes() {
 }
 
 #[test]
-fn unknown_fields_are_ignored_from_the_api_and_refused_in_the_file() {
+fn unknown_fields_beside_the_config_are_ignored() {
     let more = with(&langfuse(), json!({"state": "active", "id": "whatever", "created_at": 1}));
     assert_eq!(create(&more).unwrap().id, ID);
-    let typo = with(&langfuse(), json!({"samplingrate": 0.5}));
-    let issue = sole(Destination::create(&typo, defaults(ManagedBy::File)), "samplingrate");
-    assert_eq!(issue.hint.as_deref(), Some("did you mean \"sampling_rate\"?"));
 }
 
 #[test]

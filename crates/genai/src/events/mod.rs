@@ -18,12 +18,14 @@ mod tests;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tracecast_otlp::Limits;
 
 pub use ids::{span_id_of, trace_id_of};
 
 /// At most this many trace ids and errors are reported.
 const TRACE_IDS_MAX: usize = 100;
 const ERRORS_MAX: usize = 20;
+const PATH_CHARS_MAX: usize = 200;
 
 /// How a body is read.
 #[derive(Clone, Debug)]
@@ -111,7 +113,8 @@ pub fn transcode(body: &[u8], options: &Options<'_>) -> Outcome {
         index += 1;
     }
     if index == 0 {
-        let fault = Fault::new("", "the body is empty: send a JSON object, an array of objects, or one per line");
+        let fault =
+            Fault::new("", "the body is empty: send a JSON object, an array of objects, or one per line");
         refuse(&mut outcome, 0, 1, fault);
     }
     outcome.protobuf = out.into();
@@ -121,7 +124,9 @@ pub fn transcode(body: &[u8], options: &Options<'_>) -> Outcome {
 fn refuse(outcome: &mut Outcome, index: usize, line: usize, fault: Fault) {
     outcome.rejected = outcome.rejected.saturating_add(1);
     if outcome.errors.len() < ERRORS_MAX {
-        outcome.errors.push(RecordError { index, line, path: fault.path, message: fault.message });
+        // Paths hold names the sender chose.
+        let path = fault.path.chars().take(PATH_CHARS_MAX).collect();
+        outcome.errors.push(RecordError { index, line, path, message: fault.message });
     }
 }
 
@@ -141,9 +146,19 @@ fn one(
         return Err(at_start(Fault::new("", format!("expected an object, got {got}"))));
     };
     let record = record::Record::read(object, options.strict).map_err(at_start)?;
-    outcome.credentials_removed = outcome.credentials_removed.saturating_add(record.credentials_removed);
+    let credentials_removed = record.credentials_removed;
     let built = spans::build(record, derived, options);
+    let before = out.len();
     built.write(out);
+    let (written, bytes_max) = (out.len() - before, Limits::default().span_bytes as usize);
+    if written > bytes_max {
+        out.truncate(before);
+        return Err(at_start(Fault::new(
+            "",
+            format!("record too large: {written} bytes as a span, at most {bytes_max}"),
+        )));
+    }
+    outcome.credentials_removed = outcome.credentials_removed.saturating_add(credentials_removed);
     outcome.spans = outcome.spans.saturating_add(u32::try_from(built.spans.len()).unwrap_or(u32::MAX));
     let trace_id = tracecast_otlp::hex(&built.trace_id);
     if outcome.trace_ids.len() < TRACE_IDS_MAX && !outcome.trace_ids.contains(&trace_id) {

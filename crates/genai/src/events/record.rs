@@ -11,6 +11,9 @@ use crate::usage::{Cost, Usage, kind_of};
 /// A provider is tried a handful of times; the bound keeps small bodies from becoming many spans.
 const ATTEMPTS_MAX: usize = 64;
 
+/// Keys beyond this would make a span that the rest of the gateway refuses.
+const METADATA_MAX: usize = 1024;
+
 /// One LLM request.
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -37,9 +40,10 @@ pub(super) struct Record {
     pub status_code: Option<i64>,
     pub failure: Option<Failure>,
     pub attempts: Vec<Attempt>,
-    pub metadata: Vec<(String, Value)>,
+    /// From unknown fields, `trace` and `metadata`; of the same key the later of these counts.
+    pub metadata: Map<String, Value>,
     /// Unknown fields whose names promise content.
-    pub content: Vec<(String, Value)>,
+    pub content: Map<String, Value>,
     pub tags: Vec<String>,
     pub credentials_removed: u32,
 }
@@ -53,7 +57,7 @@ pub(super) struct Trace {
     pub generation_name: Option<String>,
     pub parent_span_id: Option<String>,
     /// Every other key, `environment` and `release` among them.
-    pub metadata: Vec<(String, Value)>,
+    pub metadata: Map<String, Value>,
 }
 
 /// One try of a provider.
@@ -104,17 +108,27 @@ impl Record {
         record.is_streamed = is_streamed || record.request.get("stream") == Some(&Value::Bool(true));
         record.read_usage(&mut fields)?;
         let stated = fields.take("error");
-        record.failure = stated.as_ref().and_then(failure).or_else(|| failure_in(&record.response)).or_else(|| {
-            let code = record.status_code.filter(|code| *code >= 400)?;
-            Some(Failure { kind: code.to_string(), message: format!("HTTP status {code}") })
-        });
+        record.failure =
+            stated.as_ref().and_then(failure).or_else(|| failure_in(&record.response)).or_else(|| {
+                let code = record.status_code.filter(|code| *code >= 400)?;
+                Some(Failure { kind: code.to_string(), message: format!("HTTP status {code}") })
+            });
         record.read_attempts(fields.take("attempts"))?;
         let trace = fields.object("trace")?.or_else(|| record.request.get("trace")?.as_object().cloned());
         record.trace = Trace::read(trace.unwrap_or_default())?;
-        record.metadata = fields.object("metadata")?.unwrap_or_default().into_iter().collect();
+        let metadata = fields.object("metadata")?.unwrap_or_default();
         record.tags = fields.tags("tags")?;
         record.fill_from_bodies();
         record.read_unknown(fields.object, strict)?;
+        record.metadata.append(&mut record.trace.metadata);
+        record.metadata.extend(metadata);
+        let keys = record.metadata.len() + record.content.len();
+        if keys > METADATA_MAX {
+            return Err(Fault::new(
+                "",
+                format!("at most {METADATA_MAX} metadata keys and unknown fields, got {keys}"),
+            ));
+        }
         Ok(record)
     }
 
@@ -129,7 +143,8 @@ impl Record {
             Some(Value::Object(object)) => object,
             Some(list @ Value::Array(_)) => one_part("messages", list),
             Some(other) => {
-                let message = format!("expected the request body as an object or JSON text, got {}", kind_of(&other));
+                let message =
+                    format!("expected the request body as an object or JSON text, got {}", kind_of(&other));
                 return Err(Fault::new("request", message));
             }
         };
@@ -170,7 +185,10 @@ impl Record {
             }
         };
         if items.len() > ATTEMPTS_MAX {
-            return Err(Fault::new("attempts", format!("at most {ATTEMPTS_MAX} attempts, got {}", items.len())));
+            return Err(Fault::new(
+                "attempts",
+                format!("at most {ATTEMPTS_MAX} attempts, got {}", items.len()),
+            ));
         }
         for (index, item) in items.into_iter().enumerate() {
             let path = format!("attempts[{index}]");
@@ -203,9 +221,11 @@ impl Record {
 
     /// What the bodies say where the record is silent.
     fn fill_from_bodies(&mut self) {
-        let text = |body: &Value, names: &[&str]| str_of(body, names).filter(|t| !t.is_empty()).map(str::to_owned);
+        let text =
+            |body: &Value, names: &[&str]| str_of(body, names).filter(|t| !t.is_empty()).map(str::to_owned);
         let (request, response) = (&self.request, &self.response);
-        self.model = self.model.take().or_else(|| text(request, &["model"])).or_else(|| text(response, &["model"]));
+        self.model =
+            self.model.take().or_else(|| text(request, &["model"])).or_else(|| text(response, &["model"]));
         self.user = self.user.take().or_else(|| text(request, &["user"])).or_else(|| {
             // Anthropic's place for it.
             request.get("metadata").and_then(|m| text(m, &["user_id"]))
@@ -219,18 +239,22 @@ impl Record {
     fn read_unknown(&mut self, fields: &mut Map<String, Value>, strict: bool) -> Result<(), Fault> {
         for (name, mut value) in std::mem::take(fields) {
             if strict {
-                return Err(Fault::new(name, "unknown field (strict): put it into `metadata` or leave it out"));
+                return Err(Fault::new(
+                    name,
+                    "unknown field (strict): put it into `metadata` or leave it out",
+                ));
             }
             if credentials::is_credential(&name, &value) {
                 self.credentials_removed += 1;
                 continue;
             }
-            self.credentials_removed = self.credentials_removed.saturating_add(credentials::scrub(&mut value));
+            self.credentials_removed =
+                self.credentials_removed.saturating_add(credentials::scrub(&mut value));
             let is_text = matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_));
             match is_text && looks_like_content(&name) {
-                true => self.content.push((name, value)),
-                false => self.metadata.push((name, value)),
-            }
+                true => self.content.insert(name, value),
+                false => self.metadata.insert(name, value),
+            };
         }
         Ok(())
     }
@@ -249,7 +273,7 @@ impl Trace {
             span_name: fields.text("span_name")?,
             generation_name: fields.text("generation_name")?,
             parent_span_id: fields.text("parent_span_id")?,
-            metadata: object.into_iter().collect(),
+            metadata: std::mem::take(fields.object),
         })
     }
 }

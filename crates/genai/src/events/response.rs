@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::stream;
 use super::Fault;
+use super::stream;
 use crate::messages::{field, str_of, text_or_json};
 use crate::usage::kind_of;
 
@@ -93,8 +93,10 @@ pub(super) fn failure(error: &Value) -> Option<Failure> {
             if let Some(inner @ Value::Object(_)) = error.get("error") {
                 return failure(inner);
             }
-            let kind = field(error, &["type", "code", "status", "name"]).map(text_or_json).filter(|k| !k.is_empty());
-            let message = field(error, &["message", "msg", "detail", "error"]).map(text_or_json).unwrap_or_default();
+            let kind =
+                field(error, &["type", "code", "status", "name"]).map(text_or_json).filter(|k| !k.is_empty());
+            let message =
+                field(error, &["message", "msg", "detail", "error"]).map(text_or_json).unwrap_or_default();
             Some(Failure { kind: kind.unwrap_or_else(|| "error".into()), message })
         }
         other => Some(Failure { kind: other.to_string(), message: String::new() }),
@@ -106,6 +108,7 @@ pub(super) fn failure_in(body: &Value) -> Option<Failure> {
     let in_choice = || body.pointer("/choices/0/error");
     let error = field(body, &["error"]).or_else(in_choice);
     error.and_then(failure).or_else(|| {
-        (str_of(body, &["status"]) == Some("failed")).then(|| Failure { kind: "failed".into(), message: String::new() })
+        (str_of(body, &["status"]) == Some("failed"))
+            .then(|| Failure { kind: "failed".into(), message: String::new() })
     })
 }

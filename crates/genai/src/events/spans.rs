@@ -58,6 +58,7 @@ fn put_number(to: &mut Attributes, key: &str, value: Option<f64>) {
 /// What all spans of a record share.
 struct Call<'r> {
     record: &'r Record,
+    completion: Option<Completion>,
     generation_id: String,
     operation: &'static str,
     start: u64,
@@ -76,9 +77,21 @@ pub(super) fn build(record: Record, derived_id: String, options: &Options<'_>) -
     let root = span_id_of(&generation_id);
     let (start, end, time_source) = times(&record, options.receive_unix_nano);
     let operation = operation(&record);
-    let call = Call { record: &record, generation_id, operation, start, end, time_source, trace_id, root };
+    let completion = Completion::from_json(&record.response);
+    let call = Call {
+        record: &record,
+        completion,
+        generation_id,
+        operation,
+        start,
+        end,
+        time_source,
+        trace_id,
+        root,
+    };
     let mut spans = vec![call.root_span()];
-    spans.extend(record.attempts.iter().enumerate().map(|(index, attempt)| call.attempt_span(index, attempt)));
+    spans
+        .extend(record.attempts.iter().enumerate().map(|(index, attempt)| call.attempt_span(index, attempt)));
     if record.is_streamed {
         spans.push(call.streamed_span());
     }
@@ -109,7 +122,10 @@ fn operation(record: &Record) -> &'static str {
         "embeddings"
     } else if has("query") && has("documents") {
         "rerank"
-    } else if has("prompt") && !has("messages") && response.get("object").is_some_and(|o| o == "text_completion") {
+    } else if has("prompt")
+        && !has("messages")
+        && response.get("object").is_some_and(|o| o == "text_completion")
+    {
         "text_completion"
     } else {
         "chat"
@@ -118,7 +134,8 @@ fn operation(record: &Record) -> &'static str {
 
 /// The slug without OpenRouter's variant (`openai/gpt-5:nitro`); tags of local models (`llama3:8b`) stay.
 fn without_variant(model: &str) -> &str {
-    const VARIANTS: [&str; 8] = ["nitro", "floor", "online", "free", "extended", "beta", "thinking", "exacto"];
+    const VARIANTS: [&str; 8] =
+        ["nitro", "floor", "online", "free", "extended", "beta", "thinking", "exacto"];
     match model.rsplit_once(':') {
         Some((slug, variant)) if slug.contains('/') && VARIANTS.contains(&variant) => slug,
         _ => model,
@@ -181,7 +198,7 @@ impl Call<'_> {
         put_text(to, "trace.span_name", trace.span_name.as_deref());
         put_text(to, "user.id", record.user.as_deref());
         put_text(to, "session.id", record.session_id.as_deref());
-        for (key, value) in trace.metadata.iter().chain(&record.metadata) {
+        for (key, value) in &record.metadata {
             if let Some(value) = owned(value) {
                 put(to, &format!("trace.metadata.{key}"), value);
             }
@@ -214,7 +231,11 @@ impl Call<'_> {
         }
         put_text(to, "gen_ai.response.model", str_of(&record.response, &["model", "modelVersion"]));
         put_text(to, "trace.metadata.openrouter.provider_name", record.provider.as_deref());
-        put_text(to, "trace.metadata.openrouter.provider_slug", record.provider.as_deref().map(slug).as_deref());
+        put_text(
+            to,
+            "trace.metadata.openrouter.provider_slug",
+            record.provider.as_deref().map(slug).as_deref(),
+        );
     }
 
     fn put_usage(&self, to: &mut Attributes) {
@@ -244,7 +265,9 @@ impl Call<'_> {
             "stream",
         ];
         for name in SAME {
-            if let Some(value) = field(request, &[name]).filter(|v| v.is_number() || v.is_boolean()).and_then(owned) {
+            if let Some(value) =
+                field(request, &[name]).filter(|v| v.is_number() || v.is_boolean()).and_then(owned)
+            {
                 put(to, &format!("gen_ai.request.{name}"), value);
             }
         }
@@ -265,7 +288,8 @@ impl Call<'_> {
                 put(to, "gen_ai.request.stop_sequences", OwnedValue::Array(vec![stop.as_str().into()]));
             }
             Some(Value::Array(stops)) => {
-                let stops: Vec<OwnedValue> = stops.iter().filter_map(Value::as_str).map(OwnedValue::from).collect();
+                let stops: Vec<OwnedValue> =
+                    stops.iter().filter_map(Value::as_str).map(OwnedValue::from).collect();
                 put(to, "gen_ai.request.stop_sequences", OwnedValue::Array(stops));
             }
             _ => {}
@@ -282,7 +306,7 @@ impl Call<'_> {
         if self.record.response.is_null() {
             return;
         }
-        match Completion::from_json(&self.record.response) {
+        match &self.completion {
             Some(read) => put(to, "gen_ai.completion", read.to_json().to_string()),
             // An error body or an API of its own: kept as it is.
             None => put(to, "gen_ai.completion", text_or_json(&self.record.response)),
@@ -291,9 +315,9 @@ impl Call<'_> {
 
     fn put_finish(&self, to: &mut Attributes) {
         let response = &self.record.response;
-        let read = Completion::from_json(response).and_then(|read| read.finish_reason);
+        let read = self.completion.as_ref().and_then(|read| read.finish_reason.as_deref());
         let native = response.pointer("/choices/0/native_finish_reason").and_then(Value::as_str);
-        let reason = match (&read, native, &self.record.failure) {
+        let reason = match (read, native, &self.record.failure) {
             (Some(reason), _, _) => normal_finish(reason),
             (None, Some(native), _) => normal_finish(native),
             (None, None, Some(_)) => "error",
@@ -301,7 +325,7 @@ impl Call<'_> {
         };
         put(to, "gen_ai.response.finish_reasons", json!([reason]).to_string());
         put(to, "gen_ai.response.finish_reason", reason);
-        put_text(to, "trace.metadata.openrouter.finish_reason", native.or(read.as_deref()));
+        put_text(to, "trace.metadata.openrouter.finish_reason", native.or(read));
     }
 
     fn put_timing(&self, to: &mut Attributes) {

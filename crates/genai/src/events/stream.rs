@@ -22,14 +22,15 @@ pub(super) fn chunks_of_sse(text: &str) -> Result<Vec<Value>, Fault> {
     for line in text.lines().chain([""]) {
         let line = line.trim_end_matches('\r');
         if let Some(rest) = line.strip_prefix("data:") {
-            // Some logs keep the data lines only: each is an event if it is whole.
-            if !data.is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(&data).is_ok() {
+            // Some logs keep the data lines only: a line that starts an object is an event of its own.
+            let rest = rest.trim_start();
+            if !data.is_empty() && (rest.starts_with('{') || rest == "[DONE]") {
                 take(&mut data, &mut number, &mut chunks, &mut broken)?;
             }
             if !data.is_empty() {
                 data.push('\n');
             }
-            data.push_str(rest.strip_prefix(' ').unwrap_or(rest));
+            data.push_str(rest);
         } else if line.is_empty() && !data.is_empty() {
             take(&mut data, &mut number, &mut chunks, &mut broken)?;
         }
@@ -66,7 +67,10 @@ pub(super) fn are_chunks(items: &[Value]) -> bool {
             || item.pointer("/choices/0/delta").is_some()
             || (item.get("choices").is_some() && item.get("object").is_some_and(|o| o == "text_completion"))
             || kind.starts_with("response.")
-            || matches!(kind, "message_start" | "content_block_start" | "content_block_delta" | "message_delta")
+            || matches!(
+                kind,
+                "message_start" | "content_block_start" | "content_block_delta" | "message_delta"
+            )
     };
     items.iter().any(is_chunk)
 }
@@ -164,11 +168,15 @@ fn chat(chunks: &[Value]) -> Value {
 
 impl Choice {
     fn delta(&mut self, delta: &Value) {
-        for (name, to) in
-            [("content", "content"), ("reasoning", "reasoning"), ("reasoning_content", "reasoning"), ("refusal", "refusal")]
-        {
+        for (name, to) in [
+            ("content", "content"),
+            ("reasoning", "reasoning"),
+            ("reasoning_content", "reasoning"),
+            ("refusal", "refusal"),
+        ] {
             // Some vendors repeat the reasoning under both names.
-            let is_repeated = name == "reasoning_content" && delta.get("reasoning").is_some_and(Value::is_string);
+            let is_repeated =
+                name == "reasoning_content" && delta.get("reasoning").is_some_and(Value::is_string);
             if let (Some(text), false) = (str_of(delta, &[name]), is_repeated) {
                 append(&mut self.message, to, text);
             }
@@ -199,7 +207,11 @@ impl Choice {
             .into_iter()
             .map(Value::Object)
             .map(|call| {
-                crate::messages::tool_call(str_of(&call, &["id"]), str_of(&call, &["name"]), field(&call, &["arguments"]))
+                crate::messages::tool_call(
+                    str_of(&call, &["id"]),
+                    str_of(&call, &["name"]),
+                    field(&call, &["arguments"]),
+                )
             })
             .collect();
         let mut choice = std::mem::take(&mut self.rest);
@@ -259,7 +271,8 @@ fn anthropic(chunks: &[Value]) -> Value {
     }
     let finish = |mut block: Map<String, Value>| {
         if let Some(Value::String(text)) = block.remove("partial_json") {
-            let input = if text.is_empty() { json!({}) } else { serde_json::from_str(&text).unwrap_or(text.into()) };
+            let input =
+                if text.is_empty() { json!({}) } else { serde_json::from_str(&text).unwrap_or(text.into()) };
             block.insert("input".into(), input);
         }
         Value::Object(block)
@@ -309,14 +322,18 @@ fn responses(chunks: &[Value]) -> Value {
                 }
             }
             "response.output_text.delta" => {
-                if let (Some(text), Some(slot)) = (str_of(chunk, &["delta"]), slot(&mut items, position(chunk))) {
+                if let (Some(text), Some(slot)) =
+                    (str_of(chunk, &["delta"]), slot(&mut items, position(chunk)))
+                {
                     slot.insert("type".into(), "message".into());
                     slot.insert("role".into(), "assistant".into());
                     append(slot, STREAMED_TEXT, text);
                 }
             }
             "response.function_call_arguments.delta" => {
-                if let (Some(text), Some(slot)) = (str_of(chunk, &["delta"]), slot(&mut items, position(chunk))) {
+                if let (Some(text), Some(slot)) =
+                    (str_of(chunk, &["delta"]), slot(&mut items, position(chunk)))
+                {
                     slot.entry("type").or_insert_with(|| "function_call".into());
                     append(slot, "arguments", text);
                 }

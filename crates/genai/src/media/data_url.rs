@@ -83,7 +83,9 @@ fn payload_end(bytes: &[u8], from: usize) -> (usize, usize) {
                 line = 0;
                 at += 2;
             }
-            (Some(b'\\'), Some(b'r')) if bytes.get(at + 2..at + 4) == Some(b"\\n") && wraps(bytes, at + 4, line) => {
+            (Some(b'\\'), Some(b'r'))
+                if bytes.get(at + 2..at + 4) == Some(b"\\n") && wraps(bytes, at + 4, line) =>
+            {
                 line = 0;
                 at += 4;
             }

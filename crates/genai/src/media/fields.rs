@@ -61,7 +61,8 @@ fn scan<'t>(text: &'t str, nesting: usize, edits: &mut Vec<(usize, usize, String
                 if frames.len() >= DEPTH_MAX {
                     return;
                 }
-                let name = frames.last().map_or("", |frame| if frame.is_object { frame.key } else { frame.name });
+                let name =
+                    frames.last().map_or("", |frame| if frame.is_object { frame.key } else { frame.name });
                 let is_object = byte == b'{';
                 frames.push(Frame { is_object, name, wants_key: is_object, ..Frame::default() });
                 at += 1;
@@ -147,10 +148,14 @@ fn is_certain(key: &str) -> bool {
 fn close(text: &str, frame: &Frame<'_>, edits: &mut Vec<(usize, usize, String)>) {
     // Shorter payloads need a clear sign that they are media.
     const LONG_BYTES_MIN: usize = 64;
-    let is_place = matches!(frame.name, "input_audio" | "audio" | "inlineData" | "inline_data" | "image" | "blob");
+    let is_place =
+        matches!(frame.name, "input_audio" | "audio" | "inlineData" | "inline_data" | "image" | "blob");
     let says_media = is_place
         || frame.media_type.contains('/')
-        || matches!(frame.kind, "base64" | "blob" | "binary" | "image" | "audio" | "video" | "media" | "file");
+        || matches!(
+            frame.kind,
+            "base64" | "blob" | "binary" | "image" | "audio" | "video" | "media" | "file"
+        );
     for candidate in &frame.candidates {
         let payload = text.get(candidate.from..candidate.to).unwrap_or_default();
         let is_long = payload.len() >= LONG_BYTES_MIN;

@@ -8,13 +8,22 @@ fn every_key_that_is_read_is_classified() {
     for (field, keys, is_content) in keys::ALL {
         for key in *keys {
             let class = classify(key);
-            let expected = if *is_content { class == Class::Content } else { matches!(class, Class::Known | Class::Metadata) };
+            let expected = if *is_content {
+                class == Class::Content
+            } else {
+                matches!(class, Class::Known | Class::Metadata)
+            };
             assert!(expected, "{field}: {key} is {class:?}");
         }
     }
-    for prefix in
-        [keys::OI_INPUT_PREFIX, keys::OI_OUTPUT_PREFIX, keys::OI_PROMPTS_PREFIX, keys::PROMPT_PREFIX, keys::COMPLETION_PREFIX, keys::OI_TOOLS_PREFIX]
-    {
+    for prefix in [
+        keys::OI_INPUT_PREFIX,
+        keys::OI_OUTPUT_PREFIX,
+        keys::OI_PROMPTS_PREFIX,
+        keys::PROMPT_PREFIX,
+        keys::COMPLETION_PREFIX,
+        keys::OI_TOOLS_PREFIX,
+    ] {
         assert_eq!(classify(&format!("{prefix}0.content")), Class::Content, "{prefix}");
     }
     for prefix in keys::METADATA_PREFIXES {
@@ -67,10 +76,29 @@ fn exact_names_win_over_prefixes() {
 
 #[test]
 fn names_that_promise_content() {
-    for name in ["prompt", "systemPrompt", "my.app.user_prompt", "input_text", "llm.output", "raw-response", "finalAnswer", "messages.0"] {
+    for name in [
+        "prompt",
+        "systemPrompt",
+        "my.app.user_prompt",
+        "input_text",
+        "llm.output",
+        "raw-response",
+        "finalAnswer",
+        "messages.0",
+    ] {
         assert!(looks_like_content(name), "{name}");
     }
-    for name in ["prompt_id", "input_format", "promptVersion", "prompt.template.id", "output_tokens", "team", "model", "feature_flag", ""] {
+    for name in [
+        "prompt_id",
+        "input_format",
+        "promptVersion",
+        "prompt.template.id",
+        "output_tokens",
+        "team",
+        "model",
+        "feature_flag",
+        "",
+    ] {
         assert!(!looks_like_content(name), "{name}");
     }
 }

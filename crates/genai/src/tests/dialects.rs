@@ -160,8 +160,7 @@ fn dialects() -> Vec<(&'static str, Traces)> {
                 ("llm.input_messages.0.message.role", text("system")),
                 ("llm.input_messages.0.message.content", text("Be brief.")),
                 ("llm.input_messages.1.message.role", text("user")),
-                ("llm.input_messages.1.message.contents.0.message_content.type", text("text")),
-                ("llm.input_messages.1.message.contents.0.message_content.text", text(QUESTION)),
+                ("llm.input_messages.1.message.content", text(QUESTION)),
                 ("llm.output_messages.0.message.role", text("assistant")),
                 ("llm.output_messages.0.message.content", text(ANSWER)),
                 ("input.value", text("not this")),
@@ -283,9 +282,28 @@ fn the_same_call_reads_the_same_in_every_dialect() {
         let output: Json = serde_json::from_str(&span.output_json().expect("has output")).expect("is JSON");
         assert_eq!(output["completion"], ANSWER, "{dialect}");
         assert_eq!(span.completion().expect("known shape").text.as_deref(), Some(ANSWER), "{dialect}");
-        assert_eq!(span.input_text().as_deref(), Some("Be brief.\nWhat is the capital of France?"), "{dialect}");
+        assert_eq!(
+            span.input_text().as_deref(),
+            Some("Be brief.\nWhat is the capital of France?"),
+            "{dialect}"
+        );
         assert_eq!(span.output_text().as_deref(), Some(ANSWER), "{dialect}");
     }
+}
+
+#[test]
+fn parts_of_chat_form_stay_parts() {
+    let traces = one(vec![
+        ("llm.input_messages.0.message.role", text("user")),
+        ("llm.input_messages.0.message.contents.0.message_content.type", text("text")),
+        ("llm.input_messages.0.message.contents.0.message_content.text", text("look")),
+        ("llm.input_messages.0.message.contents.1.message_content.type", text("image")),
+        ("llm.input_messages.0.message.contents.1.message_content.image.image.url", text("https://x/y.png")),
+    ]);
+    let span = Generation::new(traces.span(0));
+    let parts = json!([{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]);
+    assert_eq!(span.messages(), [json!({"role": "user", "content": parts})]);
+    assert_eq!(span.input_text().as_deref(), Some("look"));
 }
 
 #[test]
@@ -398,7 +416,8 @@ fn reasoning_and_tool_calls_of_the_answer() {
         ),
     )]);
     let output: Json =
-        serde_json::from_str(&Generation::new(traces.span(0)).output_json().expect("has output")).expect("is JSON");
+        serde_json::from_str(&Generation::new(traces.span(0)).output_json().expect("has output"))
+            .expect("is JSON");
     let call = json!({"id": "c1", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}});
     assert_eq!(output, json!({"completion": null, "reasoning": "think", "toolCalls": [call]}));
 }
@@ -406,7 +425,10 @@ fn reasoning_and_tool_calls_of_the_answer() {
 #[test]
 fn json_in_chat_shape_is_handed_on_byte_for_byte() {
     let given = r#"{ "messages" : [ {"role":"user", "content":"hi"} ] }"#;
-    let traces = one(vec![("gen_ai.prompt", text(given)), ("gen_ai.completion", text(r#"{"z":1, "completion":"x"}"#))]);
+    let traces = one(vec![
+        ("gen_ai.prompt", text(given)),
+        ("gen_ai.completion", text(r#"{"z":1, "completion":"x"}"#)),
+    ]);
     let span = Generation::new(traces.span(0));
     assert_eq!(span.input_json().as_deref(), Some(given));
     assert_eq!(span.output_json().as_deref(), Some(r#"{"z":1, "completion":"x"}"#));
@@ -526,7 +548,11 @@ fn costs_of_each_dialect() {
             ("gen_ai.usage.input_cost", OwnedValue::Double(0.25)),
             ("gen_ai.usage.output_cost", OwnedValue::Double(0.5)),
         ]),
-        one(vec![("llm.cost.prompt", text("0.25")), ("llm.cost.completion", text("0.5")), ("llm.cost.total", text("0.75"))]),
+        one(vec![
+            ("llm.cost.prompt", text("0.25")),
+            ("llm.cost.completion", text("0.5")),
+            ("llm.cost.total", text("0.75")),
+        ]),
         one(vec![("langfuse.observation.cost_details", text(r#"{"input":0.25,"output":0.5,"total":0.75}"#))]),
         one(vec![("ai.response.providerMetadata", text(r#"{"gateway":{"cost":"0.75"}}"#))]),
         one(vec![("gen_ai.usage.cost", OwnedValue::Double(0.75))]),
@@ -591,6 +617,7 @@ fn names_errors_and_times() {
     let seconds = one(vec![("gen_ai.response.time_to_first_chunk", OwnedValue::Double(0.25))]);
     assert_eq!(Generation::new(seconds.span(0)).first_token_ms(), Some(250.0));
     // 1790606294 is 2026-09-28T14:38:14Z.
-    let moment = one(vec![("langfuse.observation.completion_start_time", text("\"2026-09-28T14:38:14.5Z\""))]);
+    let moment =
+        one(vec![("langfuse.observation.completion_start_time", text("\"2026-09-28T14:38:14.5Z\""))]);
     assert_eq!(Generation::new(moment.span(0)).first_token_ms(), Some(500.0));
 }

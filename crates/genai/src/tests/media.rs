@@ -20,9 +20,17 @@ fn every_place_of_media_is_found() {
     let data = base64(1000);
     let url = |media_type: &str| format!("data:{media_type};base64,{data}");
     let cases = [
-        ("chat image", json!([{"type": "image_url", "image_url": {"url": url("image/png"), "detail": "low"}}]), "image/png"),
+        (
+            "chat image",
+            json!([{"type": "image_url", "image_url": {"url": url("image/png"), "detail": "low"}}]),
+            "image/png",
+        ),
         ("responses image", json!([{"type": "input_image", "image_url": url("image/jpeg")}]), "image/jpeg"),
-        ("chat audio", json!([{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]), "audio/wav"),
+        (
+            "chat audio",
+            json!([{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]),
+            "audio/wav",
+        ),
         (
             "anthropic",
             json!([{"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": data}}]),
@@ -38,10 +46,22 @@ fn every_place_of_media_is_found() {
             json!([{"role": "user", "parts": [{"type": "blob", "modality": "image", "mime_type": "image/png", "content": data}]}]),
             "image/png",
         ),
-        ("chat file", json!([{"type": "file", "file": {"filename": "a.pdf", "file_data": url("application/pdf")}}]), "application/pdf"),
-        ("gemini", json!({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}]}), "image/png"),
+        (
+            "chat file",
+            json!([{"type": "file", "file": {"filename": "a.pdf", "file_data": url("application/pdf")}}]),
+            "application/pdf",
+        ),
+        (
+            "gemini",
+            json!({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}]}),
+            "image/png",
+        ),
         ("generated image", json!({"data": [{"b64_json": data}]}), "image/png"),
-        ("bedrock", json!({"image": {"format": "png", "source": {"bytes": data}}}), "application/octet-stream"),
+        (
+            "bedrock",
+            json!({"image": {"format": "png", "source": {"bytes": data}}}),
+            "application/octet-stream",
+        ),
         ("vercel", json!([{"type": "image", "image": data, "mediaType": "image/gif"}]), "image/gif"),
     ];
     for (name, body, media_type) in cases {
@@ -77,8 +97,10 @@ fn text_and_remote_urls_stay() {
 #[test]
 fn data_urls_in_plain_text_and_in_escaped_json() {
     let data = base64(300);
-    let plain = format!("look: data:image/png;base64,{data} and data:image/svg+xml;charset=utf-8;base64,{data}.");
-    let expected = "look: [media removed: image/png, 300 bytes] and [media removed: image/svg+xml, 300 bytes].";
+    let plain =
+        format!("look: data:image/png;base64,{data} and data:image/svg+xml;charset=utf-8;base64,{data}.");
+    let expected =
+        "look: [media removed: image/png, 300 bytes] and [media removed: image/svg+xml, 300 bytes].";
     assert_eq!(strip(&plain).as_deref(), Some(expected));
     let upper = format!("DATA:IMAGE/PNG;base64,{data}");
     assert_eq!(strip(&upper).as_deref(), Some("[media removed: IMAGE/PNG, 300 bytes]"));
@@ -93,7 +115,8 @@ fn data_urls_in_plain_text_and_in_escaped_json() {
     let read: Json = serde_json::from_str(read["arguments"].as_str().expect("text")).expect("still JSON");
     assert_eq!(read[0]["input_audio"]["data"], "[media removed: audio/mp3, 300 bytes]");
     // Wrapped at 76 columns.
-    let wrapped: Vec<&str> = data.as_bytes().chunks(76).map(|c| std::str::from_utf8(c).expect("ascii")).collect();
+    let wrapped: Vec<&str> =
+        data.as_bytes().chunks(76).map(|c| std::str::from_utf8(c).expect("ascii")).collect();
     let given = format!("data:image/png;base64,{}\n\nbye", wrapped.join("\n"));
     assert_eq!(strip(&given).as_deref(), Some("[media removed: image/png, 300 bytes]\n\nbye"));
 }
@@ -116,7 +139,8 @@ fn structured_values_and_bytes() {
         ("mime_type".into(), text("image/png")),
         ("content".into(), OwnedValue::Bytes(vec![1; 500])),
     ]);
-    let message = OwnedValue::Map(vec![("role".into(), text("user")), ("parts".into(), OwnedValue::Array(vec![part]))]);
+    let message =
+        OwnedValue::Map(vec![("role".into(), text("user")), ("parts".into(), OwnedValue::Array(vec![part]))]);
     let plain = OwnedValue::Array(vec![text("just words")]);
     let given = one(vec![
         ("gen_ai.input.messages", OwnedValue::Array(vec![message])),

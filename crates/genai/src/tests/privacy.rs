@@ -29,7 +29,8 @@ fn pair(key: &str, value: AnyValue) -> KeyValue {
 
 /// The canary as text, as JSON text, nested in structures and as bytes.
 fn forms() -> Vec<AnyValue> {
-    let nested = any(any_value::Value::KvlistValue(KeyValueList { values: vec![pair("text", string(CANARY))] }));
+    let nested =
+        any(any_value::Value::KvlistValue(KeyValueList { values: vec![pair("text", string(CANARY))] }));
     vec![
         string(CANARY),
         string(&format!(r#"{{"messages":[{{"role":"user","content":"{CANARY}"}}]}}"#)),
@@ -49,7 +50,10 @@ fn private_attributes() -> Vec<KeyValue> {
         names.chain(more).flat_map(|name| forms().into_iter().map(move |form| pair(&name, form))).collect();
     attributes.push(pair("unknown.long", string(&long)));
     attributes.extend(forms().into_iter().skip(2).map(|form| pair("unknown.structured", form)));
-    attributes.push(pair("langfuse.observation.model.parameters", string(&format!(r#"{{"temperature":1,"tools":"{CANARY}"}}"#))));
+    attributes.push(pair(
+        "langfuse.observation.model.parameters",
+        string(&format!(r#"{{"temperature":1,"tools":"{CANARY}"}}"#)),
+    ));
     attributes.push(pair(
         "trace.metadata.openrouter_generation",
         string(&format!(r#"{{"usage":0.5,"upstream_raw_response_usage":{{"x":"{CANARY}"}}}}"#)),
@@ -127,7 +131,8 @@ fn request() -> ExportTraceServiceRequest {
         status: Some(Status { code: 2, message: CANARY.into() }),
         ..Default::default()
     };
-    let scope = InstrumentationScope { name: "test".into(), attributes: private_attributes(), ..Default::default() };
+    let scope =
+        InstrumentationScope { name: "test".into(), attributes: private_attributes(), ..Default::default() };
     let resource = Resource { attributes: private_attributes(), ..Default::default() };
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
@@ -193,7 +198,9 @@ fn no_canary_gets_through_and_the_figures_survive() {
 
 #[test]
 fn unknown_fields_of_the_wire_are_dropped() {
-    let mut span = Span { trace_id: vec![1; 16], span_id: vec![2; 8], name: "s".into(), ..Default::default() }.encode_to_vec();
+    let mut span =
+        Span { trace_id: vec![1; 16], span_id: vec![2; 8], name: "s".into(), ..Default::default() }
+            .encode_to_vec();
     // Field 100, length-delimited.
     span.extend([0xa2, 0x06, CANARY.len() as u8]);
     span.extend(CANARY.as_bytes());
@@ -202,7 +209,7 @@ fn unknown_fields_of_the_wire_are_dropped() {
         out.extend(content);
         out
     };
-    let mut request = wrap(wrap(span));
+    let mut request = wrap(wrap(wrap(span)));
     request[0] = 0x0a;
     let given = indexed(request);
     let (mut open, mut private) = (Vec::new(), Vec::new());

@@ -60,7 +60,7 @@ fn check_promises(sent: &[u8]) -> Result<bool, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn oddities_are_seen_as_a_decoder_sees_them(seed: u64) {

@@ -35,7 +35,7 @@ fn without_empty_status(mut request: Request) -> Request {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn reads_what_opentelemetry_proto_writes(request in requests()) {

@@ -237,7 +237,7 @@ fn a_number_given_for_a_text_is_its_shortest_decimal_text() {
 fn groups_are_joined_by_and_rules_by_the_logic_of_the_group() {
     let yes = || rule(UserId, Exists, None);
     let no = || rule(UserId, NotExists, None);
-    let table: Vec<(Vec<(Logic, Vec<FilterRule>)>, bool)> = vec![
+    let table = [
         (vec![], true),
         (vec![(Logic::And, vec![])], true),
         (vec![(Logic::Or, vec![])], true),

@@ -161,10 +161,7 @@ impl Clickhouse {
                 response::answer(&trouble, batch.attempt, &self.target.redactor)
             }
         };
-        Sent {
-            answer: answer::with_damaged(batch, &damaged, answer),
-            bytes,
-        }
+        Sent { answer: answer::with_damaged(batch, &damaged, answer), bytes }
     }
 
     async fn probe(&self) -> probe::Verdict {

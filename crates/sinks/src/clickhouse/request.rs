@@ -24,12 +24,7 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// A stalled connection is given up after this.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Set from the config; a user header of these names is left out.
-const OWN_HEADERS: [&str; 4] = [
-    "authorization",
-    "user-agent",
-    "x-clickhouse-key",
-    "x-clickhouse-user",
-];
+const OWN_HEADERS: [&str; 4] = ["authorization", "user-agent", "x-clickhouse-key", "x-clickhouse-user"];
 /// The last instants the two time types can hold, seconds since 1970.
 const DATETIME64_MAX: u64 = 10_413_791_999;
 const DATETIME_MAX: u64 = 4_294_967_295;
@@ -69,11 +64,7 @@ impl Target {
             _ => (config.database.clone(), config.table.clone()),
         };
         // LZ4 costs little, but between near hosts bytes cost less.
-        let compression = if address::is_near(&url) {
-            Compression::None
-        } else {
-            Compression::Lz4
-        };
+        let compression = if address::is_near(&url) { Compression::None } else { Compression::Lz4 };
         let mut client = clients
             .clickhouse()
             .with_url(url.as_str())
@@ -118,30 +109,23 @@ impl Target {
     }
 
     pub(super) fn check_address(&self, clients: &Clients) -> Result<(), Trouble> {
-        clients.policy().check_url(&self.url).map_err(|blocked| {
-            Trouble::Transport(TransportError::blocked(&self.url, &blocked))
-        })
+        clients
+            .policy()
+            .check_url(&self.url)
+            .map_err(|blocked| Trouble::Transport(TransportError::blocked(&self.url, &blocked)))
     }
 
     /// Name, type and default of each column, one JSON object per line.
     pub(super) async fn describe(&self) -> Result<Bytes, Trouble> {
         let query = format!("DESCRIBE TABLE {}", identifier(&self.table));
-        let answer = async {
-            self.client
-                .query_raw(&query)
-                .fetch_bytes("JSONEachRow")?
-                .collect()
-                .await
-        };
+        let answer = async { self.client.query_raw(&query).fetch_bytes("JSONEachRow")?.collect().await };
         self.in_time(answer).await
     }
 
     /// Needs the right to insert, writes nothing.
     pub(super) async fn try_insert(&self) -> Result<(), Trouble> {
-        let query = format!(
-            "INSERT INTO {} (TRACE_ID, SPAN_ID) SELECT '', '' WHERE 0",
-            identifier(&self.table)
-        );
+        let query =
+            format!("INSERT INTO {} (TRACE_ID, SPAN_ID) SELECT '', '' WHERE 0", identifier(&self.table));
         self.in_time(self.client.query_raw(&query).execute()).await
     }
 
@@ -156,33 +140,19 @@ impl Target {
     }
 
     /// One synchronous insert of the rows.
-    pub(super) async fn insert(
-        &self,
-        table: &Table,
-        batch: &Batch,
-        mut rows: Bytes,
-    ) -> Result<(), Trouble> {
+    pub(super) async fn insert(&self, table: &Table, batch: &Batch, mut rows: Bytes) -> Result<(), Trouble> {
         let mut insert = self
             .client
             .insert_formatted_with(statement(&self.table, table))
-            .with_timeouts(
-                Some(SEND_TIMEOUT + CONNECT_TIMEOUT),
-                Some(ATTEMPT_TIMEOUT),
-            );
+            .with_timeouts(Some(SEND_TIMEOUT + CONNECT_TIMEOUT), Some(ATTEMPT_TIMEOUT));
         for (name, value) in settings(&batch.token) {
             insert = insert.with_setting(name, value);
         }
         while !rows.is_empty() {
             let chunk = rows.split_to(rows.len().min(CHUNK_BYTES));
-            insert
-                .send(chunk)
-                .await
-                .map_err(|error| Trouble::of(error, &self.url))?;
+            insert.send(chunk).await.map_err(|error| Trouble::of(error, &self.url))?;
         }
-        insert
-            .end()
-            .await
-            .map_err(|error| Trouble::of(error, &self.url))
+        insert.end().await.map_err(|error| Trouble::of(error, &self.url))
     }
 
     pub(super) fn preview(&self, table: &Table, token: &str, body: Bytes) -> Preview {
@@ -196,17 +166,8 @@ impl Target {
             ("x-clickhouse-user".to_owned(), self.username.clone()),
             ("x-clickhouse-key".to_owned(), "***".to_owned()),
         ];
-        headers.extend(
-            self.user_headers
-                .iter()
-                .map(|name| (name.clone(), "***".to_owned())),
-        );
-        Preview {
-            method: "POST".into(),
-            url: url.into(),
-            headers,
-            body,
-        }
+        headers.extend(self.user_headers.iter().map(|name| (name.clone(), "***".to_owned())));
+        Preview { method: "POST".into(), url: url.into(), headers, body }
     }
 }
 
@@ -225,16 +186,8 @@ fn identifier(name: &str) -> String {
 }
 
 pub(super) fn statement(table: &str, known: &Table) -> String {
-    let columns: Vec<String> = known
-        .columns
-        .iter()
-        .map(|column| identifier(&column.name))
-        .collect();
-    format!(
-        "INSERT INTO {} ({}) FORMAT JSONEachRow",
-        identifier(table),
-        columns.join(", ")
-    )
+    let columns: Vec<String> = known.columns.iter().map(|column| identifier(&column.name)).collect();
+    format!("INSERT INTO {} ({}) FORMAT JSONEachRow", identifier(table), columns.join(", "))
 }
 
 fn settings(token: &str) -> [(&'static str, &str); 4] {
@@ -250,11 +203,7 @@ fn settings(token: &str) -> [(&'static str, &str); 4] {
 
 /// The rows of a batch, one JSON object per line.
 pub(super) fn body(batch: &Batch, table: &Table) -> Body {
-    let room: usize = batch
-        .items
-        .iter()
-        .map(|item| item.payload.bytes().len())
-        .sum();
+    let room: usize = batch.items.iter().map(|item| item.payload.bytes().len()).sum();
     let mut out = Vec::with_capacity(room.saturating_mul(2));
     let mut damaged = Vec::new();
     for (i, item) in batch.items.iter().enumerate() {
@@ -272,10 +221,7 @@ pub(super) fn body(batch: &Batch, table: &Table) -> Body {
             out.push(b'\n');
         }
     }
-    Body {
-        bytes: out.into(),
-        damaged,
-    }
+    Body { bytes: out.into(), damaged }
 }
 
 /// One value in the column's shape. What is absent or does not fit is left out and becomes the

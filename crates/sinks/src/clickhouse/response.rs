@@ -52,15 +52,13 @@ fn class(code: u32) -> Class {
         252 | 242 => Class::RetryAfter(5),
         243 => Class::RetryAfter(60),
         201 => Class::RetryAfter(60),
-        202 | 203 | 209 | 210 | 159 | 160 | 225 | 236 | 254 | 265 | 279 | 285 | 286 | 297 | 319
-        | 364 | 369 | 373 | 394 | 425 | 439 | 999 => Class::Retry,
+        202 | 203 | 209 | 210 | 159 | 160 | 225 | 236 | 254 | 265 | 279 | 285 | 286 | 297 | 319 | 364
+        | 369 | 373 | 394 | 425 | 439 | 999 => Class::Retry,
         241 => Class::RetrySmaller,
         192..=195 | 497 | 516 => Class::Auth,
         60 | 81 | 164 | 115 | 62 => Class::Config,
         16 | 47 | 8 | 44 | 349 => Class::Columns,
-        117 | 53 | 27 | 26 | 25 | 6 | 38 | 41 | 72 | 33 | 69 | 70 | 321 | 407 | 376 | 131 => {
-            Class::Isolate
-        }
+        117 | 53 | 27 | 26 | 25 | 6 | 38 | 41 | 72 | 33 | 69 | 70 | 321 | 407 | 376 | 131 => Class::Isolate,
         _ => Class::Unknown,
     }
 }
@@ -69,30 +67,24 @@ impl Trouble {
     pub(super) fn of(error: ::clickhouse::error::Error, url: &Url) -> Trouble {
         use ::clickhouse::error::Error;
         match error {
-            Error::BadResponse(text) => Trouble::Server {
-                code: code_in(&text),
-                status: status_in(&text),
-                text,
-            },
+            Error::BadResponse(text) => {
+                Trouble::Server { code: code_in(&text), status: status_in(&text), text }
+            }
             Error::TimedOut => Trouble::Transport(TransportError::timeout(url)),
             Error::Network(_) => Trouble::Transport(TransportError::find(&error, url)),
             Error::InvalidParams(_) => Trouble::Transport(TransportError::invalid(
                 "the request to clickhouse cannot be made: check host and headers",
             )),
-            other => Trouble::Server {
-                code: None,
-                status: None,
-                text: other.to_string(),
-            },
+            other => Trouble::Server { code: None, status: None, text: other.to_string() },
         }
     }
 
     /// What we know of the table may be out of date.
     pub(super) fn concerns_columns(&self) -> bool {
         match self {
-            Trouble::Server {
-                code: Some(code), ..
-            } => matches!(code, 60 | 81) || class(*code) == Class::Columns,
+            Trouble::Server { code: Some(code), .. } => {
+                matches!(code, 60 | 81) || class(*code) == Class::Columns
+            }
             Trouble::Schema(_) => true,
             _ => false,
         }
@@ -117,26 +109,15 @@ pub(super) fn answer(trouble: &Trouble, attempt: u32, redactor: &Redactor) -> An
     let (code, status, text) = match trouble {
         Trouble::Transport(error) => return error.clone().answer(),
         Trouble::Schema(text) => {
-            return Answer::Config(Failure {
-                status: None,
-                message: text.clone(),
-                retry_after: None,
-            });
+            return Answer::Config(Failure { status: None, message: text.clone(), retry_after: None });
         }
         Trouble::Server { code, status, text } => (*code, *status, text),
     };
-    let mut failure = Failure {
-        status,
-        message: said(status, text, redactor),
-        retry_after: None,
-    };
+    let mut failure = Failure { status, message: said(status, text, redactor), retry_after: None };
     let Some(code) = code else {
         return match status {
             Some(401 | 403 | 407) => Answer::Auth(failure),
-            Some(413) => Answer::Isolate {
-                by_size: true,
-                failure,
-            },
+            Some(413) => Answer::Isolate { by_size: true, failure },
             Some(300..=399 | 404 | 405) => Answer::Config(failure),
             _ => Answer::Retry(failure),
         };
@@ -148,10 +129,7 @@ pub(super) fn answer(trouble: &Trouble, attempt: u32, redactor: &Redactor) -> An
             failure.retry_after = Some(Duration::from_secs(seconds));
             Answer::Retry(failure)
         }
-        Class::RetrySmaller if attempt >= 2 => Answer::Isolate {
-            by_size: true,
-            failure,
-        },
+        Class::RetrySmaller if attempt >= 2 => Answer::Isolate { by_size: true, failure },
         Class::RetrySmaller => Answer::Retry(failure),
         Class::Auth => Answer::Auth(failure),
         Class::Config => Answer::Config(failure),
@@ -160,14 +138,8 @@ pub(super) fn answer(trouble: &Trouble, attempt: u32, redactor: &Redactor) -> An
             Answer::Retry(failure)
         }
         Class::Columns => Answer::Config(failure),
-        Class::Isolate => Answer::Isolate {
-            by_size: false,
-            failure,
-        },
-        Class::Unknown if attempt >= UNKNOWN_ATTEMPTS_MAX => Answer::Isolate {
-            by_size: false,
-            failure,
-        },
+        Class::Isolate => Answer::Isolate { by_size: false, failure },
+        Class::Unknown if attempt >= UNKNOWN_ATTEMPTS_MAX => Answer::Isolate { by_size: false, failure },
         Class::Unknown => Answer::Retry(failure),
     }
 }
@@ -185,9 +157,7 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
             let mut verdict = Verdict::transport(error);
             let plain_port = target.url().scheme() == "https" && target.url().port() == Some(8123);
             if plain_port && !matches!(error.cause, Cause::Dns { .. } | Cause::Blocked) {
-                verdict
-                    .hint
-                    .push_str("; 8123 is the plain port: use http, or https with port 8443");
+                verdict.hint.push_str("; 8123 is the plain port: use http, or https with port 8443");
             }
             return verdict;
         }
@@ -202,18 +172,13 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
     };
     let place = target.place();
     let (diagnosis, advice) = match (code, status) {
-        (Some(60), _) => (
-            Diagnosis::NotFound,
-            format!("create the table {place} (see the documentation for its columns)"),
-        ),
-        (Some(81), _) => (
-            Diagnosis::NotFound,
-            format!("the database of {place} does not exist"),
-        ),
-        (Some(code), _) if class(code) == Class::Auth => (
-            Diagnosis::Auth,
-            format!("check the user, the password and the right to INSERT into {place}"),
-        ),
+        (Some(60), _) => {
+            (Diagnosis::NotFound, format!("create the table {place} (see the documentation for its columns)"))
+        }
+        (Some(81), _) => (Diagnosis::NotFound, format!("the database of {place} does not exist")),
+        (Some(code), _) if class(code) == Class::Auth => {
+            (Diagnosis::Auth, format!("check the user, the password and the right to INSERT into {place}"))
+        }
         (Some(code), _) if class(code) == Class::Columns => {
             (Diagnosis::Schema, format!("check the columns of {place}"))
         }
@@ -224,27 +189,16 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
             }
             _ => (Diagnosis::Rejected, String::new()),
         },
-        (None, Some(401 | 403 | 407)) => {
-            (Diagnosis::Auth, "a proxy refuses the request".to_owned())
-        }
-        (None, Some(300..=399 | 404 | 405)) => {
-            (Diagnosis::NotFound, "check the host".to_owned())
-        }
+        (None, Some(401 | 403 | 407)) => (Diagnosis::Auth, "a proxy refuses the request".to_owned()),
+        (None, Some(300..=399 | 404 | 405)) => (Diagnosis::NotFound, "check the host".to_owned()),
         (None, Some(429)) => (Diagnosis::RateLimited, String::new()),
         (None, Some(500..)) => (Diagnosis::Unavailable, String::new()),
-        _ => (
-            Diagnosis::Rejected,
-            "is this the http interface of clickhouse".to_owned(),
-        ),
+        _ => (Diagnosis::Rejected, "is this the http interface of clickhouse".to_owned()),
     };
     let mut hint = said(status, text, &target.redactor);
     if !advice.is_empty() {
         hint.push_str("; ");
         hint.push_str(&advice);
     }
-    Verdict {
-        status,
-        diagnosis,
-        hint,
-    }
+    Verdict { status, diagnosis, hint }
 }

@@ -72,11 +72,7 @@ impl Table {
                 continue;
             }
             match shape(&described.r#type).filter(|shape| fits(*column, *shape)) {
-                Some(shape) => columns.push(TableColumn {
-                    column: *column,
-                    name: described.name,
-                    shape,
-                }),
+                Some(shape) => columns.push(TableColumn { column: *column, name: described.name, shape }),
                 None => unmapped.push(format!("{} {}", described.name, described.r#type)),
             }
         }
@@ -93,11 +89,7 @@ impl Table {
             }
             return Err(text);
         }
-        if cache_write_tokens
-            && !columns
-                .iter()
-                .any(|known| known.column == Column::CacheWriteTokens)
-        {
+        if cache_write_tokens && !columns.iter().any(|known| known.column == Column::CacheWriteTokens) {
             return Err(
                 "the table has no column CACHE_WRITE_TOKENS; add it or switch shouldIncludeCacheWriteTokens off"
                     .into(),
@@ -141,10 +133,7 @@ impl Table {
     }
 
     pub(super) fn summary(&self) -> String {
-        format!(
-            "{} of the table's columns will be filled; nothing was written",
-            self.columns.len()
-        )
+        format!("{} of the table's columns will be filled; nothing was written", self.columns.len())
     }
 }
 
@@ -152,10 +141,7 @@ impl Table {
 fn shape(text: &str) -> Option<Shape> {
     let text = text.trim();
     for wrapper in ["Nullable(", "LowCardinality("] {
-        if let Some(inner) = text
-            .strip_prefix(wrapper)
-            .and_then(|rest| rest.strip_suffix(')'))
-        {
+        if let Some(inner) = text.strip_prefix(wrapper).and_then(|rest| rest.strip_suffix(')')) {
             return shape(inner);
         }
     }
@@ -180,10 +166,9 @@ fn shape(text: &str) -> Option<Shape> {
 /// Whether the values of a column can be written in a shape.
 fn fits(column: Column, shape: Shape) -> bool {
     match column {
-        Column::Timestamp | Column::StartTime | Column::EndTime => matches!(
-            shape,
-            Shape::DateTime | Shape::DateTime64 | Shape::Text | Shape::Integer
-        ),
+        Column::Timestamp | Column::StartTime | Column::EndTime => {
+            matches!(shape, Shape::DateTime | Shape::DateTime64 | Shape::Text | Shape::Integer)
+        }
         Column::DurationMs
         | Column::PromptTokens
         | Column::CompletionTokens

@@ -58,11 +58,7 @@ impl AddressPolicy {
                 None => names.push(entry.trim_end_matches('.').to_ascii_lowercase()),
             }
         }
-        Ok(AddressPolicy {
-            deny_private: policy.deny_private_addresses,
-            names,
-            networks,
-        })
+        Ok(AddressPolicy { deny_private: policy.deny_private_addresses, names, networks })
     }
 
     /// Refuses an address under which `host` was found.
@@ -72,11 +68,7 @@ impl AddressPolicy {
             return Ok(());
         }
         let address = embedded_v4(address).map_or(address, IpAddr::V4);
-        if self
-            .networks
-            .iter()
-            .any(|(network, bits)| in_network(address, *network, *bits))
-        {
+        if self.networks.iter().any(|(network, bits)| in_network(address, *network, *bits)) {
             return Ok(());
         }
         if is_metadata(address) {
@@ -139,10 +131,8 @@ impl Resolver {
 
     async fn sockets(self, name: String) -> Result<std::vec::IntoIter<SocketAddr>, BoxError> {
         let addresses = self.lookup(&name).await?;
-        let sockets: Vec<SocketAddr> = addresses
-            .into_iter()
-            .map(|address| SocketAddr::new(address, 0))
-            .collect();
+        let sockets: Vec<SocketAddr> =
+            addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
         Ok(sockets.into_iter())
     }
 }

@@ -21,24 +21,15 @@ pub(crate) fn classify(reply: &Reply, redactor: &Redactor) -> Answer {
         200..300 => Answer::Delivered,
         // Never followed: a redirect turns POST into GET and leads past the address policy.
         300..400 => Answer::Config(failure),
-        400 | 422 => Answer::Isolate {
-            by_size: speaks_of_size(&reply.body),
-            failure,
-        },
+        400 | 422 => Answer::Isolate { by_size: speaks_of_size(&reply.body), failure },
         401 | 402 | 403 | 407 => Answer::Auth(failure),
         404 | 405 | 406 | 410 | 411 | 414 | 415 | 426 | 428 | 431 | 451 => Answer::Config(failure),
         408 | 421 | 423 | 424 | 425 | 429 => Answer::Retry(failure),
         409 if speaks_of_duplicate(&reply.body) => Answer::Delivered,
-        413 => Answer::Isolate {
-            by_size: true,
-            failure,
-        },
+        413 => Answer::Isolate { by_size: true, failure },
         // Loop detected: another gateway, or this one, saw its own mark.
         508 => Answer::Config(failure),
-        400..500 => Answer::Isolate {
-            by_size: false,
-            failure,
-        },
+        400..500 => Answer::Isolate { by_size: false, failure },
         500 | 502 | 503 | 504 | 507 | 509 | 520..=530 => Answer::Retry(failure),
         _ => {
             failure.retry_after.get_or_insert(SLOW_RETRY);
@@ -114,13 +105,7 @@ pub(crate) fn with_damaged(batch: &Batch, damaged: &[usize], answer: Answer) -> 
     match answer {
         Answer::Delivered => Answer::PerItem(
             (0..batch.items.len())
-                .map(|i| {
-                    if damaged.contains(&i) {
-                        refused()
-                    } else {
-                        ItemAnswer::Delivered
-                    }
-                })
+                .map(|i| if damaged.contains(&i) { refused() } else { ItemAnswer::Delivered })
                 .collect(),
         ),
         Answer::PerItem(mut items) => {

@@ -40,29 +40,14 @@ impl Endpoint {
         }
         let mut all = headers::secrets_of(user);
         all.extend(secrets);
-        Ok(Endpoint {
-            clients: clients.clone(),
-            method,
-            url,
-            headers: own,
-            redactor: Redactor::new(all),
-        })
+        Ok(Endpoint { clients: clients.clone(), method, url, headers: own, redactor: Redactor::new(all) })
     }
 
     pub(crate) fn request(&self, body: Bytes) -> Outgoing {
-        Outgoing {
-            method: self.method.clone(),
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body,
-        }
+        Outgoing { method: self.method.clone(), url: self.url.clone(), headers: self.headers.clone(), body }
     }
 
-    pub(crate) async fn call(
-        &self,
-        outgoing: Outgoing,
-        cap: usize,
-    ) -> Result<Reply, TransportError> {
+    pub(crate) async fn call(&self, outgoing: Outgoing, cap: usize) -> Result<Reply, TransportError> {
         exchange(&self.clients, outgoing, cap).await
     }
 

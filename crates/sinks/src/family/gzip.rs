@@ -12,10 +12,7 @@ const INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// One gzip member, level 1, without name or time: the same bytes for the same body.
 pub(crate) fn compress(body: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(
-        Vec::with_capacity(body.len() / 3 + 64),
-        Compression::new(1),
-    );
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 3 + 64), Compression::new(1));
     // Writing to a Vec cannot fail.
     let _ = encoder.write_all(body);
     encoder.finish().unwrap_or_default().into()

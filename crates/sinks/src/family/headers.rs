@@ -26,9 +26,8 @@ const RESERVED: [&str; 14] = [
 
 /// A header value that never shows in logs and previews.
 pub(crate) fn secret(field: &str, value: &str) -> Result<HeaderValue, BuildError> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| {
-        BuildError::Invalid(format!("{field} holds a character no header can carry"))
-    })?;
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| BuildError::Invalid(format!("{field} holds a character no header can carry")))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -42,10 +41,7 @@ pub(crate) fn basic(field: &str, user: &str, password: &str) -> Result<HeaderVal
 
 /// The user's headers. A name of ours (`is_own`) or of the framing is left out: validation refuses
 /// it earlier, and here it must not win silently.
-pub(crate) fn user(
-    user: &Headers,
-    is_own: impl Fn(&HeaderName) -> bool,
-) -> Result<HeaderMap, BuildError> {
+pub(crate) fn user(user: &Headers, is_own: impl Fn(&HeaderName) -> bool) -> Result<HeaderMap, BuildError> {
     let mut headers = HeaderMap::new();
     for (name, value) in user {
         let header = HeaderName::from_bytes(name.as_bytes())

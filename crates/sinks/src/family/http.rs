@@ -66,15 +66,9 @@ pub(crate) async fn exchange(
     if let Err(blocked) = clients.policy().check_url(&url) {
         return Err(TransportError::blocked(&url, &blocked));
     }
-    let request = clients
-        .http()
-        .request(outgoing.method, outgoing.url)
-        .headers(outgoing.headers)
-        .body(outgoing.body);
-    let mut response = request
-        .send()
-        .await
-        .map_err(|error| TransportError::find(&error, &url))?;
+    let request =
+        clients.http().request(outgoing.method, outgoing.url).headers(outgoing.headers).body(outgoing.body);
+    let mut response = request.send().await.map_err(|error| TransportError::find(&error, &url))?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
     let mut body = BytesMut::new();
@@ -92,11 +86,7 @@ pub(crate) async fn exchange(
             Err(error) => return Err(TransportError::find(&error, &url)),
         }
     }
-    Ok(Reply {
-        status,
-        headers,
-        body: body.freeze(),
-    })
+    Ok(Reply { status, headers, body: body.freeze() })
 }
 
 pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
@@ -113,8 +103,5 @@ pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 fn value_is_secret(name: &http::HeaderName, headers: &HeaderMap) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .any(http::HeaderValue::is_sensitive)
+    headers.get_all(name).iter().any(http::HeaderValue::is_sensitive)
 }

@@ -35,9 +35,7 @@ pub(crate) fn one_line(text: &str) -> Option<Vec<u8>> {
 
 /// A time as RFC 3339 in UTC with milliseconds.
 pub(crate) fn rfc3339(unix_nano: u64) -> String {
-    timestamp(unix_nano)
-        .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-        .to_string()
+    timestamp(unix_nano).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 pub(crate) fn timestamp(unix_nano: u64) -> Timestamp {

@@ -30,10 +30,7 @@ pub(crate) fn traces<'a>(traces: &'a Traces, spans: &SpanSet) -> Vec<TraceGroup<
         let trace_id = span.trace_id();
         match groups.iter_mut().find(|group| group.trace_id == trace_id) {
             Some(group) => group.spans.push(Generation::new(span)),
-            None => groups.push(TraceGroup {
-                trace_id,
-                spans: vec![Generation::new(span)],
-            }),
+            None => groups.push(TraceGroup { trace_id, spans: vec![Generation::new(span)] }),
         }
     }
     groups
@@ -61,15 +58,10 @@ impl<'a> TraceGroup<'a> {
     /// The span the others hang under: no parent here, the earliest of those.
     fn root(&self) -> Option<&Generation<'a>> {
         let here = |id| self.spans.iter().any(|other| other.span().span_id() == id);
-        let is_root = |generation: &&Generation<'a>| {
-            generation.span().parent_span_id().is_none_or(|id| !here(id))
-        };
+        let is_root =
+            |generation: &&Generation<'a>| generation.span().parent_span_id().is_none_or(|id| !here(id));
         let start = |generation: &&Generation<'a>| generation.span().start_unix_nano();
-        self.spans
-            .iter()
-            .filter(is_root)
-            .min_by_key(start)
-            .or(self.spans.iter().min_by_key(start))
+        self.spans.iter().filter(is_root).min_by_key(start).or(self.spans.iter().min_by_key(start))
     }
 
     /// Appends the object, on one line, without a line end.
@@ -83,9 +75,7 @@ impl<'a> TraceGroup<'a> {
         object.str("schema", SCHEMA);
         object.str("id", &self.id());
         object.opt_str("rawId", self.first(Generation::raw_trace_id));
-        let name = self
-            .first(Generation::trace_name)
-            .or(root.map(|root| root.span().name()));
+        let name = self.first(Generation::trace_name).or(root.map(|root| root.span().name()));
         object.opt_str("name", name);
         object.opt_str("userId", self.first(Generation::user_id));
         object.opt_str("sessionId", self.first(Generation::session_id));
@@ -99,12 +89,8 @@ impl<'a> TraceGroup<'a> {
         let tags: BTreeSet<String> = self.spans.iter().flat_map(Generation::tags).collect();
         object.value("tags", &tags);
         object.value("metadata", &self.metadata());
-        let input = root
-            .and_then(Generation::input_json)
-            .or_else(|| self.first(Generation::input_json));
-        let output = root
-            .and_then(Generation::output_json)
-            .or_else(|| self.first(Generation::output_json));
+        let input = root.and_then(Generation::input_json).or_else(|| self.first(Generation::input_json));
+        let output = root.and_then(Generation::output_json).or_else(|| self.first(Generation::output_json));
         object.opt_json("input", input.as_deref());
         object.opt_json("output", output.as_deref());
         let costs = self.spans.iter().filter(|g| g.is_generation());
@@ -277,19 +263,13 @@ impl PathTemplate {
 
 /// Joins a path and a name; a path of nothing adds no slash.
 pub(crate) fn join_key(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}/{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
 /// A prefix as it stands in keys.
 pub(crate) fn clean(path: &str) -> String {
-    let segments: Vec<&str> = path
-        .split('/')
-        .filter(|segment| !matches!(*segment, "" | "." | ".."))
-        .collect();
+    let segments: Vec<&str> =
+        path.split('/').filter(|segment| !matches!(*segment, "" | "." | "..")).collect();
     segments.join("/")
 }
 

@@ -17,18 +17,12 @@ pub(crate) struct Body {
 /// The batch as one `ExportTraceServiceRequest`. A payload that is selected as a whole and not
 /// edited is appended as it was received, without a look inside: concatenated messages are one
 /// message.
-pub(crate) fn protobuf<'e>(
-    items: &[Item],
-    edit: impl Fn(&Item) -> Option<&'e dyn Edit>,
-) -> Body {
+pub(crate) fn protobuf<'e>(items: &[Item], edit: impl Fn(&Item) -> Option<&'e dyn Edit>) -> Body {
     if let [item] = items
         && item.spans.is_all()
         && edit(item).is_none()
     {
-        return Body {
-            bytes: item.payload.bytes().clone(),
-            damaged: Vec::new(),
-        };
+        return Body { bytes: item.payload.bytes().clone(), damaged: Vec::new() };
     }
     let room = items.iter().map(|item| item.payload.bytes().len()).sum();
     let mut out = Vec::with_capacity(room);
@@ -44,10 +38,7 @@ pub(crate) fn protobuf<'e>(
             Err(_) => damaged.push(i),
         }
     }
-    Body {
-        bytes: out.into(),
-        damaged,
-    }
+    Body { bytes: out.into(), damaged }
 }
 
 /// The batch as `{"resourceSpans":[...]}`.
@@ -73,10 +64,7 @@ pub(crate) fn json<'e>(items: &[Item], edit: impl Fn(&Item) -> Option<&'e dyn Ed
         }
     }
     out.extend_from_slice(b"]}");
-    Body {
-        bytes: out.into(),
-        damaged,
-    }
+    Body { bytes: out.into(), damaged }
 }
 
 /// `ExportTraceServiceResponse.partial_success`.
@@ -95,9 +83,7 @@ pub(crate) fn partial_success(reply: &Reply) -> Option<PartialSuccess> {
     let found = match reply.content_type() {
         Some(kind) if kind.contains("json") => json_partial_success(&reply.body),
         Some(kind) if kind.contains("protobuf") => protobuf_partial_success(&reply.body),
-        None if reply.body.trim_ascii_start().starts_with(b"{") => {
-            json_partial_success(&reply.body)
-        }
+        None if reply.body.trim_ascii_start().starts_with(b"{") => json_partial_success(&reply.body),
         _ => None,
     }?;
     (found != PartialSuccess::default()).then_some(found)
@@ -105,16 +91,14 @@ pub(crate) fn partial_success(reply: &Reply) -> Option<PartialSuccess> {
 
 fn json_partial_success(body: &[u8]) -> Option<PartialSuccess> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let partial = value
-        .get("partialSuccess")
-        .or_else(|| value.get("partial_success"))?;
+    let partial = value.get("partialSuccess").or_else(|| value.get("partial_success"))?;
     let field = |camel: &str, snake: &str| partial.get(camel).or_else(|| partial.get(snake));
     // Proto-JSON writes int64 as a string; many write a number.
     let rejected = match field("rejectedSpans", "rejected_spans") {
         Some(serde_json::Value::String(text)) => text.trim().parse::<i64>().ok(),
-        Some(serde_json::Value::Number(number)) => number
-            .as_i64()
-            .or_else(|| number.as_f64().map(|float| float as i64)),
+        Some(serde_json::Value::Number(number)) => {
+            number.as_i64().or_else(|| number.as_f64().map(|float| float as i64))
+        }
         _ => None,
     };
     Some(PartialSuccess {

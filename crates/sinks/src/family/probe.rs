@@ -22,11 +22,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     pub(crate) fn ok(status: Option<u16>, hint: &str) -> Verdict {
-        Verdict {
-            status,
-            diagnosis: Diagnosis::Ok,
-            hint: hint.to_owned(),
-        }
+        Verdict { status, diagnosis: Diagnosis::Ok, hint: hint.to_owned() }
     }
 
     pub(crate) fn transport(error: &TransportError) -> Verdict {
@@ -42,11 +38,7 @@ impl Verdict {
             Diagnosis::Rejected => "check that the port speaks http and that the scheme fits",
             _ => "",
         };
-        Verdict {
-            status: None,
-            diagnosis,
-            hint: join(&error.message, advice),
-        }
+        Verdict { status: None, diagnosis, hint: join(&error.message, advice) }
     }
 
     /// The diagnosis by status; a 2xx is ok.
@@ -54,47 +46,31 @@ impl Verdict {
         let (diagnosis, advice) = match reply.status {
             200..300 => return Verdict::ok(Some(reply.status), ok_hint),
             401 | 402 | 403 | 407 => (Diagnosis::Auth, "check the credentials and their rights"),
-            300..=399 => (
-                Diagnosis::NotFound,
-                "redirects are not followed: enter the address it points to",
-            ),
+            300..=399 => (Diagnosis::NotFound, "redirects are not followed: enter the address it points to"),
             404 | 405 | 410 => (Diagnosis::NotFound, "check the path of the url"),
             429 => (Diagnosis::RateLimited, "try again later"),
-            508 => (
-                Diagnosis::Loop,
-                "the address leads back to a tracecast gateway",
-            ),
+            508 => (Diagnosis::Loop, "the address leads back to a tracecast gateway"),
             408 | 504 => (Diagnosis::Timeout, "the receiver did not get an answer in time"),
             500.. => (Diagnosis::Unavailable, "the receiver cannot serve right now"),
             _ => (Diagnosis::Rejected, ""),
         };
         let said = answer::failure(reply, redactor).message;
-        Verdict {
-            status: Some(reply.status),
-            diagnosis,
-            hint: join(&said, advice),
-        }
+        Verdict { status: Some(reply.status), diagnosis, hint: join(&said, advice) }
     }
 }
 
 fn join(said: &str, advice: &str) -> String {
-    if advice.is_empty() {
-        said.to_owned()
-    } else {
-        format!("{said}; {advice}")
-    }
+    if advice.is_empty() { said.to_owned() } else { format!("{said}; {advice}") }
 }
 
 /// Runs a test and adds what every report has.
 pub(crate) async fn run(url: String, test: impl Future<Output = Verdict>) -> TestReport {
     let started = Instant::now();
-    let verdict = tokio::time::timeout(TEST_TIMEOUT, test)
-        .await
-        .unwrap_or_else(|_| Verdict {
-            status: None,
-            diagnosis: Diagnosis::Timeout,
-            hint: "no answer within 10 s; check firewalls between here and the receiver".into(),
-        });
+    let verdict = tokio::time::timeout(TEST_TIMEOUT, test).await.unwrap_or_else(|_| Verdict {
+        status: None,
+        diagnosis: Diagnosis::Timeout,
+        hint: "no answer within 10 s; check firewalls between here and the receiver".into(),
+    });
     TestReport {
         ok: verdict.diagnosis == Diagnosis::Ok,
         status: verdict.status,

@@ -24,11 +24,7 @@ pub(crate) fn projected(item: &Item) -> Item {
     let mut bytes = Vec::with_capacity(item.payload.bytes().len() / 2);
     write::select(traces, &item.spans, Some(&Privacy), &mut bytes);
     let spans = item.spans.count();
-    Item {
-        payload: Arc::new(Payload::new(bytes.into(), spans)),
-        spans: SpanSet::all(spans),
-        ..item.clone()
-    }
+    Item { payload: Arc::new(Payload::new(bytes.into(), spans)), spans: SpanSet::all(spans), ..item.clone() }
 }
 
 /// The edit of kinds that send spans as they are otherwise.

@@ -16,10 +16,8 @@ pub(crate) struct Redactor {
 
 impl Redactor {
     pub(crate) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Redactor {
-        let mut secrets: Vec<SecretString> = secrets
-            .into_iter()
-            .filter(|secret| secret.expose_secret().len() >= SECRET_BYTES_MIN)
-            .collect();
+        let mut secrets: Vec<SecretString> =
+            secrets.into_iter().filter(|secret| secret.expose_secret().len() >= SECRET_BYTES_MIN).collect();
         // The longest first: one secret can be a part of another (`Bearer x` and `x`).
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
         Redactor { secrets }

@@ -16,11 +16,8 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// either side does not turn into a wrong wait.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let now = headers
-        .get(header::DATE)
-        .and_then(|date| date.to_str().ok())
-        .and_then(http_date)
-        .unwrap_or(now);
+    let now =
+        headers.get(header::DATE).and_then(|date| date.to_str().ok()).and_then(http_date).unwrap_or(now);
     parse(value, now)
 }
 
@@ -38,7 +35,7 @@ pub(crate) fn parse(value: &str, now: Timestamp) -> Option<Duration> {
 }
 
 fn http_date(text: &str) -> Option<Timestamp> {
-    if let Ok(date) = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text) {
+    if let Ok(date) = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text) {
         return Some(date);
     }
     // RFC 850 and asctime: obsolete, and a receiver has to read them.

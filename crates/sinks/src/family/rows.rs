@@ -99,11 +99,8 @@ pub(crate) struct Row<'a> {
 
 /// The rows of one item, in the order of its spans.
 pub(crate) fn rows<'a>(traces: &'a Traces, spans: &SpanSet) -> Vec<Row<'a>> {
-    let selected: Vec<SpanView<'a>> = spans
-        .iter()
-        .filter(|i| (*i as usize) < traces.len())
-        .map(|i| traces.span(i as usize))
-        .collect();
+    let selected: Vec<SpanView<'a>> =
+        spans.iter().filter(|i| (*i as usize) < traces.len()).map(|i| traces.span(i as usize)).collect();
     let mut starts: Vec<(TraceId, u64)> = Vec::with_capacity(1);
     for span in &selected {
         let (id, start) = (span.trace_id(), span.start_unix_nano());
@@ -130,9 +127,8 @@ impl<'a> Row<'a> {
     pub(crate) fn cell(&self, column: Column) -> Cell<'a> {
         let span = self.span;
         let generation = &self.generation;
-        let text = |value: Option<&'a str>| {
-            value.map_or(Cell::Absent, |value| Cell::Text(Cow::Borrowed(value)))
-        };
+        let text =
+            |value: Option<&'a str>| value.map_or(Cell::Absent, |value| Cell::Text(Cow::Borrowed(value)));
         let count = |value: Option<u64>| Cell::Count(value.unwrap_or(0));
         let number = |value: Option<f64>| match value {
             Some(value) if value.is_finite() => Cell::Number(value),
@@ -140,14 +136,14 @@ impl<'a> Row<'a> {
         };
         let fixed = |value: &'static str| Cell::Text(Cow::Borrowed(value));
         match column {
-            Column::EventId => Cell::Text(
-                format!("{}-{}", hex(&span.trace_id()), hex(&span.span_id())).into(),
-            ),
+            Column::EventId => {
+                Cell::Text(format!("{}-{}", hex(&span.trace_id()), hex(&span.span_id())).into())
+            }
             Column::TraceId => Cell::Text(hex(&span.trace_id()).into()),
             Column::SpanId => Cell::Text(hex(&span.span_id()).into()),
-            Column::ParentSpanId => span
-                .parent_span_id()
-                .map_or(Cell::Absent, |id| Cell::Text(hex(&id).into())),
+            Column::ParentSpanId => {
+                span.parent_span_id().map_or(Cell::Absent, |id| Cell::Text(hex(&id).into()))
+            }
             Column::Name => text(Some(span.name())),
             Column::UserId => text(generation.user_id()),
             Column::SessionId => text(generation.session_id()),
@@ -166,9 +162,7 @@ impl<'a> Row<'a> {
             Column::ProviderSlug => text(generation.provider_slug()),
             Column::Status => fixed(status(span)),
             Column::Level => text(Some(generation.level())),
-            Column::FinishReason => generation
-                .finish_reason()
-                .map_or(Cell::Absent, Cell::Text),
+            Column::FinishReason => generation.finish_reason().map_or(Cell::Absent, Cell::Text),
             Column::PromptTokens => count(generation.usage().input),
             Column::CompletionTokens => count(generation.usage().output),
             Column::TotalTokens => {
@@ -193,9 +187,7 @@ impl<'a> Row<'a> {
             Column::Metadata => Cell::Json(metadata(generation)),
             Column::Tags => Cell::List(generation.tags()),
             Column::ModelParameters => Cell::Json(parameters(generation)),
-            Column::ResourceAttributes => {
-                Cell::Json(attributes(span.resource().attributes(), |_| true))
-            }
+            Column::ResourceAttributes => Cell::Json(attributes(span.resource().attributes(), |_| true)),
         }
     }
 }
@@ -219,9 +211,8 @@ pub(crate) fn span_type(generation: &Generation<'_>) -> &'static str {
         return "GENERATION";
     }
     let span = generation.span();
-    let said = ["span.type", "langfuse.observation.type"]
-        .iter()
-        .find_map(|key| span.attribute(key)?.as_str());
+    let said =
+        ["span.type", "langfuse.observation.type"].iter().find_map(|key| span.attribute(key)?.as_str());
     match said {
         Some(kind) if kind.eq_ignore_ascii_case("event") => "EVENT",
         _ => "SPAN",
@@ -271,11 +262,7 @@ pub(crate) fn plain_attributes(span: SpanView<'_>) -> String {
 /// The user's metadata, and the trace fields that have no column of their own.
 pub(crate) fn metadata(generation: &Generation<'_>) -> String {
     let mut metadata = generation.metadata();
-    let name = if generation.is_generation() {
-        "generation_name"
-    } else {
-        "span_name"
-    };
+    let name = if generation.is_generation() { "generation_name" } else { "span_name" };
     for (key, value) in [
         ("trace_id", generation.raw_trace_id()),
         ("trace_name", generation.trace_name()),

@@ -101,14 +101,9 @@ fn failures_carry_status_words_and_wait_but_no_secret() {
     let redactor = Redactor::new([secret("sk-very-secret"), secret("very-secret-longer")]);
     let mut answer = reply(503, "text/plain", b"key sk-very-secret\n is\tbusy");
     answer.headers.insert("retry-after", "7".parse().unwrap());
-    let Answer::Retry(failure) = classify(&answer, &redactor) else {
-        panic!()
-    };
+    let Answer::Retry(failure) = classify(&answer, &redactor) else { panic!() };
     assert_eq!(failure.status, Some(503));
-    assert_eq!(
-        failure.message,
-        "answered 503 service unavailable: key *** is busy"
-    );
+    assert_eq!(failure.message, "answered 503 service unavailable: key *** is busy");
     assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
 
     let long = [b"x".repeat(1_990), b"sk-very-secret".to_vec(), b"y".repeat(70_000)].concat();
@@ -123,10 +118,9 @@ fn failures_carry_status_words_and_wait_but_no_secret() {
 fn protobuf_status_gives_the_message() {
     // google.rpc.Status { code: 3, message: "bad span" }
     let body = b"\x08\x03\x12\x08bad span";
-    let Answer::Isolate { failure, .. } = classify(
-        &reply(400, "application/x-protobuf", body),
-        &Redactor::default(),
-    ) else {
+    let Answer::Isolate { failure, .. } =
+        classify(&reply(400, "application/x-protobuf", body), &Redactor::default())
+    else {
         panic!()
     };
     assert_eq!(failure.message, "answered 400 bad request: bad span");
@@ -134,12 +128,7 @@ fn protobuf_status_gives_the_message() {
 
 #[test]
 fn partial_success_is_read_by_its_own_content_type() {
-    let some = |rejected, message: &str| {
-        Some(PartialSuccess {
-            rejected,
-            message: message.into(),
-        })
-    };
+    let some = |rejected, message: &str| Some(PartialSuccess { rejected, message: message.into() });
     let json = "application/json";
     let proto = "application/x-protobuf";
     // field 1 { 1: 3, 2: "no" }
@@ -147,7 +136,11 @@ fn partial_success_is_read_by_its_own_content_type() {
     for (content_type, body, expected) in [
         (json, &br#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"no"}}"#[..], some(3, "no")),
         (json, br#"{"partialSuccess":{"rejectedSpans":3}}"#, some(3, "")),
-        ("application/json; charset=utf-8", br#"{"partial_success":{"rejected_spans":2,"error_message":"x"}}"#, some(2, "x")),
+        (
+            "application/json; charset=utf-8",
+            br#"{"partial_success":{"rejected_spans":2,"error_message":"x"}}"#,
+            some(2, "x"),
+        ),
         (json, br#"{"partialSuccess":{"errorMessage":"deprecated"}}"#, some(0, "deprecated")),
         (json, br#"{"partialSuccess":{"rejectedSpans":"-1"}}"#, None),
         (json, br#"{"partialSuccess":{}}"#, None),
@@ -179,21 +172,12 @@ fn partial_success_is_read_by_its_own_content_type() {
 fn partial_success_is_final() {
     let two = batch(vec![item(1, &[generation(1)]), item(2, &[generation(2)])]);
     let answer = |rejected| {
-        let partial = PartialSuccess {
-            rejected,
-            message: "why".into(),
-        };
+        let partial = PartialSuccess { rejected, message: "why".into() };
         otlp_http::accepted(&two, Some(partial))
     };
     assert_eq!(otlp_http::accepted(&two, None), Answer::Delivered);
     assert_eq!(answer(0), Answer::Delivered);
-    assert_eq!(
-        answer(1),
-        Answer::Partial {
-            refused: 1,
-            message: "why".into()
-        }
-    );
+    assert_eq!(answer(1), Answer::Partial { refused: 1, message: "why".into() });
     let refused = ItemAnswer::Refused("why".into());
     assert_eq!(answer(2), Answer::PerItem(vec![refused.clone(), refused.clone()]));
     assert_eq!(answer(u64::MAX), Answer::PerItem(vec![refused.clone(), refused]));
@@ -201,20 +185,14 @@ fn partial_success_is_final() {
 
 #[test]
 fn damaged_items_are_refused_alone() {
-    let three = batch(vec![
-        item(1, &[generation(1)]),
-        damaged_item(2),
-        item(3, &[generation(3)]),
-    ]);
+    let three = batch(vec![item(1, &[generation(1)]), damaged_item(2), item(3, &[generation(3)])]);
     for body in [
         otlp_http::protobuf(&three.items, super::projection::edit),
         otlp_http::json(&three.items, super::projection::edit),
     ] {
         assert_eq!(body.damaged, [1]);
     }
-    let Answer::PerItem(items) = with_damaged(&three, &[1], Answer::Delivered) else {
-        panic!()
-    };
+    let Answer::PerItem(items) = with_damaged(&three, &[1], Answer::Delivered) else { panic!() };
     assert_eq!(items[0], ItemAnswer::Delivered);
     assert!(matches!(items[1], ItemAnswer::Refused(_)));
     assert_eq!(items[2], ItemAnswer::Delivered);
@@ -224,10 +202,8 @@ fn damaged_items_are_refused_alone() {
 
 #[test]
 fn json_bodies_join_with_commas_and_leave_nothing_out() {
-    let body = otlp_http::json(
-        &[item(1, &[generation(1)]), damaged_item(2), item(3, &[generation(3)])],
-        |_| None,
-    );
+    let body =
+        otlp_http::json(&[item(1, &[generation(1)]), damaged_item(2), item(3, &[generation(3)])], |_| None);
     let json: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
     let list = json["resourceSpans"].as_array().unwrap();
     assert_eq!(list.len(), 2);
@@ -261,9 +237,7 @@ fn addresses_are_judged_by_where_the_packet_ends_up() {
         })
         .unwrap()
     };
-    let allowed = |policy: &AddressPolicy, url: &str| {
-        policy.check_url(&Url::parse(url).unwrap()).is_ok()
-    };
+    let allowed = |policy: &AddressPolicy, url: &str| policy.check_url(&Url::parse(url).unwrap()).is_ok();
     let open = policy(false, &[]);
     for url in ["http://127.0.0.1", "http://10.0.0.1", "http://[::1]", "http://8.8.8.8"] {
         assert!(allowed(&open, url), "{url}");
@@ -305,10 +279,7 @@ fn addresses_are_judged_by_where_the_packet_ends_up() {
         assert!(allowed(&closed, url), "{url}");
     }
     for entry in ["10.0.0.0/33", "x/8", ""] {
-        let bad = OutboundPolicy {
-            deny_private_addresses: true,
-            allow: vec![entry.to_owned()],
-        };
+        let bad = OutboundPolicy { deny_private_addresses: true, allow: vec![entry.to_owned()] };
         assert!(AddressPolicy::new(&bad).is_err(), "{entry}");
     }
 }

@@ -12,10 +12,14 @@ use crate::{Answer, Diagnosis, Failure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The name is unknown, or (`false`) could not be asked for.
-    Dns { unknown_name: bool },
+    Dns {
+        unknown_name: bool,
+    },
     Connect,
     /// The certificate is not trusted, or (`false`) the handshake broke.
-    Tls { certificate: bool },
+    Tls {
+        certificate: bool,
+    },
     Timeout,
     /// Closed or reset before the whole answer was read.
     Reset,
@@ -50,10 +54,7 @@ impl TransportError {
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> TransportError {
-        TransportError {
-            cause: Cause::Invalid,
-            message: message.into(),
-        }
+        TransportError { cause: Cause::Invalid, message: message.into() }
     }
 
     /// Finds the cause by walking the chain of errors, whichever client library made it.
@@ -61,11 +62,7 @@ impl TransportError {
         let place = authority(url);
         let found = links(error).find_map(|link| cause_of(link));
         let (cause, detail) = found.unwrap_or((Cause::Reset, String::new()));
-        let detail = if detail.is_empty() {
-            detail
-        } else {
-            format!(": {detail}")
-        };
+        let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
         let message = match cause {
             Cause::Dns { .. } => format!("the host name of {place} cannot be resolved{detail}"),
             Cause::Connect => format!("cannot connect to {place}{detail}"),
@@ -82,11 +79,7 @@ impl TransportError {
     /// The class for the delivery runtime. Names that do not exist and certificates that are not
     /// trusted are settings, not weather.
     pub(crate) fn answer(self) -> Answer {
-        let failure = Failure {
-            status: None,
-            message: self.message,
-            retry_after: None,
-        };
+        let failure = Failure { status: None, message: self.message, retry_after: None };
         match self.cause {
             Cause::Dns { unknown_name: true }
             | Cause::Tls { certificate: true }
@@ -138,24 +131,20 @@ fn cause_of(link: &(dyn Error + 'static)) -> Option<(Cause, String)> {
         return Some((Cause::Blocked, blocked.to_string()));
     }
     if let Some(failed) = link.downcast_ref::<ResolveFailed>() {
-        let cause = Cause::Dns {
-            unknown_name: failed.unknown_name,
-        };
+        let cause = Cause::Dns { unknown_name: failed.unknown_name };
         return Some((cause, failed.to_string()));
     }
     if let Some(error) = link.downcast_ref::<rustls::Error>() {
-        let certificate = matches!(
-            error,
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
-        );
+        let certificate =
+            matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
         return Some((Cause::Tls { certificate }, error.to_string()));
     }
     if let Some(error) = link.downcast_ref::<io::Error>() {
         use io::ErrorKind::*;
         return match error.kind() {
             TimedOut => Some((Cause::Timeout, String::new())),
-            ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable
-            | NetworkDown | PermissionDenied => Some((Cause::Connect, error.to_string())),
+            ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable | NetworkDown
+            | PermissionDenied => Some((Cause::Connect, error.to_string())),
             ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected | UnexpectedEof
                 if error.get_ref().is_none() =>
             {

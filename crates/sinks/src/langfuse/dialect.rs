@@ -47,10 +47,7 @@ impl Edit for Dialect {
                 append_attribute(SPAN_ATTRIBUTES, key, &value, out);
             }
         };
-        add(
-            "langfuse.observation.type",
-            observation_type(&generation).into(),
-        );
+        add("langfuse.observation.type", observation_type(&generation).into());
         if generation.is_generation() {
             if let Some(usage) = usage_details(&generation) {
                 add("langfuse.observation.usage_details", usage.into());
@@ -157,14 +154,9 @@ fn usage_details(generation: &Generation<'_>) -> Option<String> {
     };
     let mut text = Vec::new();
     let mut object = json::Object::open(&mut text);
-    object.opt_u64(
-        "input",
-        rest(usage.input, [usage.cached, usage.cache_write, audio_in]),
-    );
+    object.opt_u64("input", rest(usage.input, [usage.cached, usage.cache_write, audio_in]));
     object.opt_u64("output", rest(usage.output, [usage.reasoning, audio_out, None]));
-    let total = usage
-        .total
-        .or_else(|| usage.input?.checked_add(usage.output.unwrap_or(0)));
+    let total = usage.total.or_else(|| usage.input?.checked_add(usage.output.unwrap_or(0)));
     object.opt_u64("total", total);
     object.opt_u64("input_cached_tokens", usage.cached);
     object.opt_u64("input_cache_creation", usage.cache_write);
@@ -201,11 +193,7 @@ fn first_token_time(generation: &Generation<'_>) -> Option<String> {
 /// The environment in the letters Langfuse accepts.
 fn environment(name: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-    let mut name: String = name
-        .to_lowercase()
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .collect();
+    let mut name: String = name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect();
     if name.starts_with("langfuse") {
         name.insert_str(0, "env-");
     }

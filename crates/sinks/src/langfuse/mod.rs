@@ -51,9 +51,7 @@ pub struct Langfuse {
 impl Langfuse {
     /// Checks the URL and the headers; opens no connection.
     pub fn new(config: &LangfuseConfig, clients: &Clients) -> Result<Self, BuildError> {
-        Ok(Langfuse {
-            endpoint: request::endpoint(config, clients)?,
-        })
+        Ok(Langfuse { endpoint: request::endpoint(config, clients)? })
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {
@@ -71,10 +69,7 @@ impl Langfuse {
                 let answer = answer::with_damaged(batch, &body.damaged, answer);
                 Sent { answer, bytes }
             }
-            Err(error) => Sent {
-                answer: error.answer(),
-                bytes: 0,
-            },
+            Err(error) => Sent { answer: error.answer(), bytes: 0 },
         }
     }
 

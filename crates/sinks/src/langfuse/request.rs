@@ -29,17 +29,11 @@ pub(super) fn endpoint(config: &LangfuseConfig, clients: &Clients) -> Result<End
         secrets.push(pair.1.to_owned().into());
     }
     own.insert(header::AUTHORIZATION, credential);
-    own.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/x-protobuf"),
-    );
+    own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     own.insert(INGESTION_VERSION, HeaderValue::from_static("4"));
     own.insert(PUBLIC_KEY, headers::secret("config.publicKey", public)?);
     own.insert(SDK_NAME, HeaderValue::from_static("tracecast"));
-    own.insert(
-        SDK_VERSION,
-        HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
-    );
+    own.insert(SDK_VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
     Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)
 }
 
@@ -51,17 +45,12 @@ pub(super) fn body(batch: &Batch) -> Body {
 
 pub(super) fn outgoing(endpoint: &Endpoint, packed: Bytes) -> Outgoing {
     let mut outgoing = endpoint.request(packed);
-    outgoing
-        .headers
-        .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    outgoing.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     outgoing
 }
 
 pub(super) fn test(endpoint: &Endpoint) -> Outgoing {
     let mut outgoing = endpoint.request(Bytes::from_static(b"{\"resourceSpans\":[]}"));
-    outgoing.headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    outgoing.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     outgoing
 }

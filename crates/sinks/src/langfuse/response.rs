@@ -28,19 +28,13 @@ pub(super) fn answer(batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answe
 /// overwrites what was stored.
 fn multi_status(batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answer {
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
-    let errors = body
-        .get("errors")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let errors = body.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if errors.is_empty() {
         return Answer::Delivered;
     }
     let status = |error: &Value| error.get("status").and_then(Value::as_u64).unwrap_or(400);
     let words = |error: &Value| {
-        let text = ["message", "error"]
-            .iter()
-            .find_map(|key| error.get(key).and_then(Value::as_str));
+        let text = ["message", "error"].iter().find_map(|key| error.get(key).and_then(Value::as_str));
         redactor.text(text.unwrap_or("refused"))
     };
     let failure = |error: &Value| Failure {
@@ -48,9 +42,8 @@ fn multi_status(batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answer {
         message: format!("answered 207 with event status {}: {}", status(error), words(error)),
         retry_after: None,
     };
-    if let Some(error) = errors
-        .iter()
-        .find(|error| status(error) >= 500 || matches!(status(error), 408 | 429))
+    if let Some(error) =
+        errors.iter().find(|error| status(error) >= 500 || matches!(status(error), 408 | 429))
     {
         return Answer::Retry(failure(error));
     }
@@ -67,12 +60,10 @@ fn multi_status(batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answer {
 pub(super) fn verdict(reply: &Reply, redactor: &Redactor) -> Verdict {
     let mut verdict = Verdict::reply(reply, redactor, "the keys work; nothing was stored");
     match reply.status {
-        401 => verdict.hint.push_str(
-            "; the keys of one region (us, eu) or installation do not work in another",
-        ),
-        404 => verdict
-            .hint
-            .push_str("; langfuse before version 3 has no OTLP endpoint"),
+        401 => {
+            verdict.hint.push_str("; the keys of one region (us, eu) or installation do not work in another")
+        }
+        404 => verdict.hint.push_str("; langfuse before version 3 has no OTLP endpoint"),
         _ => {}
     }
     verdict

@@ -20,7 +20,10 @@ fn adapter(base_url: &str) -> Langfuse {
 }
 
 /// The spans as they are sent.
-fn sent(spans: &[tracecast_otlp::write::SpanBuilder], private: bool) -> Vec<opentelemetry_proto::tonic::trace::v1::Span> {
+fn sent(
+    spans: &[tracecast_otlp::write::SpanBuilder],
+    private: bool,
+) -> Vec<opentelemetry_proto::tonic::trace::v1::Span> {
     let mut item = item(1, spans);
     item.private = private;
     let body = adapter("http://h").preview(&batch(vec![item])).remove(0).body;
@@ -40,10 +43,7 @@ async fn request_is_authorised_packed_and_marked() {
     let received = server.received().remove(0);
     assert_eq!(received.target, "/api/public/otel/v1/traces");
     // base64("pk-lf-1234567890:sk-lf-0987654321")
-    assert_eq!(
-        received.header("authorization"),
-        "Basic cGstbGYtMTIzNDU2Nzg5MDpzay1sZi0wOTg3NjU0MzIx"
-    );
+    assert_eq!(received.header("authorization"), "Basic cGstbGYtMTIzNDU2Nzg5MDpzay1sZi0wOTg3NjU0MzIx");
     assert_eq!(received.header("x-langfuse-ingestion-version"), "4");
     assert_eq!(received.header("x-langfuse-public-key"), "pk-lf-1234567890");
     assert_eq!(received.header("x-langfuse-sdk-name"), "tracecast");
@@ -66,10 +66,7 @@ fn generation_is_said_in_langfuse_words() {
     assert_eq!(text("langfuse.session.id").as_deref(), Some("session-9"));
     assert_eq!(text("langfuse.environment").as_deref(), Some("production-eu"));
     assert_eq!(text("langfuse.trace.metadata.team").as_deref(), Some("search"));
-    assert_eq!(
-        text("langfuse.observation.model.name").as_deref(),
-        Some("claude-sonnet-4-20250514")
-    );
+    assert_eq!(text("langfuse.observation.model.name").as_deref(), Some("claude-sonnet-4-20250514"));
     // Parts are taken out of the totals: 100 - 30 - 20 and 40 - 15.
     assert_eq!(
         parsed(&span, "langfuse.observation.usage_details"),
@@ -101,10 +98,7 @@ fn what_the_sender_said_itself_stays() {
         ("langfuse.observation.usage_details", r#"{"input":1}"#.into()),
         ("langfuse.environment", "mine".into()),
         ("langfuse.observation.input", "\"mine\"".into()),
-        (
-            "langfuse.trace.tags",
-            OwnedValue::Array(vec!["a".into(), "b".into()]),
-        ),
+        ("langfuse.trace.tags", OwnedValue::Array(vec!["a".into(), "b".into()])),
     ]));
     let span = sent(&[own], false).remove(0);
     assert_eq!(attribute(&span, "langfuse.observation.type").as_deref(), Some("agent"));
@@ -122,16 +116,10 @@ fn wrappers_count_nothing() {
         attribute(&span, "langfuse.observation.type").unwrap()
     };
     assert_eq!(kinds(&[("span.type", "span".into())]), "span");
-    assert_eq!(
-        kinds(&[("span.type", "span".into()), ("gen_ai.operation.name", "chat".into())]),
-        "span"
-    );
+    assert_eq!(kinds(&[("span.type", "span".into()), ("gen_ai.operation.name", "chat".into())]), "span");
     assert_eq!(kinds(&[("gen_ai.operation.name", "execute_tool".into())]), "tool");
     assert_eq!(
-        kinds(&[
-            ("gen_ai.operation.name", "invoke_agent".into()),
-            ("gen_ai.usage.input_tokens", 5.into()),
-        ]),
+        kinds(&[("gen_ai.operation.name", "invoke_agent".into()), ("gen_ai.usage.input_tokens", 5.into()),]),
         "agent"
     );
     assert_eq!(kinds(&[("openinference.span.kind", "RETRIEVER".into())]), "retriever");

@@ -53,11 +53,7 @@ impl OtelCollector {
     /// Checks the URL and the headers; opens no connection.
     pub fn new(config: &OtelCollectorConfig, clients: &Clients) -> Result<Self, BuildError> {
         let (endpoint, forms) = request::endpoint(config, clients)?;
-        Ok(OtelCollector {
-            endpoint,
-            forms,
-            form: AtomicU8::new(0),
-        })
+        Ok(OtelCollector { endpoint, forms, form: AtomicU8::new(0) })
     }
 
     fn form(&self) -> Form {
@@ -81,26 +77,16 @@ impl OtelCollector {
         let answer = match self.endpoint.call(outgoing, OTLP_BODY_BYTES_MAX).await {
             Ok(reply) if reply.status == 415 && self.forms.has(position + 1) => {
                 // Another sender may have moved on already; then this changes nothing.
-                let _ = self.form.compare_exchange(
-                    position,
-                    position + 1,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                );
+                let _ =
+                    self.form.compare_exchange(position, position + 1, Ordering::Relaxed, Ordering::Relaxed);
                 response::again(&reply, &self.endpoint.redactor)
             }
             Ok(reply) => response::answer(batch, &reply, &self.endpoint.redactor),
             Err(error) => {
-                return Sent {
-                    answer: error.answer(),
-                    bytes: 0,
-                };
+                return Sent { answer: error.answer(), bytes: 0 };
             }
         };
-        Sent {
-            answer: answer::with_damaged(batch, &body.damaged, answer),
-            bytes: sent,
-        }
+        Sent { answer: answer::with_damaged(batch, &body.damaged, answer), bytes: sent }
     }
 
     async fn probe(&self) -> probe::Verdict {

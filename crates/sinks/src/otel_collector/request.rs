@@ -24,16 +24,8 @@ pub(super) struct Form {
 impl Form {
     /// The request without spans.
     pub(super) fn empty(self) -> Bytes {
-        let plain: &'static [u8] = if self.json {
-            b"{\"resourceSpans\":[]}"
-        } else {
-            b""
-        };
-        if self.gzip {
-            gzip::compress(plain)
-        } else {
-            Bytes::from_static(plain)
-        }
+        let plain: &'static [u8] = if self.json { b"{\"resourceSpans\":[]}" } else { b"" };
+        if self.gzip { gzip::compress(plain) } else { Bytes::from_static(plain) }
     }
 }
 
@@ -46,20 +38,11 @@ impl Forms {
         let mut forms = Vec::with_capacity(3);
         let first_json = fixed.unwrap_or(false);
         if gzip {
-            forms.push(Form {
-                json: first_json,
-                gzip: true,
-            });
+            forms.push(Form { json: first_json, gzip: true });
         }
-        forms.push(Form {
-            json: first_json,
-            gzip: false,
-        });
+        forms.push(Form { json: first_json, gzip: false });
         if fixed.is_none() {
-            forms.push(Form {
-                json: true,
-                gzip: false,
-            });
+            forms.push(Form { json: true, gzip: false });
         }
         Forms(forms)
     }
@@ -69,10 +52,7 @@ impl Forms {
             .get(usize::from(position))
             .or(self.0.last())
             .copied()
-            .unwrap_or(Form {
-                json: false,
-                gzip: false,
-            })
+            .unwrap_or(Form { json: false, gzip: false })
     }
 
     pub(super) fn has(&self, position: u8) -> bool {
@@ -105,35 +85,23 @@ pub(super) fn endpoint(
 
     let mut own = HeaderMap::new();
     // Set again for each request; here so that a user header cannot take the name.
-    own.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/x-protobuf"),
-    );
+    own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     let endpoint = Endpoint::new(clients, Method::POST, url, own, &user, Vec::new())?;
     Ok((endpoint, Forms::new(gzip, fixed)))
 }
 
 /// The body before compression.
 pub(super) fn body(form: Form, batch: &Batch) -> Body {
-    if form.json {
-        otlp_http::json(&batch.items, edit)
-    } else {
-        otlp_http::protobuf(&batch.items, edit)
-    }
+    if form.json { otlp_http::json(&batch.items, edit) } else { otlp_http::protobuf(&batch.items, edit) }
 }
 
 pub(super) fn outgoing(endpoint: &Endpoint, form: Form, body: Bytes) -> Outgoing {
     let mut outgoing = endpoint.request(body);
     if form.json {
-        outgoing.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        outgoing.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if form.gzip {
-        outgoing
-            .headers
-            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        outgoing.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     outgoing
 }

@@ -33,9 +33,7 @@ pub(super) fn again(reply: &Reply, redactor: &Redactor) -> Answer {
 pub(super) fn verdict(reply: &Reply, redactor: &Redactor) -> Verdict {
     let empty = || {
         let text = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
-        ["empty", "no spans", "no data", "no resource"]
-            .iter()
-            .any(|words| text.contains(words))
+        ["empty", "no spans", "no data", "no resource"].iter().any(|words| text.contains(words))
     };
     if reply.status == 400 && empty() {
         return Verdict::ok(

@@ -10,10 +10,7 @@ use crate::testing::*;
 use crate::{Adapter, Answer, BuildError, Diagnosis, ItemAnswer};
 
 fn adapter(endpoint: &str, pairs: &[(&str, &str)]) -> OtelCollector {
-    let config = OtelCollectorConfig {
-        endpoint: endpoint.into(),
-        headers: headers(pairs),
-    };
+    let config = OtelCollectorConfig { endpoint: endpoint.into(), headers: headers(pairs) };
     OtelCollector::new(&config, &clients()).unwrap()
 }
 
@@ -121,10 +118,7 @@ async fn the_instance_is_named_against_loops() {
         endpoint: server.url.clone(),
         headers: headers(&[("x-tracecast-via", "forged")]),
     };
-    let options = crate::ClientOptions {
-        instance_id: Some("gateway-1".into()),
-        ..Default::default()
-    };
+    let options = crate::ClientOptions { instance_id: Some("gateway-1".into()), ..Default::default() };
     let clients = crate::Clients::with_options(options).unwrap();
     let adapter = OtelCollector::new(&config, &clients).unwrap();
     let sent = adapter.send(&batch(vec![item(1, &[generation(1)])])).await;
@@ -138,9 +132,7 @@ async fn falls_back_to_json_after_415_and_stays_there() {
     let server = Server::start(vec![(415, "", b"json only"), (200, "", b"{}")]).await;
     let adapter = adapter(&server.url, &[]);
     let batch = batch(vec![item(1, &[generation(1)])]);
-    let Answer::Retry(failure) = adapter.send(&batch).await.answer else {
-        panic!()
-    };
+    let Answer::Retry(failure) = adapter.send(&batch).await.answer else { panic!() };
     assert_eq!((failure.status, failure.retry_after), (Some(415), Some(Duration::ZERO)));
     assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
     assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
@@ -167,7 +159,11 @@ async fn a_fixed_encoding_does_not_fall_back() {
 #[tokio::test]
 async fn partial_success_and_refusals() {
     let server = Server::start(vec![
-        (200, "content-type: application/json\r\n", br#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#),
+        (
+            200,
+            "content-type: application/json\r\n",
+            br#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#,
+        ),
         (200, "content-type: application/x-protobuf\r\n", b"\x0a\x02\x08\x02"),
         (200, "content-type: text/html\r\n", b"<html>"),
         (429, "retry-after: 2.5\r\n", b"slow down"),
@@ -177,18 +173,13 @@ async fn partial_success_and_refusals() {
     .await;
     let adapter = adapter(&server.url, &[]);
     let batch = batch(vec![item(1, &[generation(1)]), item(2, &[generation(2)])]);
-    assert_eq!(
-        adapter.send(&batch).await.answer,
-        Answer::Partial { refused: 1, message: "too old".into() }
-    );
+    assert_eq!(adapter.send(&batch).await.answer, Answer::Partial { refused: 1, message: "too old".into() });
     assert_eq!(
         adapter.send(&batch).await.answer,
         Answer::PerItem(vec![ItemAnswer::Refused(String::new()); 2])
     );
     assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
-    let Answer::Retry(failure) = adapter.send(&batch).await.answer else {
-        panic!()
-    };
+    let Answer::Retry(failure) = adapter.send(&batch).await.answer else { panic!() };
     assert_eq!(failure.retry_after, Some(Duration::from_millis(2500)));
     assert!(matches!(adapter.send(&batch).await.answer, Answer::Config(_)));
     assert!(matches!(adapter.send(&batch).await.answer, Answer::Isolate { by_size: true, .. }));
@@ -202,9 +193,7 @@ async fn no_connection_is_a_retry_without_bytes() {
     let adapter = adapter(&format!("http://{address}/secret-path?key=hidden"), &[]);
     let sent = adapter.send(&batch(vec![item(1, &[generation(1)])])).await;
     assert_eq!(sent.bytes, 0);
-    let Answer::Retry(failure) = sent.answer else {
-        panic!()
-    };
+    let Answer::Retry(failure) = sent.answer else { panic!() };
     assert!(failure.message.starts_with(&format!("cannot connect to {address}")), "{}", failure.message);
     assert!(!failure.message.contains("secret-path") && !failure.message.contains("hidden"));
 

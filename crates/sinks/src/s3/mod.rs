@@ -79,16 +79,9 @@ impl S3 {
         }
         let puts: Vec<(Put, u64)> = stream::iter(calls).buffered(PUTS_MAX).collect().await;
         let bytes = puts.iter().map(|(_, bytes)| bytes).sum();
-        let items: Vec<(&[usize], Put)> = built
-            .objects
-            .iter()
-            .zip(puts)
-            .map(|(object, (put, _))| (object.items.as_slice(), put))
-            .collect();
-        Sent {
-            answer: response::answer(batch, &built.refused, items),
-            bytes,
-        }
+        let items: Vec<(&[usize], Put)> =
+            built.objects.iter().zip(puts).map(|(object, (put, _))| (object.items.as_slice(), put)).collect();
+        Sent { answer: response::answer(batch, &built.refused, items), bytes }
     }
 
     async fn put(&self, object: &Object) -> (Put, u64) {
@@ -148,10 +141,6 @@ impl Adapter for S3 {
 
     fn preview(&self, batch: &Batch) -> Vec<Preview> {
         let built = self.layout.lines(batch);
-        built
-            .objects
-            .into_iter()
-            .map(|object| self.bucket.preview(object))
-            .collect()
+        built.objects.into_iter().map(|object| self.bucket.preview(object)).collect()
     }
 }

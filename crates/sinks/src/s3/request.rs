@@ -62,12 +62,9 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(config: &S3Config) -> Result<Layout, BuildError> {
-        let template = PathTemplate::read(&config.path_template, &config.prefix)
-            .map_err(BuildError::Invalid)?;
-        Ok(Layout {
-            kind: config.object_layout,
-            template,
-        })
+        let template =
+            PathTemplate::read(&config.path_template, &config.prefix).map_err(BuildError::Invalid)?;
+        Ok(Layout { kind: config.object_layout, template })
     }
 
     /// The objects as they are sent.
@@ -91,9 +88,7 @@ impl Layout {
                 continue;
             };
             for group in objects::traces(traces, &item.spans) {
-                let path = self
-                    .template
-                    .expand(item.received_unix_nano, group.api_key_name());
+                let path = self.template.expand(item.received_unix_nano, group.api_key_name());
                 match self.kind {
                     S3ObjectLayout::PerTrace => {
                         let seconds = item.received_unix_nano / 1_000_000_000;
@@ -144,10 +139,8 @@ impl Layout {
                 items: file.items,
             });
         }
-        let (good, long): (Vec<Object>, Vec<Object>) = built
-            .objects
-            .into_iter()
-            .partition(|object| object.key.len() <= KEY_BYTES_MAX);
+        let (good, long): (Vec<Object>, Vec<Object>) =
+            built.objects.into_iter().partition(|object| object.key.len() <= KEY_BYTES_MAX);
         built.objects = good;
         for i in long.into_iter().flat_map(|object| object.items) {
             let reason = format!("the object key would be longer than {KEY_BYTES_MAX} bytes");
@@ -220,9 +213,7 @@ impl Bucket {
                     .build(),
             )
             .stalled_stream_protection(
-                StalledStreamProtectionConfig::enabled()
-                    .grace_period(Duration::from_secs(20))
-                    .build(),
+                StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(20)).build(),
             );
         if provider != S3Provider::Aws {
             builder = builder
@@ -285,11 +276,7 @@ impl Bucket {
         if !self.learns_region || present.as_deref() == Some(region) {
             return false;
         }
-        let config = client
-            .config()
-            .to_builder()
-            .region(Region::new(region.to_owned()))
-            .build();
+        let config = client.config().to_builder().region(Region::new(region.to_owned())).build();
         *client = Client::from_conf(config);
         tracing::info!(bucket = self.name, region, "learned the region of the bucket");
         true
@@ -310,9 +297,7 @@ impl Bucket {
             .mutate_request(move |request| {
                 for (name, value) in &headers {
                     if let Ok(value) = value.to_str() {
-                        request
-                            .headers_mut()
-                            .insert(name.as_str().to_owned(), value.to_owned());
+                        request.headers_mut().insert(name.as_str().to_owned(), value.to_owned());
                     }
                 }
             });
@@ -330,10 +315,7 @@ impl Bucket {
 
     /// `object` before compression.
     pub(super) fn preview(&self, object: Object) -> Preview {
-        let mut headers = vec![(
-            "content-type".to_owned(),
-            object.content_type.to_owned(),
-        )];
+        let mut headers = vec![("content-type".to_owned(), object.content_type.to_owned())];
         if object.gzip {
             headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
         }

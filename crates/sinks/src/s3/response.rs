@@ -46,22 +46,52 @@ pub(super) enum Class {
 /// The class of an error code; the status decides where the code does not.
 pub(super) fn class(code: &str, status: u16) -> Class {
     match code {
-        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout"
-        | "OperationAborted" | "ConditionalRequestConflict" | "TooManyRequests" | "Throttling"
-        | "ThrottlingException" | "RequestLimitExceeded" | "BandwidthLimitExceeded"
-        | "KMS.ThrottlingException" | "IncompleteBody" => Class::Retry,
-        "AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AllAccessDisabled"
-        | "AccountProblem" | "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired"
-        | "InvalidToken" | "InvalidClientTokenId" | "RequestTimeTooSkewed" | "NotSignedUp"
-        | "InvalidSecurity" | "AccessForbidden" | "Unauthorized" => Class::Auth,
-        "NoSuchBucket" | "PermanentRedirect" | "TemporaryRedirect" | "Redirect"
-        | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
-        | "InvalidBucketName" | "InvalidRequest" | "ExcessHeaderValues" | "NotImplemented"
-        | "MethodNotAllowed" | "InvalidStorageClass" | "InvalidEncryptionAlgorithmError"
+        "SlowDown"
+        | "ServiceUnavailable"
+        | "InternalError"
+        | "RequestTimeout"
+        | "OperationAborted"
+        | "ConditionalRequestConflict"
+        | "TooManyRequests"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "BandwidthLimitExceeded"
+        | "KMS.ThrottlingException"
+        | "IncompleteBody" => Class::Retry,
+        "AccessDenied"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "TokenRefreshRequired"
+        | "InvalidToken"
+        | "InvalidClientTokenId"
+        | "RequestTimeTooSkewed"
+        | "NotSignedUp"
+        | "InvalidSecurity"
+        | "AccessForbidden"
+        | "Unauthorized" => Class::Auth,
+        "NoSuchBucket"
+        | "PermanentRedirect"
+        | "TemporaryRedirect"
+        | "Redirect"
+        | "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException"
+        | "InvalidBucketName"
+        | "InvalidRequest"
+        | "ExcessHeaderValues"
+        | "NotImplemented"
+        | "MethodNotAllowed"
+        | "InvalidStorageClass"
+        | "InvalidEncryptionAlgorithmError"
         | "NoSuchKey" => Class::Config,
         // Bytes were changed on the way: the same ones may pass.
-        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch"
-        | "InvalidDigest" => Class::Retry,
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "InvalidDigest" => {
+            Class::Retry
+        }
         "EntityTooLarge" | "MaxMessageLengthExceeded" => Class::TooLarge,
         "KeyTooLongError" | "InvalidObjectName" | "XMinioInvalidObjectName" => Class::Object,
         "PreconditionFailed" => Class::Stored,
@@ -96,15 +126,9 @@ impl Put {
     /// The adapter has changed how it will send; once more, at once.
     pub(super) fn again(self) -> Put {
         match self {
-            Put::Refused {
-                code, mut failure, ..
-            } => {
+            Put::Refused { code, mut failure, .. } => {
                 failure.retry_after = Some(Duration::ZERO);
-                Put::Refused {
-                    class: Class::Retry,
-                    code,
-                    failure,
-                }
+                Put::Refused { class: Class::Retry, code, failure }
             }
             other => other,
         }
@@ -163,11 +187,7 @@ pub(super) fn read(
         message: status_line(status, &said),
         retry_after: wait(header("x-amz-retry-after"), header("retry-after"), header("date")),
     };
-    let put = Put::Refused {
-        class,
-        code,
-        failure,
-    };
+    let put = Put::Refused { class, code, failure };
     (put, region)
 }
 
@@ -195,11 +215,7 @@ fn region_in(body: &[u8]) -> Option<String> {
 
 /// The answer to a batch out of those to its objects. A failure of the whole destination speaks
 /// for the batch: objects already written are written again under the same keys.
-pub(super) fn answer(
-    batch: &Batch,
-    refused: &[(usize, String)],
-    puts: Vec<(&[usize], Put)>,
-) -> Answer {
+pub(super) fn answer(batch: &Batch, refused: &[(usize, String)], puts: Vec<(&[usize], Put)>) -> Answer {
     let mut items = vec![ItemAnswer::Delivered; batch.items.len()];
     let mut set = |i: usize, answer: ItemAnswer| {
         if let Some(item) = items.get_mut(i) {
@@ -231,16 +247,10 @@ pub(super) fn answer(
             Class::Auth => return Answer::Auth(failure),
             Class::Config => return Answer::Config(failure),
             Class::TooLarge if positions.len() > 1 => {
-                return Answer::Isolate {
-                    by_size: true,
-                    failure,
-                };
+                return Answer::Isolate { by_size: true, failure };
             }
             Class::Object if positions.len() > 1 => {
-                return Answer::Isolate {
-                    by_size: false,
-                    failure,
-                };
+                return Answer::Isolate { by_size: false, failure };
             }
             Class::TooLarge | Class::Object => {
                 for i in positions {
@@ -277,21 +287,14 @@ pub(super) fn verdict(put: Put, key: &str) -> Verdict {
         Put::Stored => Verdict::ok(Some(200), &left()),
         Put::Transport(error) => Verdict::transport(&error),
         Put::Skipped => Verdict::transport(&TransportError::invalid("nothing was tried")),
-        Put::Refused {
-            class,
-            code,
-            failure,
-        } => {
+        Put::Refused { class, code, failure } => {
             let (diagnosis, advice) = match (class, code.as_str()) {
                 (Class::Stored, _) => return Verdict::ok(failure.status, &left()),
                 (_, "NoSuchBucket") => (Diagnosis::NotFound, "check the bucket name"),
-                (_, "RequestTimeTooSkewed") => {
-                    (Diagnosis::Auth, "the clock of this machine is wrong")
+                (_, "RequestTimeTooSkewed") => (Diagnosis::Auth, "the clock of this machine is wrong"),
+                (Class::Auth, _) => {
+                    (Diagnosis::Auth, "check the keys and that they may s3:PutObject under the prefix")
                 }
-                (Class::Auth, _) => (
-                    Diagnosis::Auth,
-                    "check the keys and that they may s3:PutObject under the prefix",
-                ),
                 (Class::Config, "PermanentRedirect" | "AuthorizationHeaderMalformed") => {
                     (Diagnosis::NotFound, "check the region")
                 }
@@ -307,11 +310,7 @@ pub(super) fn verdict(put: Put, key: &str) -> Verdict {
                 }
                 (Class::Retry, _) => (Diagnosis::Unavailable, "try again later"),
             };
-            Verdict {
-                status: failure.status,
-                diagnosis,
-                hint: format!("{}; {advice}", failure.message),
-            }
+            Verdict { status: failure.status, diagnosis, hint: format!("{}; {advice}", failure.message) }
         }
     }
 }

@@ -44,9 +44,7 @@ pub struct Webhook {
 impl Webhook {
     /// Checks the URL and the headers; opens no connection.
     pub fn new(config: &WebhookConfig, clients: &Clients) -> Result<Self, BuildError> {
-        Ok(Webhook {
-            endpoint: request::endpoint(config, clients)?,
-        })
+        Ok(Webhook { endpoint: request::endpoint(config, clients)? })
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {
@@ -63,10 +61,7 @@ impl Webhook {
                 let answer = answer::with_damaged(batch, &body.damaged, answer);
                 Sent { answer, bytes }
             }
-            Err(error) => Sent {
-                answer: error.answer(),
-                bytes: 0,
-            },
+            Err(error) => Sent { answer: error.answer(), bytes: 0 },
         }
     }
 

@@ -50,10 +50,7 @@ pub(super) fn body(batch: &Batch) -> Body {
 pub(super) fn outgoing(endpoint: &Endpoint, batch: &Batch, body: Bytes) -> Outgoing {
     let mut outgoing = endpoint.request(body);
     let id = webhook_id(&batch.token);
-    outgoing
-        .headers
-        .entry(IDEMPOTENCY_KEY)
-        .or_insert_with(|| id.clone());
+    outgoing.headers.entry(IDEMPOTENCY_KEY).or_insert_with(|| id.clone());
     outgoing.headers.insert(WEBHOOK_ID, id);
     let attempt = u64::from(batch.attempt) + 1;
     outgoing.headers.insert(ATTEMPT, HeaderValue::from(attempt));
@@ -62,9 +59,7 @@ pub(super) fn outgoing(endpoint: &Endpoint, batch: &Batch, body: Bytes) -> Outgo
 
 pub(super) fn test(endpoint: &Endpoint) -> Outgoing {
     let mut outgoing = endpoint.request(Bytes::from_static(b"{\"resourceSpans\":[]}"));
-    outgoing
-        .headers
-        .insert(TEST_CONNECTION, HeaderValue::from_static("true"));
+    outgoing.headers.insert(TEST_CONNECTION, HeaderValue::from_static("true"));
     outgoing
 }
 

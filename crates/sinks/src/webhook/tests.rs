@@ -7,11 +7,7 @@ use crate::testing::*;
 use crate::{Adapter, Answer, Diagnosis};
 
 fn adapter(url: &str, method: WebhookMethod, pairs: &[(&str, &str)]) -> Webhook {
-    let config = WebhookConfig {
-        url: url.into(),
-        method,
-        headers: headers(pairs),
-    };
+    let config = WebhookConfig { url: url.into(), method, headers: headers(pairs) };
     Webhook::new(&config, &clients()).unwrap()
 }
 
@@ -19,11 +15,8 @@ fn adapter(url: &str, method: WebhookMethod, pairs: &[(&str, &str)]) -> Webhook 
 async fn sends_otlp_json_with_a_stable_id() {
     let server = Server::start(vec![(204, "", b"")]).await;
     let url = format!("{}/hook?token=secret", server.url);
-    let adapter = adapter(
-        &url,
-        WebhookMethod::Put,
-        &[("Authorization", "Bearer t"), ("webhook-id", "forged")],
-    );
+    let adapter =
+        adapter(&url, WebhookMethod::Put, &[("Authorization", "Bearer t"), ("webhook-id", "forged")]);
     let mut batch = batch(vec![item(1, &[generation(1)]), item(2, &[generation(2)])]);
     assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
     batch.attempt = 1;
@@ -88,9 +81,7 @@ async fn only_2xx_is_success() {
     let adapter = adapter(&server.url, WebhookMethod::Post, &[]);
     let batch = batch(vec![item(1, &[generation(1)])]);
     assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
-    let Answer::Gone(failure) = adapter.send(&batch).await.answer else {
-        panic!()
-    };
+    let Answer::Gone(failure) = adapter.send(&batch).await.answer else { panic!() };
     assert_eq!(failure.message, "answered 410 gone: unsubscribed");
     assert!(matches!(adapter.send(&batch).await.answer, Answer::Config(_)));
     assert!(matches!(adapter.send(&batch).await.answer, Answer::Isolate { by_size: false, .. }));

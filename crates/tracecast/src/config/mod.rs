@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 use sha2::{Digest as _, Sha256};
 use tracecast_control::FileKey;
 use tracecast_destination::{
-    CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Kind, ManagedBy, Region, file_destination_id,
+    CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, ManagedBy, Region, did_you_mean,
 };
 use tracecast_ingest::{Auth, Media};
 use tracecast_log::Durability;
@@ -491,7 +491,7 @@ fn read_destinations(node: &Node, mistakes: &mut Mistakes) -> Vec<Destination> {
         // Strict here, though the API ignores what it does not know: a typo in a file must not be silent.
         for (key, origin, _) in entries {
             if !DESTINATION_KEYS.contains(&key.as_str()) {
-                let hint = suggest(key, &DESTINATION_KEYS).map(|near| format!("did you mean `{near}`?"));
+                let hint = did_you_mean(key, DESTINATION_KEYS).map(|near| format!("did you mean `{near}`?"));
                 mistakes.add(origin, &format!("{path}.{key}"), "unknown key".into(), hint);
             }
         }
@@ -509,18 +509,9 @@ fn read_destinations(node: &Node, mistakes: &mut Mistakes) -> Vec<Destination> {
         if let Some(object) = body.as_object_mut() {
             object.insert("workspace_id".into(), Json::String(workspace.to_string()));
         }
-        let kind = body.get("type").and_then(Json::as_str).and_then(Kind::parse);
-        let name = body.get("name").and_then(Json::as_str).unwrap_or_default();
-        let id = match body.get("id").and_then(Json::as_str) {
-            Some(text) => Uuid::parse_str(text).unwrap_or_else(|_| {
-                let at = &item.nearest("id").origin;
-                mistakes.add(at, &format!("{path}.id"), format!("`{text}` is not a uuid"), None);
-                Uuid::nil()
-            }),
-            None => kind.map_or(Uuid::nil(), |kind| file_destination_id(workspace, kind, name)),
-        };
         let defaults = CreateDefaults {
-            id,
+            // The file's `id`, else derived from workspace, type and name.
+            id: Uuid::nil(),
             workspace_id: workspace,
             managed_by: ManagedBy::File,
             now: jiff::Timestamp::now(),
@@ -551,32 +542,6 @@ fn read_destinations(node: &Node, mistakes: &mut Mistakes) -> Vec<Destination> {
         }
     }
     destinations
-}
-
-/// The known key that a typo was meant to be, if one is near enough.
-fn suggest<'a>(typo: &str, known: &[&'a str]) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|k| (distance(typo, k), *k))
-        .filter(|(d, k)| *d <= 2.max(k.len() / 4))
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, k)| k)
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

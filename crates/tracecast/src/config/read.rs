@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracecast_destination::did_you_mean;
+
 use super::tree::{Node, Value};
-use super::{Mistakes, suggest};
+use super::Mistakes;
 
 /// One mapping being read: knows which of its keys were asked for.
 pub(crate) struct Section<'a> {
@@ -85,7 +87,7 @@ impl<'a> Section<'a> {
         let Some(Node { value: Value::Map(entries), .. }) = self.node else { return };
         for (key, origin, _) in entries {
             if !self.known.contains(&key.as_str()) {
-                let hint = match suggest(key, &self.known) {
+                let hint = match did_you_mean(key, self.known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known here: {}", self.known.join(", ")),
                 };

@@ -1,0 +1,347 @@
+//! The log as others see it: opening, the calls, closing.
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracecast_otlp::Payload;
+
+use crate::cache::Cache;
+use crate::dead_letters::{DeadLetters, Limits};
+use crate::disk::Disk;
+use crate::entry::Entry;
+use crate::format::{HEADER_PAGE, SLOT_MAX};
+use crate::keeper::{Inbox, Keeper};
+use crate::memory::Budget;
+use crate::pool::Pool;
+use crate::reader::{Files, read_payload};
+use crate::recovery::{self, Opened};
+use crate::settle::{self, Settlements};
+use crate::shared::{Inner, OnDisk, State, lock};
+use crate::types::{
+    Activity, Books, Damage, Durability, LogError, NewRecord, Options, Recovered, Sequence, Settlement, Slot,
+    SlotKey, Subscriber,
+};
+use crate::writer::{Queue, Writer};
+
+/// Smallest segment file.
+const SEGMENT_MIN: u64 = 4 * HEADER_PAGE;
+/// How long `flush` waits for a disk that does not answer.
+const FLUSH_WAIT: Duration = Duration::from_secs(10);
+
+/// The shared log. Clones are the same log.
+///
+/// Dropping the last clone without [`Log::close`] is like a crash: nothing acknowledged is lost, the next start
+/// reads the tail.
+#[derive(Clone, Debug)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    inner: Arc<Inner>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    writer: Option<JoinHandle<()>>,
+    settle: Option<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
+    pool: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Opens (or creates) the log and recovers. Blocking.
+    pub fn open(options: Options) -> Result<(Log, Recovered), LogError> {
+        Log::open_on(Disk::default(), options, Limits::default())
+    }
+
+    pub(crate) fn open_on(
+        disk: Disk,
+        mut options: Options,
+        limits: Limits,
+    ) -> Result<(Log, Recovered), LogError> {
+        if options.durability == Durability::Memory {
+            let record_max = options.max_bytes;
+            let dead_letters = DeadLetters::in_memory(limits);
+            let inner = inner(options, record_max, State::default(), None, dead_letters);
+            return Ok((start(inner, 1, 1)?, Recovered { pending: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() }));
+        }
+        options.segment_bytes =
+            options.segment_bytes.min(options.max_bytes / 4).max(SEGMENT_MIN).next_multiple_of(HEADER_PAGE);
+        // Below four segments there would be nothing to give up while one is being written.
+        options.max_bytes = options.max_bytes.max(4 * options.segment_bytes);
+        let dir = options.dir.clone();
+        let lock_file = acquire(&disk, &dir)?;
+        let opened = recovery::recover(&disk, &dir, options.segment_bytes)?;
+        for note in &opened.recovered.notes {
+            tracing::warn!("log recovery: {note}");
+        }
+        let dead_letters = DeadLetters::open(disk.clone(), dir.join("dead-letters"), limits)?;
+        let Opened { state, recovered, epoch, next_sequence, next_segment, journal, .. } = opened;
+        let pool = Pool::new(
+            disk.clone(),
+            dir.join("segments"),
+            options.segment_bytes,
+            options.max_bytes,
+            opened.free,
+            opened.segment_files_bytes,
+            opened.next_file,
+        );
+        let on_disk = OnDisk {
+            disk,
+            dir,
+            epoch,
+            journal: Mutex::new(journal),
+            pool,
+            files: Files::default(),
+            current: Mutex::new(None),
+            unsynced: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(false),
+            slots_on_disk: AtomicU32::new(state.ledger.len() as u32),
+            unsealed: Mutex::new(opened.unsealed),
+            checkpointed: Mutex::new(state.applied),
+            lock: Mutex::new(Some(lock_file)),
+        };
+        let record_max = (options.max_bytes / 2).min(u64::from(u32::MAX / 2));
+        let inner = inner(options, record_max, state, Some(on_disk), dead_letters);
+        Ok((start(inner, next_sequence, next_segment)?, recovered))
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.handle.inner
+    }
+
+    /// Registers the only subscriber; call before the first append. The log lets go of it at `close`.
+    pub fn subscribe(&self, subscriber: Arc<dyn Subscriber>) {
+        *lock(&self.inner().subscriber) = Some(subscriber);
+    }
+
+    /// The slot of this destination, made (and journaled) when new.
+    pub fn slot(&self, key: SlotKey) -> Slot {
+        self.inner().slot(key)
+    }
+
+    /// The destination of a slot.
+    pub fn slot_key(&self, slot: Slot) -> Option<SlotKey> {
+        self.inner().state().ledger.account(slot)?.key
+    }
+
+    /// Every slot that was ever made, with its destination.
+    pub fn slots(&self) -> Vec<(Slot, SlotKey)> {
+        crate::keeper::slot_table(&self.inner().state())
+    }
+
+    /// Resolves when the record is as durable as the mode promises.
+    ///
+    /// `Full` after up to 2 s without space, `Io` while the disk fails: both mean "try again later".
+    /// `Invalid` is final.
+    pub async fn append(&self, record: NewRecord) -> Result<Sequence, LogError> {
+        let inner = self.inner();
+        if inner.is_closed() {
+            return Err(LogError::Closed);
+        }
+        check(inner, &record)?;
+        let answered = inner.queue.push(record)?;
+        answered.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    /// The record's payload, from memory or read back.
+    pub async fn payload(&self, entry: &Entry) -> Result<Arc<Payload>, LogError> {
+        if let Some(payload) = entry.in_memory() {
+            return Ok(payload);
+        }
+        let inner = self.handle.inner.clone();
+        let (sequence, location) = (entry.sequence, entry.location);
+        let read = tokio::task::spawn_blocking(move || read_payload(&inner, sequence, location));
+        let payload = read.await.unwrap_or(Err(LogError::Closed))?;
+        Ok(entry.share(payload))
+    }
+
+    /// Marks spans final. Cheap; journaled within 20 ms and only then visible in `books`.
+    pub fn settle(&self, settlement: Settlement) {
+        self.inner().settle(settlement);
+    }
+
+    /// Waits until every settlement made so far is journaled and visible. Blocking, 10 s at most.
+    pub fn flush(&self) -> Result<(), LogError> {
+        match self.inner().on_disk {
+            Some(_) => self.inner().settlements.flush(Some(FLUSH_WAIT)),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies of refused spans.
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.inner().dead_letters
+    }
+
+    /// A destination's figures; zeros for a slot nobody made.
+    pub fn books(&self, slot: Slot) -> Books {
+        self.inner().state().ledger.account(slot).map(|a| a.books()).unwrap_or_default()
+    }
+
+    /// Spans accepted since ever (gateway-wide).
+    pub fn accepted(&self) -> u64 {
+        self.inner().state().ledger.accepted
+    }
+
+    /// Bytes on disk (or held, in memory mode), without dead letters.
+    pub fn bytes(&self) -> u64 {
+        match &self.inner().on_disk {
+            Some(on_disk) => on_disk.pool.bytes() + lock(&on_disk.journal).at,
+            None => self.inner().budget.held(),
+        }
+    }
+
+    /// What was lost or set aside since the data dir was made.
+    pub fn damage(&self) -> Damage {
+        self.inner().state().damage
+    }
+
+    /// Commits and syncs of this process.
+    pub fn activity(&self) -> Activity {
+        self.inner().state().activity
+    }
+
+    /// False while the log cannot take records (full, failed disk): ingest answers 503.
+    pub fn is_writable(&self) -> bool {
+        let inner = self.inner();
+        !inner.is_closed() && !inner.failed.load(Ordering::Acquire) && !inner.full.load(Ordering::Acquire)
+    }
+
+    /// Syncs everything and writes the checkpoint. Appends fail with `Closed` afterwards. Blocking.
+    pub fn close(&self) {
+        self.inner().closed.store(true, Ordering::Release);
+        self.handle.end();
+    }
+}
+
+impl Handle {
+    /// Ends the threads one after the other, each when it has done what the one before left it.
+    fn end(&self) {
+        let mut threads = lock(&self.threads);
+        let inner = &self.inner;
+        inner.queue.stop();
+        if let Some(on_disk) = &inner.on_disk {
+            on_disk.pool.wake();
+        }
+        inner.budget.wake();
+        join(threads.writer.take());
+        inner.settlements.stop();
+        join(threads.settle.take());
+        inner.inbox.stop();
+        join(threads.keeper.take());
+        if let Some(on_disk) = &inner.on_disk {
+            on_disk.pool.stop();
+            join(threads.pool.take());
+            *lock(&on_disk.lock) = None;
+        }
+        *lock(&inner.subscriber) = None;
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Waits for a thread, unless it is this one (the last clone went inside a callback).
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id())
+        && thread.join().is_err()
+    {
+        tracing::error!("a thread of the log panicked");
+    }
+}
+
+fn inner(
+    options: Options,
+    record_max: u64,
+    state: State,
+    on_disk: Option<OnDisk>,
+    dead_letters: DeadLetters,
+) -> Arc<Inner> {
+    Arc::new(Inner {
+        record_max,
+        slots: AtomicU32::new(state.ledger.len() as u32),
+        state: Mutex::new(state),
+        queue: Queue::default(),
+        inbox: Inbox::new(),
+        settlements: Settlements::default(),
+        cache: Cache::new(if on_disk.is_some() { options.cache_bytes } else { 0 }),
+        budget: Budget::new(options.max_bytes),
+        dead_letters,
+        on_disk,
+        options,
+        subscriber: Mutex::new(None),
+        failed: AtomicBool::new(false),
+        full: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+    })
+}
+
+fn start(inner: Arc<Inner>, next_sequence: Sequence, next_segment: u64) -> Result<Log, LogError> {
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        let spawned = std::thread::Builder::new().name(format!("log-{name}")).spawn(run);
+        spawned.map_err(|source| LogError::Io { path: inner.options.dir.clone(), source })
+    };
+    let handle = Handle { inner: inner.clone(), threads: Mutex::default() };
+    let writer = Writer::new(inner.clone(), next_sequence, next_segment);
+    let keeper = Keeper::new(inner.clone());
+    let mut threads = lock(&handle.threads);
+    threads.writer = Some(spawn("writer", Box::new(move || writer.run()))?);
+    threads.keeper = Some(spawn("keeper", Box::new(move || keeper.run()))?);
+    if inner.on_disk.is_some() {
+        let own = inner.clone();
+        threads.settle = Some(spawn("journal", Box::new(move || settle::run(&own)))?);
+        let own = inner.clone();
+        let grow = move || {
+            if let Some(on_disk) = &own.on_disk {
+                on_disk.pool.grow_until_stopped();
+            }
+        };
+        threads.pool = Some(spawn("pool", Box::new(grow))?);
+    }
+    drop(threads);
+    Ok(Log { handle: Arc::new(handle) })
+}
+
+/// Makes the directory and takes its lock.
+fn acquire(disk: &Disk, dir: &Path) -> Result<File, LogError> {
+    disk.make_dir(dir).map_err(|source| LogError::Io { path: dir.to_path_buf(), source })?;
+    let path = dir.join("lock");
+    let io = |source| LogError::Io { path: path.clone(), source };
+    let file = disk.open(&path, true).map_err(io)?.into_file();
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Refuses what could never be kept, before it takes a number.
+fn check(inner: &Inner, record: &NewRecord) -> Result<(), LogError> {
+    let invalid = |reason: String| Err(LogError::Invalid(reason));
+    let known = inner.known_slots().min(SLOT_MAX);
+    let slots = record.routes.iter().map(|r| r.slot).chain(record.skips.iter().map(|s| s.slot));
+    if let Some(slot) = slots.filter(|slot| *slot >= known).max() {
+        return invalid(format!("slot {slot} was never made"));
+    }
+    let spans = record.payload.spans();
+    if let Some(route) = record.routes.iter().find(|r| r.spans.len() != spans) {
+        let len = route.spans.len();
+        return invalid(format!("a route of slot {} speaks of {len} spans, the payload has {spans}", route.slot));
+    }
+    // Header, routing and index come on top; they are small against half the cap.
+    let bytes = record.payload.bytes().len() as u64 + record.trace_keys.len() as u64;
+    if bytes > inner.record_max {
+        return invalid(format!("{bytes} bytes, at most {} fit the log", inner.record_max));
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! A disk that fails on demand and remembers what a power cut would leave.
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::shared::lock;
+
+/// Switches of one simulated disk.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Syncs of files whose path contains this fail, that many times.
+    fail_syncs: Mutex<Option<(String, u64)>>,
+    fail_writes: Mutex<Option<(String, u64)>>,
+    pub(crate) no_new_files: AtomicBool,
+    pub(crate) syncs: AtomicU64,
+    /// When recording: per file its content at the last sync.
+    pub(crate) synced: Mutex<Option<HashMap<PathBuf, Vec<u8>>>>,
+}
+
+fn hit(switch: &Mutex<Option<(String, u64)>>, path: &Path) -> io::Result<()> {
+    match &mut *lock(switch) {
+        Some((part, left)) if *left > 0 && path.to_string_lossy().contains(part.as_str()) => {
+            *left -= 1;
+            Err(io::Error::from_raw_os_error(5))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Faults {
+    pub(crate) fn fail_syncs(&self, part: &str, times: u64) {
+        *lock(&self.fail_syncs) = Some((part.to_owned(), times));
+    }
+
+    pub(crate) fn fail_writes(&self, part: &str, times: u64) {
+        *lock(&self.fail_writes) = Some((part.to_owned(), times));
+    }
+
+    pub(crate) fn on_create(&self, path: &Path) -> io::Result<()> {
+        if self.no_new_files.load(Ordering::SeqCst) && path.extension().is_some_and(|e| e == "seg") {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_write(&self, path: &Path) -> io::Result<()> {
+        hit(&self.fail_writes, path)
+    }
+
+    pub(crate) fn on_sync(&self, path: &Path) -> io::Result<()> {
+        hit(&self.fail_syncs, path)
+    }
+
+    pub(crate) fn synced(&self, path: &Path) {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        if let Some(synced) = &mut *lock(&self.synced)
+            && let Ok(content) = std::fs::read(path)
+        {
+            synced.insert(path.to_path_buf(), content);
+        }
+    }
+
+    pub(crate) fn on_rename(&self, from: &Path, to: &Path) {
+        if let Some(synced) = &mut *lock(&self.synced)
+            && let Some(content) = synced.remove(from)
+        {
+            synced.insert(to.to_path_buf(), content);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Tests of the log as a whole.
+pub(crate) mod faults;
