@@ -15,6 +15,9 @@ use crate::lane::{Lane, Setup};
 use crate::ruling::within;
 use crate::stats::unix_nano;
 
+/// In place of a vendor's words about content that was sent before privacy mode was switched on.
+pub(crate) const WITHHELD: &str = "not kept: privacy mode was switched on after this was sent";
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -101,7 +104,7 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
             let private = is_private(&piece, &setup);
             let excerpt = if private && !refusal.private {
                 // What was refused still held content, and the vendor's words may quote it.
-                "not kept: privacy mode was switched on after this answer".to_owned()
+                WITHHELD.to_owned()
             } else {
                 refusal.excerpt.clone()
             };

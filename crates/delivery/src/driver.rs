@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracecast_log::{DropReason, LogError, Outcome};
 use tracecast_sinks::{Answer, Batch, Failure, Sent};
 
-use crate::attempt::{self, Done, Unread};
+use crate::attempt::{self, Done, Unread, WITHHELD};
 use crate::health::Gate;
 use crate::job::{Job, Part, Piece};
 use crate::lane::{Closing, Lane, Shared, Take};
@@ -137,7 +137,7 @@ impl Driver {
         if orders.nudged {
             self.waiting.iter_mut().flat_map(|job| &mut job.parts).for_each(|part| part.not_before = now);
         }
-        while let Some(job) = self.due(now, |part| part.refusal.is_some()) {
+        while let Some(job) = self.due(now, |part| part.refusal.is_some(), |_| 0) {
             self.start(job, orders.epoch);
         }
 
@@ -149,23 +149,39 @@ impl Driver {
             Gate::Until(until) => return sooner(timer, Some(until)),
             Gate::Open(window) => window,
         };
+        let mut linger = None;
         while self.sending < window {
-            if let Some(job) = self.due(now, |part| part.refusal.is_none()) {
-                self.start(job, orders.epoch);
-                continue;
-            }
-            let timer = sooner(timer, self.next_due(|part| part.refusal.is_none()));
-            if self.waiting.len() + self.flights.len() >= orders.outstanding_max {
-                return timer;
-            }
-            match self.lane.take(now) {
-                Take::Batch(pieces) if pieces.is_empty() => return timer,
-                Take::Batch(pieces) => self.start(Job::new(Part::new(pieces, now)), orders.epoch),
-                Take::Linger(until) => return sooner(timer, Some(until)),
-                Take::Empty => return timer,
-            }
+            // Usually what waited longest goes first. While the destination fails, a batch that failed less
+            // often does: a few that fail by themselves must not keep the rest from showing that it is well.
+            let job = if orders.failing {
+                let fresh = self.form(now, orders.outstanding_max, &mut linger);
+                fresh.or_else(|| self.due(now, |part| part.refusal.is_none(), |part| part.tries))
+            } else {
+                let due = self.due(now, |part| part.refusal.is_none(), |_| 0);
+                due.or_else(|| self.form(now, orders.outstanding_max, &mut linger))
+            };
+            let Some(job) = job else {
+                return sooner(timer, sooner(linger, self.next_due(|part| part.refusal.is_none())));
+            };
+            self.start(job, orders.epoch);
         }
         timer
+    }
+
+    /// A new batch from the queue, if one is due and may be outstanding; else, when one will be due.
+    fn form(&self, now: Instant, outstanding_max: usize, linger: &mut Option<Instant>) -> Option<Job> {
+        if self.waiting.len() + self.flights.len() >= outstanding_max {
+            return None;
+        }
+        match self.lane.take(now) {
+            Take::Batch(pieces) if pieces.is_empty() => None,
+            Take::Batch(pieces) => Some(Job::new(Part::new(pieces, now))),
+            Take::Linger(until) => {
+                *linger = Some(until);
+                None
+            }
+            Take::Empty => None,
+        }
     }
 
     /// When the waiting parts expire.
@@ -184,11 +200,16 @@ impl Driver {
         self.count_sending(isize::MIN);
     }
 
-    /// Takes the oldest waiting job whose next part is `wanted` and due.
-    fn due(&mut self, now: Instant, wanted: impl Fn(&Part) -> bool) -> Option<Job> {
+    /// Takes a waiting job whose next part is `wanted` and due: the lowest by `rank`, then the oldest.
+    fn due(
+        &mut self,
+        now: Instant,
+        wanted: impl Fn(&Part) -> bool,
+        rank: impl Fn(&Part) -> u32,
+    ) -> Option<Job> {
         let due = |job: &Job| job.next().is_some_and(|part| wanted(part) && part.not_before <= now);
-        let oldest = |(_, job): &(usize, &Job)| job.next().map(Part::first_sequence);
-        let (i, _) = self.waiting.iter().enumerate().filter(|(_, job)| due(job)).min_by_key(oldest)?;
+        let order = |(_, job): &(usize, &Job)| job.next().map(|part| (rank(part), part.first_sequence()));
+        let (i, _) = self.waiting.iter().enumerate().filter(|(_, job)| due(job)).min_by_key(order)?;
         Some(self.waiting.swap_remove(i))
     }
 
@@ -270,7 +291,9 @@ impl Driver {
             meters.delivered(delivered.map(|(p, _)| (age(p), p.count())));
         }
         if let Some((status, text)) = ruling.note {
-            meters.error(status, text);
+            let private_now = self.lane.setup().destination.privacy_mode;
+            let may_quote = private_now && batch.items.iter().any(|item| !item.private);
+            meters.error(status, if may_quote { WITHHELD.to_owned() } else { text });
         }
         for (piece, outcome) in ruling.settled {
             self.lane.settle(piece, outcome);

@@ -90,6 +90,11 @@ impl Health {
         self.epoch
     }
 
+    /// Whether the last round failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.rounds > 0
+    }
+
     pub(crate) fn gate(&self, now: Instant) -> Gate {
         match (self.state, self.until) {
             (State::Gone, _) => Gate::Shut,

@@ -87,6 +87,8 @@ pub(crate) struct Orders {
     pub(crate) closing: Option<Closing>,
     pub(crate) gate: Gate,
     pub(crate) epoch: u64,
+    /// The last that is known of the destination is a failure.
+    pub(crate) failing: bool,
     /// Batches that may be outstanding, sent or waiting to be sent again.
     pub(crate) outstanding_max: usize,
     pub(crate) nudged: bool,
@@ -278,6 +280,7 @@ impl Lane {
             closing: desk.closing,
             gate: desk.gate(now),
             epoch: desk.health.epoch(),
+            failing: desk.health.is_failing(),
             outstanding_max: desk.setup.concurrency().saturating_mul(2),
             nudged: std::mem::take(&mut desk.nudged),
             give_up,

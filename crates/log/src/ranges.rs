@@ -54,6 +54,7 @@ impl Done {
         found
     }
 
+    #[cfg(test)]
     pub(crate) fn contains(&self, ordinal: u64) -> bool {
         ordinal < self.low || self.above.range(..=ordinal).next_back().is_some_and(|(_, &end)| ordinal < end)
     }

@@ -44,11 +44,6 @@ impl<'a> Walk<'a> {
         Walk { file, life, at: HEADER_PAGE, limit, verify_above, buffer: Vec::new(), found: None }
     }
 
-    /// Where the last intact record ended.
-    pub(crate) fn end(&self) -> u64 {
-        self.at
-    }
-
     /// The next step; `None` when no intact record follows.
     pub(crate) fn step(&mut self) -> Option<Step> {
         if let Some(to) = self.found.take() {

@@ -1,11 +1,11 @@
 //! Canonical form: each singular field once, as a decoder would merge it; groups dropped.
 //!
-//! Only bodies that repeat singular fields come here. Messages are taken apart by their tables and
-//! put together again; unknown fields, order and everything that is not repeated stay.
+//! Only bodies that repeat singular fields come here. Messages are read by their tables and written
+//! again; unknown fields, order and everything that is not repeated stay.
 
 use crate::check::{Checker, is_guarded, is_utf8};
 use crate::schema::{Kind, Message, REQUEST, Shape, Spec};
-use crate::wire::{Fields, Wire, close, open, put_bytes};
+use crate::wire::{Field, Fields, Wire, close, open, put_bytes};
 
 /// The canonical form of a request whose structure was checked. Spans, resources and scopes that
 /// a decoder refuses are copied as they are, to be rejected afterwards.
@@ -15,84 +15,85 @@ pub(crate) fn request(body: &[u8], depth: u32) -> Vec<u8> {
     out
 }
 
-/// A field of the merged message, in order of first appearance.
-enum Item<'a> {
-    /// Tag and content as received.
-    Raw(&'a [u8]),
-    Message {
-        number: u32,
-        message: &'static Message,
-        pieces: Vec<&'a [u8]>,
-    },
+/// What remains of a singular field (or a oneof) after all its occurrences.
+struct Single<'a> {
+    field: Field,
+    spec: &'static Spec,
+    /// Of messages all pieces that count, of anything else the one that does.
+    contents: Vec<&'a [u8]>,
+    raw: &'a [u8],
 }
 
 /// Decoding a message that was sent in pieces equals decoding their concatenation.
 fn merge(message: &'static Message, pieces: &[&[u8]], depth: u32, level: u32, out: &mut Vec<u8>) {
-    let mut items: Vec<Item<'_>> = Vec::new();
-    // Where the singular field of each number stands in `items`; the oneof shares place 0.
-    let mut places = [None::<(usize, u32)>; 32];
-    for &piece in pieces {
-        for field in Fields::new(piece) {
-            let raw = piece.get(field.at..field.to).unwrap_or_default();
-            let content = piece.get(field.from..field.to).unwrap_or_default();
-            let Some(spec) = message.field(field.number) else {
-                if field.wire != Wire::Group {
-                    items.push(Item::Raw(raw));
-                }
-                continue;
-            };
-            let item = match spec.kind {
-                Kind::Message(message) => {
-                    Item::Message { number: field.number, message, pieces: vec![content] }
-                }
-                _ => Item::Raw(raw),
-            };
-            let place = match spec.shape {
-                Shape::Many => {
-                    items.push(item);
-                    continue;
-                }
-                Shape::One => places.get_mut(field.number as usize),
-                Shape::Choice => places.first_mut(),
-            };
-            let Some(place) = place else { continue };
-            match *place {
-                None => {
-                    *place = Some((items.len(), field.number));
-                    items.push(item);
-                }
-                Some((at, number)) => {
-                    *place = Some((at, field.number));
-                    let Some(old) = items.get_mut(at) else { continue };
-                    replace(old, item, number == field.number, spec);
-                }
-            }
+    // By number; a oneof has place 0.
+    let mut singles: [Option<Single<'_>>; 17] = Default::default();
+    for (field, raw, content) in fields(pieces) {
+        let Some(spec) = message.field(field.number).filter(|spec| spec.shape != Shape::Many) else {
+            continue;
+        };
+        let Some(place) = singles.get_mut(place(&field, spec)) else { continue };
+        match place {
+            Some(old) => old.override_with(field, spec, raw, content),
+            None => *place = Some(Single { field, spec, contents: vec![content], raw }),
         }
     }
-    for item in items {
-        match item {
-            Item::Raw(raw) => out.extend_from_slice(raw),
-            Item::Message { number, message, pieces } => sub(number, message, &pieces, depth, level + 1, out),
+    for (field, raw, content) in fields(pieces) {
+        match message.field(field.number) {
+            None if field.wire == Wire::Group => {}
+            None => out.extend_from_slice(raw),
+            Some(Spec { shape: Shape::Many, kind: Kind::Message(sub), .. }) => {
+                write_message(field.number, sub, &[content], depth, level + 1, out);
+            }
+            Some(Spec { shape: Shape::Many, .. }) => out.extend_from_slice(raw),
+            // Written once, where it occurs first.
+            Some(spec) => match singles.get_mut(place(&field, spec)).and_then(Option::take) {
+                None => {}
+                Some(Single { spec: Spec { kind: Kind::Message(sub), .. }, field, contents, .. }) => {
+                    write_message(field.number, sub, &contents, depth, level + 1, out);
+                }
+                Some(single) => out.extend_from_slice(single.raw),
+            },
         }
     }
 }
 
-fn replace<'a>(old: &mut Item<'a>, new: Item<'a>, same_field: bool, spec: &Spec) {
-    match (old, new) {
-        (Item::Message { pieces, .. }, Item::Message { pieces: more, .. }) if same_field => {
-            pieces.extend(more)
+fn place(field: &Field, spec: &Spec) -> usize {
+    if spec.shape == Shape::Choice { 0 } else { field.number as usize }
+}
+
+/// Fields with their bytes, whole and content.
+fn fields<'a>(pieces: &[&'a [u8]]) -> impl Iterator<Item = (Field, &'a [u8], &'a [u8])> {
+    pieces.iter().flat_map(|&piece| {
+        let bytes = |from, to| piece.get(from..to).unwrap_or_default();
+        Fields::new(piece).map(move |field| (field, bytes(field.at, field.to), bytes(field.from, field.to)))
+    })
+}
+
+impl<'a> Single<'a> {
+    fn override_with(&mut self, field: Field, spec: &'static Spec, raw: &'a [u8], content: &'a [u8]) {
+        let same = field.number == self.field.number;
+        if same && matches!(spec.kind, Kind::Message(_)) {
+            self.contents.push(content);
+            return;
         }
         // A decoder refuses bad text even where it is overridden.
-        (Item::Raw(raw), Item::Raw(_)) if same_field && matches!(spec.kind, Kind::Str) && !is_text(raw) => {}
-        (old, new) => *old = new,
+        let is_bad = |text: &&[u8]| !is_utf8(text);
+        if same && matches!(spec.kind, Kind::Str) && self.contents.iter().any(is_bad) {
+            return;
+        }
+        *self = Single { field, spec, contents: vec![content], raw };
     }
 }
 
-fn is_text(raw: &[u8]) -> bool {
-    Fields::new(raw).next().and_then(|f| raw.get(f.from..f.to)).is_some_and(|text| is_utf8(text))
-}
-
-fn sub(number: u32, message: &'static Message, pieces: &[&[u8]], depth: u32, level: u32, out: &mut Vec<u8>) {
+fn write_message(
+    number: u32,
+    message: &'static Message,
+    pieces: &[&[u8]],
+    depth: u32,
+    level: u32,
+    out: &mut Vec<u8>,
+) {
     if is_guarded(message) {
         let mut odd = pieces.len() > 1;
         let all_good = pieces.iter().all(|piece| {

@@ -6,6 +6,10 @@ use crate::wire::{Field, Fields, Flaw, Reader, Wire, split_len, split_pair};
 /// Message levels below the request that are ever accepted. The usual decoders stop at 100.
 pub(crate) const MAX_DEPTH: u32 = 96;
 
+/// Repeats of singular fields in one request: far more than concatenated messages have, and few
+/// enough to be merged in little memory.
+pub(crate) const MAX_REPEATS: u32 = 1 << 16;
+
 /// What is wrong, and the field path below the message being checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -49,13 +53,15 @@ pub(crate) struct Checker<'a> {
     pub(crate) max_depth: u32,
     /// A singular field occurred twice, or a group occurred: a view may differ from a decoder.
     pub(crate) odd: bool,
+    /// How often a singular field occurred again.
+    pub(crate) repeats: u32,
     /// A field of unknown number occurred.
     pub(crate) unknown: bool,
 }
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(buf: &'a [u8], depth: u32) -> Checker<'a> {
-        Checker { buf, max_depth: depth.min(MAX_DEPTH), odd: false, unknown: false }
+        Checker { buf, max_depth: depth.min(MAX_DEPTH), odd: false, repeats: 0, unknown: false }
     }
 
     /// Checks the message at `from..to`, which stands `level` messages below the request.
@@ -118,7 +124,10 @@ impl<'a> Checker<'a> {
             Shape::One => 1 << field.number,
             Shape::Choice => 1,
         };
-        self.odd |= *seen & bit != 0;
+        if *seen & bit != 0 {
+            self.odd = true;
+            self.repeats = self.repeats.saturating_add(1);
+        }
         *seen |= bit;
         Some(spec)
     }

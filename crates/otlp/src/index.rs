@@ -17,7 +17,7 @@ pub struct Limits {
     pub depth: u32,
     /// Attributes of one span.
     pub attributes_per_span: u32,
-    /// Encoded bytes of one span.
+    /// Encoded bytes of one span; also of one resource and one scope.
     pub span_bytes: u32,
     /// Spans of one request, rejected ones included; more fail the whole body.
     pub spans_per_request: u32,

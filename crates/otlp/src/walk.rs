@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::check::{Checker, Fault, segment};
+use crate::check::{Checker, Fault, MAX_REPEATS, segment};
 use crate::index::{
     AttributeRec, DecodeError, Limits, Range, Rejected, ResourceRec, ScopeRec, SpanRec, Traces,
     resource_path, scope_path, span_path,
 };
-use crate::schema::{RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN};
+use crate::schema::{Message, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN};
 use crate::wire::{Field, Fields, Reader, Wire};
 
 struct Walk<'a> {
@@ -37,6 +37,10 @@ pub(crate) fn walk(body: Bytes, limits: &Limits) -> Result<(Traces, bool), Decod
     };
     walk.request()?;
     let odd = walk.check.odd;
+    if odd && walk.check.repeats > MAX_REPEATS {
+        let reason = format!("repeats singular fields more than {MAX_REPEATS} times");
+        return Err(DecodeError { path: String::new(), reason });
+    }
     let Walk { spans, attributes, scopes, resources, rejected, whole, .. } = walk;
     Ok((Traces { body, spans, attributes, scopes, resources, rejected, whole }, odd))
 }
@@ -81,7 +85,7 @@ impl Walk<'_> {
                     structural(&field, || format!("{}.{}", resource_path(position), spec.name))?;
                     if number == 1 {
                         rec.resource = Range::of(&field);
-                        self.check.message(&RESOURCE, field.from, field.to, 2)
+                        self.context(&RESOURCE, &field, 2)
                     } else {
                         rec.schema_url = Range::of(&field);
                         self.check.utf8(&field)
@@ -139,7 +143,7 @@ impl Walk<'_> {
                     structural(&field, || format!("{}.{}", scope_path(resource, position), spec.name))?;
                     if field.number == 1 {
                         rec.scope = Range::of(&field);
-                        self.check.message(&SCOPE, field.from, field.to, 3)
+                        self.context(&SCOPE, &field, 3)
                     } else {
                         rec.schema_url = Range::of(&field);
                         self.check.utf8(&field)
@@ -167,6 +171,20 @@ impl Walk<'_> {
         if self.spans.len() > first_span {
             rec.spans = Range { from: first_span as u32, to: self.spans.len() as u32 };
             self.scopes.push(rec);
+        }
+        Ok(())
+    }
+
+    /// Checks a resource or scope. What is sent with every span is bounded like a span.
+    fn context(&mut self, message: &'static Message, field: &Field, level: u32) -> Result<(), Box<Fault>> {
+        self.check_len(field)?;
+        self.check.message(message, field.from, field.to, level)
+    }
+
+    fn check_len(&self, field: &Field) -> Result<(), Box<Fault>> {
+        let (len, limit) = (field.to - field.from, self.limits.span_bytes);
+        if len > limit as usize {
+            return Err(Fault::new(format!("has {len} bytes, the limit is {limit}")));
         }
         Ok(())
     }
@@ -208,10 +226,7 @@ impl Walk<'_> {
     }
 
     fn span(&mut self, outer: &Field) -> Result<SpanRec, Box<Fault>> {
-        let len = outer.to - outer.from;
-        if len > self.limits.span_bytes as usize {
-            return Err(Fault::new(format!("has {len} bytes, the limit is {}", self.limits.span_bytes)));
-        }
+        self.check_len(outer)?;
         const LEVEL: u32 = 3;
         let mut rec = SpanRec { at: outer.at as u32, content: Range::of(outer), ..Default::default() };
         rec.attributes = Range { from: self.attributes.len() as u32, to: 0 };

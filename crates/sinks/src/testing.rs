@@ -165,6 +165,27 @@ pub(crate) fn reply(status: u16, content_type: &str, body: &[u8]) -> Reply {
     Reply { status, headers, body: Bytes::copy_from_slice(body) }
 }
 
+/// An address nobody listens on.
+pub(crate) fn closed_port() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Sends these bytes to whoever connects, and hangs up. The address of it.
+pub(crate) async fn blurting(bytes: &'static [u8]) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(bytes).await;
+            // Read what was sent, so that hanging up does not take the answer back.
+            let mut asked = Vec::new();
+            let _ = stream.read_buf(&mut asked).await;
+        }
+    });
+    address
+}
+
 /// What the server got.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {

@@ -233,8 +233,10 @@ impl Gateway {
         self.runtime.drain();
         self.ingest.drain();
         let _ = self.stop.send(true);
-        for server in self.servers.drain(..) {
-            let _ = server.await;
+        for mut server in self.servers.drain(..) {
+            if tokio::time::timeout(grace, &mut server).await.is_err() {
+                server.abort();
+            }
         }
         self.delivery.shutdown(grace).await;
         let log = self.log.clone();
@@ -249,7 +251,6 @@ async fn serve_admin(listener: TcpListener, control: Arc<Control>, mut stop: wat
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let served = axum::serve(listener, control.router()).with_graceful_shutdown(stopped);
-    // A client that keeps its connection open must not hold the stop up.
     if let Err(error) = served.await {
         tracing::error!(%error, "admin listener failed");
     }

@@ -475,3 +475,23 @@ async fn privacy_switched_on_counts_for_what_is_not_yet_sent() {
     assert_eq!(adapter.calls().iter().map(|c| c.private).collect::<Vec<_>>(), [false, true]);
     assert_eq!(bench.books(slot).await.delivered, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn words_about_content_are_not_kept_once_privacy_is_on() {
+    let bench = Bench::new();
+    let adapter = Scripted::new(LIMITS, |_| Reply::Later(secs(5), isolate(false)));
+    let slot = bench.add("a", &adapter);
+    bench.append(1, &[slot]).await;
+    sleep(secs(1)).await;
+    let mut changed = destination("a");
+    changed.privacy_mode = true;
+    bench.change(changed, Ok(adapter.clone()));
+    bench.quiet().await;
+    assert_eq!(adapter.calls().iter().map(|c| c.private).collect::<Vec<_>>(), [false], "already under way");
+    let letters = bench.dead_letters(slot).await;
+    assert_eq!(letters.len(), 1);
+    let kept = [letters[0].excerpt.clone(), bench.stats("a").last_error.unwrap().excerpt];
+    assert!(kept.iter().all(|words| words.starts_with("not kept")), "{kept:?}");
+    assert!(!letters[0].payload.windows(PROMPT.len()).any(|w| w == PROMPT.as_bytes()));
+    assert_eq!(bench.books(slot).await.dead_lettered[DeadReason::Rejected as usize], 1);
+}

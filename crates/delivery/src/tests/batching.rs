@@ -135,3 +135,27 @@ async fn only_the_selected_spans_are_sent() {
     assert_eq!(bench.books(slot_a).await.delivered, 3);
     assert_eq!(bench.books(slot_b).await.delivered, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_fail_alone_are_bounded_too() {
+    let bench = Bench::new();
+    let limits = BatchLimits { spans_max: 1, concurrency_max: 3, ..LIMITS };
+    // Every other record is never taken, the rest always: the destination as a whole looks well.
+    let adapter = Scripted::new(limits, |call| match call.spans[0].0 % 2 {
+        0 => retry(503).into(),
+        _ => Answer::Delivered.into(),
+    });
+    let slot = bench.add("a", &adapter);
+    for _ in 0..100 {
+        bench.append(1, &[slot]).await;
+    }
+    sleep(Duration::from_secs(600)).await;
+    let mut failed: Vec<SpanKey> = adapter.calls().iter().flat_map(|c| c.spans.clone()).collect();
+    failed.retain(|(sequence, _)| sequence % 2 == 0);
+    failed.sort();
+    failed.dedup();
+    assert_eq!(failed.len(), 6, "twice the concurrency");
+    adapter.then(|_| Answer::Delivered.into());
+    bench.quiet().await;
+    assert_eq!(bench.books(slot).await.delivered, 100);
+}

@@ -272,3 +272,24 @@ async fn after_a_restart_the_backlog_goes_first_with_the_same_tokens() {
     assert_eq!((books.delivered, books.pending), (14, 0));
     assert_eq!((gone.dropped[DropReason::DestinationDeleted as usize], gone.pending), (13, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn resume_and_a_new_configuration_mean_now() {
+    let hour = Duration::from_secs(3600);
+    let bench =
+        Bench::with(Options { retry_base: 1000 * hour, retry_cap: 1000 * hour, ..Options::default() });
+    let adapter = Scripted::answers(vec![retry(503), retry(503)]);
+    let slot = bench.add("a", &adapter);
+    bench.append(1, &[slot]).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((adapter.calls().len(), bench.state("a")), (1, State::Degraded));
+    assert!(bench.delivery.resume(id("a")));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(adapter.calls().len(), 2);
+    let mut renamed = destination("a");
+    renamed.name = "b".into();
+    bench.change(renamed, Ok(adapter.clone()));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((adapter.calls().len(), bench.state("a")), (3, State::Healthy));
+    assert_eq!(bench.books(slot).await.delivered, 1);
+}

@@ -621,3 +621,89 @@ fn names_errors_and_times() {
         one(vec![("langfuse.observation.completion_start_time", text("\"2026-09-28T14:38:14.5Z\""))]);
     assert_eq!(Generation::new(moment.span(0)).first_token_ms(), Some(500.0));
 }
+
+#[test]
+fn langchain_messages() {
+    let given = json!({"messages": [[
+        {"lc": 1, "type": "constructor", "id": ["langchain", "HumanMessage"], "kwargs": {"type": "human", "content": "hi"}},
+        {"lc": 1, "type": "constructor", "id": ["langchain", "AIMessage"], "kwargs": {"type": "ai", "content": "yes"}},
+    ]]});
+    let traces = one(vec![("input.value", text(&given.to_string()))]);
+    let expected = [json!({"role": "user", "content": "hi"}), json!({"role": "assistant", "content": "yes"})];
+    assert_eq!(Generation::new(traces.span(0)).messages(), expected);
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys;
+
+    fn any_value() -> impl Strategy<Value = OwnedValue> {
+        let json_like = prop_oneof![
+            "[a-z\"\\\\{}\\[\\]:, ]{0,24}",
+            Just(r#"[{"role":"user","parts":[{"type":"text","content":"x"}]}]"#.to_owned()),
+            Just(
+                r#"{"messages":[{"role":"user","content":null},5,[],{"parts":7}],"system":{"parts":3}}"#
+                    .to_owned()
+            ),
+            Just(r#"{"choices":[{"message":"x"},{"delta":{"tool_calls":{}}},null],"output":[1]}"#.to_owned()),
+            Just(r#"{"input":1e400,"output":"x"}"#.to_owned()),
+        ];
+        let leaf = prop_oneof![
+            json_like.prop_map(OwnedValue::Str),
+            any::<i64>().prop_map(OwnedValue::Int),
+            any::<f64>().prop_map(OwnedValue::Double),
+            any::<bool>().prop_map(OwnedValue::Bool),
+            proptest::collection::vec(any::<u8>(), 0..9).prop_map(OwnedValue::Bytes),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let name =
+                prop_oneof![Just("role"), Just("parts"), Just("type"), Just("content"), Just("messages")];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(OwnedValue::Array),
+                proptest::collection::vec((name.prop_map(str::to_owned), inner), 0..3)
+                    .prop_map(OwnedValue::Map),
+            ]
+        })
+    }
+
+    fn any_key() -> impl Strategy<Value = String> {
+        let all: Vec<&str> = keys::ALL.iter().flat_map(|(_, keys, _)| keys.iter().copied()).collect();
+        prop_oneof![
+            proptest::sample::select(all).prop_map(str::to_owned),
+            "(llm\\.input_messages|llm\\.output_messages|gen_ai\\.prompt|gen_ai\\.completion)\\.[0-9]{1,2}(\\.[a-z0-9]{0,3}){0,4}",
+            Just("llm.invocation_parameters".to_owned()),
+            Just("metadata.x".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        #[test]
+        fn whatever_a_span_holds_the_reading_is_sound(
+            attributes in proptest::collection::vec((any_key(), any_value()), 0..8),
+            code in 0i32..3,
+        ) {
+            let mut span = builder(vec![]);
+            span.attributes = attributes.clone();
+            span.status_code = code;
+            span.events = vec![
+                (1, "gen_ai.choice".into(), attributes.clone()),
+                (1, "gen_ai.user.message".into(), attributes),
+            ];
+            let traces = traces(vec![], &[span]);
+            let read = Generation::new(traces.span(0));
+            for json in [read.input_json(), read.output_json()].into_iter().flatten() {
+                prop_assert!(serde_json::from_str::<Json>(&json).is_ok(), "{}", json);
+            }
+            let cost = read.cost();
+            prop_assert!([cost.input, cost.output, cost.total].into_iter().flatten().all(f64::is_finite));
+            let _ = (read.is_generation(), read.operation(), read.model(), read.provider_name(), read.usage());
+            let _ = (read.finish_reason(), read.native_finish_reason(), read.input_text(), read.output_text());
+            let _ = (read.metadata(), read.tags(), read.model_parameters(), read.tools(), read.error_type());
+            let _ = (read.error_message(), read.first_token_ms(), read.environment(), read.unit_prices());
+        }
+    }
+}

@@ -1,1 +1,140 @@
+use super::*;
 
+fn letter(slot: Slot, payload: usize) -> DeadLetter {
+    DeadLetter {
+        id: 0,
+        slot,
+        sequence: 12,
+        received_unix_nano: 34,
+        at_unix_nano: now_unix_nano(),
+        reason: DeadReason::TooLarge,
+        status: Some(413),
+        excerpt: "too large".to_owned(),
+        attempts: 3,
+        spans: 2,
+        payload: Bytes::from(vec![slot as u8; payload]),
+    }
+}
+
+fn small() -> Limits {
+    Limits { cap_bytes: 40_000, ring_bytes: 10_000, file_bytes: 8_000, age: Duration::from_secs(3600) }
+}
+
+#[test]
+fn letters_come_back_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || DeadLetters::open(Disk::default(), dir.path().join("dead-letters"), small()).unwrap();
+    let store = open();
+    let first = store.append(letter(1, 100)).unwrap();
+    let second = store.append(DeadLetter { status: None, excerpt: String::new(), ..letter(2, 0) }).unwrap();
+    let third = store.append(letter(1, 200)).unwrap();
+    assert!(first < second && second < third);
+    let listed = store.list(1);
+    assert_eq!(listed.iter().map(|l| l.id).collect::<Vec<_>>(), [first, third]);
+    let store = open();
+    assert_eq!((store.count(1), store.count(2), store.count(3)), (2, 1, 0));
+    assert_eq!(store.list(1), listed);
+    assert_eq!((store.list(2)[0].status, store.list(2)[0].payload.len()), (None, 0));
+    assert!(store.append(letter(1, 1)).unwrap() > third);
+    assert_eq!(store.count(1), 3);
+}
+
+#[test]
+fn the_oldest_go_at_the_cap() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small()).unwrap();
+    let ids: Vec<u64> = (0..100).map(|_| store.append(letter(1, 1000)).unwrap()).collect();
+    assert!(store.bytes() <= 40_000, "{}", store.bytes());
+    let left: Vec<u64> = store.list(1).iter().map(|l| l.id).collect();
+    assert_eq!(left, ids[ids.len() - left.len()..]);
+    assert!(left.len() >= 25);
+    assert_eq!(store.dropped() as usize, 100 - left.len());
+}
+
+#[test]
+fn old_letters_are_not_shown_and_go_with_their_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small()).unwrap();
+    let old = now_unix_nano() - 2 * 3600 * 1_000_000_000;
+    for _ in 0..10 {
+        store.append(DeadLetter { at_unix_nano: old, ..letter(1, 1000) }).unwrap();
+    }
+    assert_eq!((store.count(1), store.list(1).len()), (0, 0));
+    store.append(letter(1, 10)).unwrap();
+    assert_eq!(store.count(1), 1);
+    assert!(store.bytes() < 5_000, "{}", store.bytes());
+}
+
+#[test]
+fn damage_costs_the_letters_it_hits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small()).unwrap();
+    for _ in 0..5 {
+        store.append(letter(1, 500)).unwrap();
+    }
+    let path = path_of(dir.path(), 1);
+    let whole = std::fs::read(&path).unwrap();
+    let each = (whole.len() - FILE_HEADER) / 5;
+    let reopened = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small()).unwrap()
+    };
+    // A header, a body, a torn end.
+    let mut header = whole.clone();
+    header[FILE_HEADER + 2 * each + 20] ^= 1;
+    assert_eq!((reopened(&header).count(1), reopened(&header).list(1).len()), (4, 4));
+    let mut body = whole.clone();
+    body[FILE_HEADER + 2 * each + 200] ^= 1;
+    assert_eq!(reopened(&body).list(1).len(), 4);
+    for cut in [0, 5, FILE_HEADER, FILE_HEADER + 10, FILE_HEADER + 4 * each + 100] {
+        let whole_letters = cut.saturating_sub(FILE_HEADER) / each;
+        assert_eq!(reopened(&whole[..cut]).count(1) as usize, whole_letters, "{cut}");
+    }
+    for at in (0..whole.len()).step_by(13) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x80;
+        assert!(reopened(&flipped).list(1).len() >= 4, "{at}");
+    }
+}
+
+#[test]
+fn a_failed_sync_is_an_error_and_the_next_letter_begins_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let store = DeadLetters::open(disk.clone(), dir.path().to_path_buf(), small()).unwrap();
+    store.append(letter(1, 10)).unwrap();
+    disk.faults.fail_syncs(".dead", 1);
+    assert!(matches!(store.append(letter(1, 10)), Err(LogError::Io { .. })));
+    store.append(letter(1, 10)).unwrap();
+    assert!(path_of(dir.path(), 2).exists());
+}
+
+#[test]
+fn concurrent_letters_are_all_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { cap_bytes: 1 << 20, ..small() };
+    let store = DeadLetters::open(Disk::default(), dir.path().to_path_buf(), limits).unwrap();
+    std::thread::scope(|scope| {
+        for slot in 0..4 {
+            let store = &store;
+            scope.spawn(move || (0..20).for_each(|_| drop(store.append(letter(slot, 300)).unwrap())));
+        }
+    });
+    for slot in 0..4 {
+        let listed = store.list(slot);
+        assert_eq!(listed.len(), 20);
+        assert!(listed.windows(2).all(|w| w[0].id < w[1].id));
+        assert!(listed.iter().all(|l| l.payload.iter().all(|b| u32::from(*b) == slot)));
+    }
+}
+
+#[test]
+fn the_ring_is_bounded() {
+    let store = DeadLetters::in_memory(small());
+    let ids: Vec<u64> = (0..50).map(|_| store.append(letter(1, 1000)).unwrap()).collect();
+    assert!(store.bytes() <= 10_000);
+    let left = store.list(1);
+    assert_eq!(left.last().map(|l| l.id), ids.last().copied());
+    assert_eq!((store.count(1) as usize, store.dropped() as usize), (left.len(), 50 - left.len()));
+    assert!(left.len() >= 8);
+}

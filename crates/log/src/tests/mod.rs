@@ -1,2 +1,136 @@
-//! Tests of the log as a whole.
+//! Tests of the log as a whole, and what they share.
+mod crash;
+mod damage;
+mod failures;
 pub(crate) mod faults;
+mod formats;
+mod lifecycle;
+mod memory;
+mod model;
+mod power_cut;
+mod space;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracecast_otlp::{Payload, SpanSet};
+
+use crate::shared::lock;
+use crate::*;
+
+pub(crate) const KIB: u64 = 1024;
+
+/// A small durable log: segments of 16 KiB, 16 of them.
+pub(crate) fn options(dir: &Path) -> Options {
+    Options {
+        dir: dir.to_path_buf(),
+        durability: Durability::Durable,
+        max_bytes: 256 * KIB,
+        max_age: Duration::from_secs(3600),
+        segment_bytes: 16 * KIB,
+        cache_bytes: 64 * KIB,
+    }
+}
+
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+pub(crate) fn key(n: u8) -> SlotKey {
+    [n; 16]
+}
+
+/// Bytes that can be told apart by their seed.
+pub(crate) fn content(seed: u64, len: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let bytes = (0..len).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    });
+    bytes.collect()
+}
+
+/// `spans` spans, each of `routes` (slot, positions), a payload of `len` bytes made from `seed`.
+pub(crate) fn record(seed: u64, spans: u32, len: usize, routes: &[(Slot, &[u32])]) -> NewRecord {
+    let routes = routes.iter().map(|(slot, positions)| Route {
+        slot: *slot,
+        projection: Projection::AS_IS,
+        spans: SpanSet::from_positions(spans, positions.iter().copied()),
+    });
+    NewRecord {
+        workspace: [7; 16],
+        config_generation: 3,
+        received_unix_nano: 1_000_000 + seed,
+        accepted: spans,
+        routes: routes.collect(),
+        skips: Vec::new(),
+        trace_keys: Bytes::from(seed.to_le_bytes().to_vec()),
+        payload: Arc::new(Payload::new(content(seed, len), spans)),
+    }
+}
+
+/// Collects what is committed, and gives up what it is asked to.
+#[derive(Default)]
+pub(crate) struct Collector {
+    pub(crate) entries: Mutex<Vec<Arc<Entry>>>,
+    pub(crate) asked: Mutex<Vec<(Slot, Sequence)>>,
+    /// Set to settle what is asked for.
+    pub(crate) obedient: Mutex<Option<Log>>,
+}
+
+impl Subscriber for Collector {
+    fn committed(&self, entry: Arc<Entry>) {
+        lock(&self.entries).push(entry);
+    }
+
+    fn give_up(&self, slot: Slot, up_to: Sequence) {
+        lock(&self.asked).push((slot, up_to));
+        let Some(log) = lock(&self.obedient).clone() else { return };
+        for entry in lock(&self.entries).iter().filter(|e| e.sequence <= up_to) {
+            settle(&log, entry, slot, Outcome::Dropped(DropReason::BacklogFull));
+        }
+    }
+}
+
+impl Collector {
+    pub(crate) fn on(log: &Log) -> Arc<Collector> {
+        let collector = Arc::new(Collector::default());
+        log.subscribe(collector.clone());
+        collector
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        lock(&self.entries).clone()
+    }
+}
+
+/// Settles everything a slot has in an entry.
+pub(crate) fn settle(log: &Log, entry: &Arc<Entry>, slot: Slot, outcome: Outcome) {
+    for route in entry.routes.iter().filter(|r| r.slot == slot) {
+        log.settle(Settlement { slot, entry: entry.clone(), spans: route.spans.clone(), outcome });
+    }
+}
+
+/// The only segment file that holds records (the one with the highest number).
+pub(crate) fn newest_segment(dir: &Path) -> std::path::PathBuf {
+    let list = inspect::list(dir).unwrap();
+    list.into_iter().filter(|s| s.records > 0).max_by_key(|s| s.number).unwrap().path
+}
+
+/// A copy of a log directory, as a crash would leave it.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -48,6 +48,7 @@ fn transcode(text: &[u8], limits: &Limits) -> Result<(Bytes, Vec<Rejected>), Dec
         fault: None,
         json_depth: 0,
         spans: 0,
+        bounded: None,
         good: Vec::new(),
     };
     let mut json = serde_json::Deserializer::from_slice(text);
@@ -75,6 +76,8 @@ struct State<'l> {
     fault: Option<Box<Fault>>,
     json_depth: u32,
     spans: u32,
+    /// Start in the output, and path length, of the span, resource or scope being read.
+    bounded: Option<(usize, usize)>,
     /// Positions (scope, span) of the good spans of the present `ResourceSpans`.
     good: Vec<(u32, u32)>,
 }
@@ -82,11 +85,16 @@ struct State<'l> {
 impl State<'_> {
     #[cold]
     fn fail(&mut self, reason: impl Into<String>) {
+        self.fail_at(self.path.len(), reason);
+    }
+
+    /// The first mistake stays.
+    fn fail_at(&mut self, depth: usize, reason: impl Into<String>) {
         if self.fault.is_some() {
             return;
         }
         let mut path = String::new();
-        for (name, position) in &self.path {
+        for (name, position) in self.path.iter().take(depth) {
             if !path.is_empty() {
                 path.push('.');
             }
@@ -101,6 +109,18 @@ impl State<'_> {
     /// List position at a depth of the path.
     fn position(&self, depth: usize) -> u32 {
         self.path.get(depth).and_then(|(_, position)| *position).unwrap_or(0)
+    }
+
+    /// Holds a span (or what is sent with each) to its limit while it grows: every message that is
+    /// closed may move what is in it.
+    fn check_len(&mut self) {
+        let limit = self.limits.span_bytes as usize;
+        match self.bounded {
+            Some((from, depth)) if self.out.len() - from > limit => {
+                self.fail_at(depth, format!("has more than {limit} bytes"));
+            }
+            _ => {}
+        }
     }
 
     fn max_level(&self) -> u32 {
@@ -370,13 +390,25 @@ impl<'de> DeserializeSeed<'de> for ElementSeed<'_, '_> {
             return Err(D::Error::custom("too many spans"));
         }
         let field = open(&mut state.out, number, GUESS);
+        let bounded = matches!(message.role, Role::Span | Role::Context);
+        if bounded {
+            state.bounded = Some((field.content(), state.path.len()));
+        }
         let mut present = MessageSeed { state, message, level: level + 1 }.deserialize(json)?;
+        state.check_len();
+        if bounded {
+            state.bounded = None;
+        }
         if message.role == Role::Span && (present || state.fault.is_some()) {
             state.spans += 1;
             present = state.finish_span(field.content());
         }
         if message.role == Role::Structure && level == 0 {
             state.good.clear();
+        }
+        if state.fault.is_some() {
+            // Whoever the mistake costs takes back all that was written.
+            return Ok(false);
         }
         // An array keeps its places: null in it is an empty value.
         let kept_place = spec.shape == Shape::Many && std::ptr::eq(message, &ANY_VALUE);
@@ -422,7 +454,6 @@ impl State<'_> {
                 _ => {}
             }
         }
-        let len = span.len();
         for (name, id) in [("traceId", trace_id), ("spanId", span_id)] {
             self.path.push((name, None));
             match id {
@@ -436,9 +467,6 @@ impl State<'_> {
             self.path.push(("attributes", None));
             self.fail(format!("has more than {} attributes", self.limits.attributes_per_span));
             self.path.pop();
-        }
-        if len > self.limits.span_bytes as usize {
-            self.fail(format!("has {len} bytes, the limit is {}", self.limits.span_bytes));
         }
     }
 }

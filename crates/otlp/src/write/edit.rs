@@ -116,57 +116,59 @@ impl Editor<'_> {
     }
 
     /// Resource, scope or schema URL beside the repeated field 2; unknown fields as the edit wants.
-    fn context(&mut self, from: u32, to: u32, place: Place) {
-        let (message, attributes, drop_unknown) = match place {
-            Place::Resource => (&RESOURCE, 1, !self.keep_unknown),
-            _ => (&SCOPE, 3, !self.keep_unknown),
+    fn context(&mut self, from: u32, to: u32, place: Place, strip: bool) {
+        let (message, attributes) = match place {
+            Place::Resource => (&RESOURCE, 1),
+            _ => (&SCOPE, 3),
         };
         self.others(from, to, 2, |this, field| match field.number {
             1 => {
                 let content = this.traces.body.get(field.from..field.to).unwrap_or_default();
                 let open = open(this.out, 1, content.len());
-                this.parts(message, content, drop_unknown, |this, part, raw| {
-                    part.number == attributes && this.attribute(attributes, raw, place, drop_unknown)
+                this.parts(message, content, strip, |this, part, raw| {
+                    part.number == attributes && this.attribute(attributes, raw, place, strip)
                 });
                 close(this.out, open);
                 true
             }
-            number => drop_unknown && number != 3,
+            number => strip && number != 3,
         });
     }
 
     fn resource_spans(&mut self, rec: &ResourceRec) {
+        // Looked for only where the index saw some.
+        let strip = !self.keep_unknown && rec.unknown;
         let open = open(self.out, 1, rec.content.len());
         let mut at = rec.content.from;
         for scope in scopes_of(self.traces, rec) {
-            self.context(at, scope.at, Place::Resource);
+            self.context(at, scope.at, Place::Resource, strip);
             at = scope.content.to;
             if keeps_scope(self.spans, scope) {
                 self.scope_spans(scope);
             }
         }
-        self.context(at, rec.content.to, Place::Resource);
+        self.context(at, rec.content.to, Place::Resource, strip);
         close(self.out, open);
     }
 
     fn scope_spans(&mut self, rec: &ScopeRec) {
+        let strip = !self.keep_unknown && rec.unknown;
         let open = open(self.out, 2, rec.content.len());
         let mut at = rec.content.from;
         for i in rec.spans.from..rec.spans.to {
             let Some(span) = self.traces.spans.get(i as usize) else { continue };
-            self.context(at, span.at, Place::Scope);
+            self.context(at, span.at, Place::Scope, strip);
             at = span.content.to;
             if self.spans.contains(i) {
                 self.span(SpanView { traces: self.traces, i });
             }
         }
-        self.context(at, rec.content.to, Place::Scope);
+        self.context(at, rec.content.to, Place::Scope, strip);
         close(self.out, open);
     }
 
     fn span(&mut self, span: SpanView<'_>) {
         let content = span.content();
-        // Looked for only where the index saw some.
         let strip = !self.keep_unknown && span.rec().unknown;
         let open = open(self.out, 2, content.len());
         self.parts(&SPAN, content, strip, |this, part, raw| match part.number {

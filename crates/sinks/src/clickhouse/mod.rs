@@ -32,7 +32,7 @@ use tracecast_destination::ClickhouseConfig;
 use self::request::Target;
 use self::response::Trouble;
 use self::schema::Table;
-use crate::family::{answer, probe};
+use crate::family::{answer, offload, probe};
 use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 /// The table for new users: all columns of version 1, ids and times that make a repeated delivery
@@ -142,7 +142,8 @@ impl Clickhouse {
         let (result, damaged, bytes) = match self.table().await {
             Err(trouble) => (Err(trouble), Vec::new(), 0),
             Ok(table) => {
-                let body = request::body(batch, &table);
+                let columns = table.clone();
+                let body = offload::encode(batch, move |batch| request::body(batch, &columns)).await;
                 let bytes = body.bytes.len() as u64;
                 if body.bytes.is_empty() {
                     (Ok(()), body.damaged, 0)

@@ -389,3 +389,36 @@ fn shapes_of_types() {
     assert_eq!(shape("Tuple(a String)"), None);
     assert_eq!(shape("Array(String)"), None);
 }
+
+#[tokio::test]
+async fn no_connection_is_a_retry_that_names_the_place() {
+    let address = closed_port();
+    let adapter = adapter(&format!("http://{address}"), "T", false);
+    let sent = adapter.send(&batch(vec![item(1, &[generation(1)])])).await;
+    assert_eq!(sent.bytes, 0);
+    let Answer::Retry(failure) = sent.answer else { panic!("{:?}", sent.answer) };
+    assert!(failure.message.starts_with(&format!("cannot connect to {address}")), "{}", failure.message);
+    assert_eq!(adapter.test().await.diagnosis, Diagnosis::Connect);
+}
+
+#[tokio::test]
+async fn plain_http_behind_https_is_a_tls_failure() {
+    let address = blurting(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let report = adapter(&format!("https://{address}"), "T", false).test().await;
+    assert_eq!(report.diagnosis, Diagnosis::Tls, "{report:?}");
+}
+
+#[tokio::test]
+async fn large_batches_are_encoded_and_sent_in_pieces() {
+    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let server = Server::start(vec![(200, "", described), (200, "", b"")]).await;
+    let adapter = adapter(&server.url, "T", false);
+    let text = "x".repeat(100_000);
+    let big = span(1, &[("note", text.as_str().into())]);
+    let items = (0..20).map(|n| item(n, std::slice::from_ref(&big))).collect();
+    let sent = adapter.send(&batch(items)).await;
+    assert_eq!(sent.answer, Answer::Delivered);
+    let insert = server.received().remove(1);
+    assert_eq!(insert.body.iter().filter(|byte| **byte == b'\n').count(), 20);
+    assert!(sent.bytes > 2_000_000 && sent.bytes == insert.body.len() as u64);
+}

@@ -8,6 +8,7 @@ pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod objects;
+pub(crate) mod offload;
 pub(crate) mod otlp_http;
 pub(crate) mod probe;
 pub(crate) mod projection;

@@ -28,7 +28,7 @@ pub(crate) fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     } else {
         http_date(value)?.duration_since(now).as_secs_f64()
     };
-    if !(seconds > 0.0) {
+    if seconds.is_nan() || seconds <= 0.0 {
         return None;
     }
     Some(Duration::try_from_secs_f64(seconds).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX)))

@@ -60,7 +60,7 @@ impl TransportError {
     /// Finds the cause by walking the chain of errors, whichever client library made it.
     pub(crate) fn find(error: &(dyn Error + 'static), url: &Url) -> TransportError {
         let place = authority(url);
-        let found = links(error).find_map(|link| cause_of(link));
+        let found = links(error).find_map(cause_of);
         let (cause, detail) = found.unwrap_or((Cause::Reset, String::new()));
         let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
         let message = match cause {

@@ -30,9 +30,8 @@ use futures_util::future::BoxFuture;
 use tracecast_destination::LangfuseConfig;
 
 use crate::family::endpoint::Endpoint;
-use crate::family::gzip;
 use crate::family::http::{BODY_BYTES_MAX, OTLP_BODY_BYTES_MAX};
-use crate::family::{answer, probe};
+use crate::family::{answer, offload, probe};
 use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -55,14 +54,13 @@ impl Langfuse {
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {
-        let body = request::body(batch);
+        let body = offload::encode(batch, request::packed).await;
         if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
             let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
             return Sent { answer, bytes: 0 };
         }
-        let packed = gzip::compress_any(body.bytes).await;
-        let bytes = packed.len() as u64;
-        let outgoing = request::outgoing(&self.endpoint, packed);
+        let bytes = body.bytes.len() as u64;
+        let outgoing = request::outgoing(&self.endpoint, body.bytes);
         match self.endpoint.call(outgoing, OTLP_BODY_BYTES_MAX).await {
             Ok(reply) => {
                 let answer = response::answer(batch, &reply, &self.endpoint.redactor);

@@ -10,7 +10,7 @@ use crate::family::endpoint::Endpoint;
 use crate::family::http::Outgoing;
 use crate::family::otlp_http::{self, Body};
 use crate::family::projection::projected;
-use crate::family::{headers, urls};
+use crate::family::{gzip, headers, urls};
 use crate::{Batch, BuildError, Clients, Item};
 
 const INGESTION_VERSION: HeaderName = HeaderName::from_static("x-langfuse-ingestion-version");
@@ -41,6 +41,13 @@ pub(super) fn endpoint(config: &LangfuseConfig, clients: &Clients) -> Result<End
 pub(super) fn body(batch: &Batch) -> Body {
     let items: Vec<Item> = batch.items.iter().map(projected).collect();
     otlp_http::protobuf(&items, |_| Some(&Dialect as &dyn Edit))
+}
+
+/// The body as it is sent.
+pub(super) fn packed(batch: &Batch) -> Body {
+    let mut body = body(batch);
+    body.bytes = gzip::compress(&body.bytes);
+    body
 }
 
 pub(super) fn outgoing(endpoint: &Endpoint, packed: Bytes) -> Outgoing {

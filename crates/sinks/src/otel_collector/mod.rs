@@ -28,9 +28,8 @@ use tracecast_destination::OtelCollectorConfig;
 
 use self::request::{Form, Forms};
 use crate::family::endpoint::Endpoint;
-use crate::family::gzip;
 use crate::family::http::{BODY_BYTES_MAX, OTLP_BODY_BYTES_MAX};
-use crate::family::{answer, probe};
+use crate::family::{answer, offload, probe};
 use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -63,17 +62,17 @@ impl OtelCollector {
     async fn send_once(&self, batch: &Batch) -> Sent {
         let position = self.form.load(Ordering::Relaxed);
         let form = self.forms.at(position);
-        let body = request::body(form, batch);
+        let body = if request::is_copy(form, batch) {
+            request::body(form, batch)
+        } else {
+            offload::encode(batch, move |batch| request::packed(form, batch)).await
+        };
         if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
             let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
             return Sent { answer, bytes: 0 };
         }
-        let bytes = match form.gzip {
-            true => gzip::compress_any(body.bytes).await,
-            false => body.bytes,
-        };
-        let sent = bytes.len() as u64;
-        let outgoing = request::outgoing(&self.endpoint, form, bytes);
+        let sent = body.bytes.len() as u64;
+        let outgoing = request::outgoing(&self.endpoint, form, body.bytes);
         let answer = match self.endpoint.call(outgoing, OTLP_BODY_BYTES_MAX).await {
             Ok(reply) if reply.status == 415 && self.forms.has(position + 1) => {
                 // Another sender may have moved on already; then this changes nothing.

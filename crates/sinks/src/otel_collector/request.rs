@@ -95,6 +95,20 @@ pub(super) fn body(form: Form, batch: &Batch) -> Body {
     if form.json { otlp_http::json(&batch.items, edit) } else { otlp_http::protobuf(&batch.items, edit) }
 }
 
+/// The body as it is sent.
+pub(super) fn packed(form: Form, batch: &Batch) -> Body {
+    let mut body = body(form, batch);
+    if form.gzip {
+        body.bytes = gzip::compress(&body.bytes);
+    }
+    body
+}
+
+/// The body is the received bytes: making it is only copying.
+pub(super) fn is_copy(form: Form, batch: &Batch) -> bool {
+    !form.json && !form.gzip && batch.items.iter().all(|item| !item.private && item.spans.is_all())
+}
+
 pub(super) fn outgoing(endpoint: &Endpoint, form: Form, body: Bytes) -> Outgoing {
     let mut outgoing = endpoint.request(body);
     if form.json {

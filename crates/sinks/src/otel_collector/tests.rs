@@ -187,9 +187,7 @@ async fn partial_success_and_refusals() {
 
 #[tokio::test]
 async fn no_connection_is_a_retry_without_bytes() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = closed_port();
     let adapter = adapter(&format!("http://{address}/secret-path?key=hidden"), &[]);
     let sent = adapter.send(&batch(vec![item(1, &[generation(1)])])).await;
     assert_eq!(sent.bytes, 0);
@@ -212,18 +210,22 @@ async fn metadata_addresses_are_never_called() {
 
 #[tokio::test]
 async fn a_closed_connection_and_garbage_are_retried() {
-    use tokio::io::AsyncWriteExt;
-    for answer in [&b""[..], b"SSH-2.0-OpenSSH_9\r\n"] {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.write_all(answer).await;
-            }
-        });
-        let sent = adapter(&url, &[]).send(&batch(vec![item(1, &[generation(1)])])).await;
+    for bytes in [&b""[..], b"SSH-2.0-OpenSSH_9\r\n"] {
+        let address = blurting(bytes).await;
+        let adapter = adapter(&format!("http://{address}"), &[]);
+        let sent = adapter.send(&batch(vec![item(1, &[generation(1)])])).await;
         assert!(matches!(sent.answer, Answer::Retry(_)), "{:?}", sent.answer);
     }
+}
+
+#[tokio::test]
+async fn plain_http_behind_https_is_a_tls_failure() {
+    let address = blurting(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let adapter = adapter(&format!("https://{address}"), &[]);
+    assert_eq!(adapter.test().await.diagnosis, Diagnosis::Tls);
+    // The peer broke the handshake; no certificate was judged.
+    let answer = adapter.send(&batch(vec![item(1, &[generation(1)])])).await.answer;
+    assert!(matches!(answer, Answer::Retry(_)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use tracecast_destination::{S3Config, S3ObjectLayout};
 
 use self::request::{Bucket, Object};
 use self::response::Put;
-use crate::family::{objects, probe};
+use crate::family::{objects, offload, probe};
 use crate::{Adapter, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 /// Objects on their way at the same time, per batch.
@@ -46,7 +47,7 @@ const TEST_NAME: &str = ".tracecast-connection-test";
 pub struct S3 {
     clients: Clients,
     bucket: Bucket,
-    layout: request::Layout,
+    layout: Arc<request::Layout>,
     prefix: String,
 }
 
@@ -56,13 +57,14 @@ impl S3 {
         Ok(S3 {
             clients: clients.clone(),
             bucket: Bucket::new(config, clients)?,
-            layout: request::Layout::new(config)?,
+            layout: Arc::new(request::Layout::new(config)?),
             prefix: objects::clean(&config.prefix),
         })
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {
-        let built = self.layout.objects(batch);
+        let layout = self.layout.clone();
+        let built = offload::encode(batch, move |batch| layout.objects(batch)).await;
         // What holds for the destination need not be asked once per object.
         let held = AtomicBool::new(false);
         let mut calls: Vec<BoxFuture<'_, (Put, u64)>> = Vec::with_capacity(built.objects.len());

@@ -380,3 +380,14 @@ fn damaged_items_do_not_stop_the_others() {
     assert_eq!(built.refused.len(), 1);
     assert_eq!(built.refused[0].0, 0);
 }
+
+#[tokio::test]
+async fn no_connection_is_a_retry_that_names_the_place() {
+    let address = closed_port();
+    let adapter = adapter(&format!("http://{address}"), S3ObjectLayout::PerTrace);
+    let sent = adapter.send(&batch(vec![item(1, &[generation(1)])])).await;
+    assert_eq!(sent.bytes, 0);
+    let Answer::Retry(failure) = sent.answer else { panic!("{:?}", sent.answer) };
+    assert!(failure.message.starts_with(&format!("cannot connect to {address}")), "{}", failure.message);
+    assert_eq!(adapter.test().await.diagnosis, Diagnosis::Connect);
+}

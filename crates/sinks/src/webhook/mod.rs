@@ -25,7 +25,7 @@ use tracecast_destination::WebhookConfig;
 
 use crate::family::endpoint::Endpoint;
 use crate::family::http::BODY_BYTES_MAX;
-use crate::family::{answer, probe};
+use crate::family::{answer, offload, probe};
 use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -48,7 +48,7 @@ impl Webhook {
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {
-        let body = request::body(batch);
+        let body = offload::encode(batch, request::body).await;
         if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
             let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
             return Sent { answer, bytes: 0 };

@@ -1,0 +1,137 @@
+//! Failing writes, syncs and file creation.
+use super::*;
+use crate::dead_letters::Limits;
+use crate::disk::Disk;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+fn open(disk: &Disk, dir: &Path) -> (Log, Recovered) {
+    Log::open_on(disk.clone(), options(dir), Limits::default()).unwrap()
+}
+
+/// Appends until it works again.
+fn append_when_it_works(log: &Log, seed: u64, slot: Slot) -> Sequence {
+    let started = Instant::now();
+    loop {
+        match block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))) {
+            Ok(sequence) => return sequence,
+            Err(LogError::Io { .. }) => assert!(started.elapsed() < Duration::from_secs(10)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_moves_the_commit_to_a_new_segment() {
+    for failing in ["sync", "write"] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let (log, _) = open(&disk, dir.path());
+        let slot = log.slot(key(1));
+        block_on(log.append(record(1, 1, 1000, &[(slot, &[0])]))).unwrap();
+        match failing {
+            "sync" => disk.faults.fail_syncs(".seg", 1),
+            _ => disk.faults.fail_writes(".seg", 1),
+        }
+        let answers = [2, 3].map(|seed| block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))).unwrap());
+        assert_eq!(answers, [2, 3]);
+        assert!(log.is_writable());
+        let image = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), image.path());
+        // The failed commit may lie complete in the old segment: it counts once.
+        let (log, recovered) = Log::open(options(image.path())).unwrap();
+        assert_eq!(recovered.notes, Vec::<String>::new());
+        assert_eq!(recovered.pending.iter().map(|e| e.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((log.books(slot).selected, log.books(slot).pending, log.accepted()), (3, 3, 3));
+        assert_eq!(log.damage(), Damage::default());
+        for (seed, entry) in (1..).zip(&recovered.pending) {
+            assert_eq!(block_on(log.payload(entry)).unwrap().bytes(), &content(seed, 1000));
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_stops_appends_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (log, _) = open(&disk, dir.path());
+    let slot = log.slot(key(1));
+    block_on(log.append(record(1, 1, 1000, &[(slot, &[0])]))).unwrap();
+    disk.faults.fail_syncs(".seg", u64::MAX);
+    let failed = block_on(log.append(record(2, 1, 1000, &[(slot, &[0])])));
+    assert!(matches!(failed, Err(LogError::Io { .. })), "{failed:?}");
+    assert!(!log.is_writable());
+    assert_eq!((log.books(slot).selected, log.accepted()), (1, 1));
+    disk.faults.fail_syncs(".seg", 0);
+    // A different record takes the number; what the failed commit left behind must not be taken for it.
+    assert_eq!(append_when_it_works(&log, 77, slot), 2);
+    assert!(log.is_writable());
+    let image = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), image.path());
+    drop(log);
+    let (log, recovered) = Log::open(options(image.path())).unwrap();
+    let sequences: Vec<_> = recovered.pending.iter().map(|e| e.sequence).collect();
+    assert_eq!(sequences, [1, 2]);
+    assert_eq!(block_on(log.payload(&recovered.pending[1])).unwrap().bytes(), &content(77, 1000));
+    assert_eq!(log.books(slot).selected, 2);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (log, _) = open(&disk, dir.path());
+    let slot = log.slot(key(1));
+    let collector = Collector::on(&log);
+    disk.faults.no_new_files.store(true, Ordering::SeqCst);
+    let failed = block_on(log.append(record(1, 1, 1000, &[(slot, &[0])])));
+    assert!(matches!(failed, Err(LogError::Io { .. })), "{failed:?}");
+    disk.faults.no_new_files.store(false, Ordering::SeqCst);
+    assert_eq!(append_when_it_works(&log, 1, slot), 1);
+    assert_eq!(collector.entries().len(), 1);
+}
+
+#[test]
+fn settlements_wait_for_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (log, _) = open(&disk, dir.path());
+    let slot = log.slot(key(1));
+    let collector = Collector::on(&log);
+    block_on(log.append(record(1, 2, 1000, &[(slot, &[0, 1])]))).unwrap();
+    disk.faults.fail_writes("journal", 1);
+    settle(&log, &collector.entries()[0], slot, Outcome::Delivered);
+    // Written at the second attempt, and not visible before.
+    log.flush().unwrap();
+    assert_eq!((log.books(slot).delivered, log.books(slot).pending), (2, 0));
+    drop(log);
+    let (log, recovered) = Log::open(options(dir.path())).unwrap();
+    assert!(recovered.pending.is_empty());
+    assert_eq!(log.books(slot).delivered, 2);
+}
+
+#[test]
+fn a_failed_journal_sync_ends_in_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (log, _) = open(&disk, dir.path());
+    let slot = log.slot(key(1));
+    let collector = Collector::on(&log);
+    // Enough to seal a segment, which needs the settlements on disk to come back.
+    for seed in 0..8 {
+        block_on(log.append(record(seed, 1, 4000, &[(slot, &[0])]))).unwrap();
+    }
+    disk.faults.fail_syncs("journal", 1);
+    for entry in collector.entries() {
+        settle(&log, &entry, slot, Outcome::Delivered);
+    }
+    log.flush().unwrap();
+    for seed in 0..200 {
+        block_on(log.append(record(seed, 1, 4000, &[(slot, &[0])]))).unwrap();
+        let last = collector.entries().pop().unwrap();
+        settle(&log, &last, slot, Outcome::Delivered);
+    }
+    log.close();
+    let (log, recovered) = Log::open(options(dir.path())).unwrap();
+    assert_eq!((recovered.pending.len(), log.books(slot).delivered), (0, 208));
+}
