@@ -1,24 +1,25 @@
 //! chDB (the ClickHouse engine) behind `clickhouse`: the rows it holds after delivery, retry and privacy.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tracecast_tests::process::Home;
+use tracecast_tests::process::{Home, PATIENCE};
 
-use crate::python::{Server, free_port, script, venv};
-use crate::sdks::{BINARY, send};
+use crate::python::{Server, client, free_port, script, venv};
+use crate::sdks::{ANSWERING_MODEL, BINARY, COST, INPUT_TOKENS, OUTPUT_TOKENS, Sent, send};
 
 const CANARY: &str = "canary-prompt-77aa";
 const PASSWORD: &str = "tests-password";
 
-async fn clickhouse(data: &std::path::Path) -> Server {
-    let python = venv("clickhouse", &["chdb-core==26.9.0"]);
+async fn clickhouse(name: &str, data: &Path) -> Server {
     let port = free_port();
     Server::start(
-        "clickhouse",
+        name,
         port,
         "/ping",
-        Command::new(python.join("bin/python"))
+        Command::new(venv("clickhouse").join("bin/python"))
             .arg(script("chdb_http.py"))
             .arg(port.to_string())
             .arg(data)
@@ -30,69 +31,145 @@ async fn clickhouse(data: &std::path::Path) -> Server {
 
 /// Rows of a query as JSON objects.
 async fn query(server: &Server, sql: &str) -> Vec<Json> {
-    let response = reqwest::Client::new()
+    let request = client()
         .post(format!("{}/", server.url))
         .header("x-clickhouse-user", "default")
-        .header("x-clickhouse-key", PASSWORD)
-        .body(sql.to_owned())
-        .send()
-        .await
-        .expect("clickhouse answers");
+        .header("x-clickhouse-key", PASSWORD);
+    let response = request.body(sql.to_owned()).send().await.expect("clickhouse answers");
     let status = response.status();
     let text = response.text().await.expect("a body");
     assert!(status.is_success(), "{sql}: {text}");
     text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
 }
 
+/// Sets how many inserts shall be done and not answered; tells how many were done so far.
+async fn lose_answers(server: &Server, count: u64) -> u64 {
+    let answer = client().post(format!("{}/lose-answers?count={count}", server.url)).send().await;
+    let text = answer.expect("the script answers").text().await.expect("a body");
+    text.trim().parse().expect("a number")
+}
+
+fn destination(server: &Server, password: &str, table: &str) -> Json {
+    let config = json!({
+        "host": server.url, "database": "default", "username": "default", "password": password, "table": table,
+    });
+    json!({ "type": "clickhouse", "name": "rows", "config": config })
+}
+
+/// Each span that was sent has one row that says what was sent.
+async fn check(server: &Server, sent: &[Sent]) {
+    let rows = query(
+        server,
+        "SELECT TRACE_ID, SPAN_ID, PARENT_SPAN_ID, SPAN_TYPE, MODEL, PROVIDER_NAME, USER_ID, SESSION_ID, STATUS, \
+         toUInt32(PROMPT_TOKENS) AS IN_TOKENS, toUInt32(COMPLETION_TOKENS) AS OUT_TOKENS, \
+         toUInt32(TOTAL_TOKENS) AS ALL_TOKENS, toFloat64(TOTAL_COST) AS COST, \
+         abs(dateDiff('second', TIMESTAMP, now64())) AS AGE FROM OPENROUTER_TRACES FORMAT JSONEachRow",
+    )
+    .await;
+    assert_eq!(rows.len(), 2 * sent.len(), "{rows:#?}");
+    let row = |span: &str| {
+        rows.iter().find(|r| r["SPAN_ID"] == *span).unwrap_or_else(|| panic!("{span} has no row: {rows:#?}"))
+    };
+    for (n, request) in sent.iter().enumerate() {
+        let parent = row(&request.parent);
+        assert_eq!(parent["TRACE_ID"], *request.trace);
+        assert_eq!(parent["PARENT_SPAN_ID"], Json::Null);
+        let row = row(&request.generation);
+        assert_eq!(row["TRACE_ID"], *request.trace);
+        assert_eq!(row["PARENT_SPAN_ID"], *request.parent);
+        assert_eq!(row["SPAN_TYPE"], "GENERATION", "{row:#}");
+        assert_eq!(row["MODEL"], ANSWERING_MODEL, "{row:#}");
+        assert_eq!(row["PROVIDER_NAME"], "openai", "{row:#}");
+        assert_eq!(row["USER_ID"], "ada", "{row:#}");
+        assert_eq!(row["SESSION_ID"], format!("session-{n}"), "{row:#}");
+        assert_eq!(row["STATUS"], "ok", "{row:#}");
+        let input = INPUT_TOKENS + n as u64;
+        assert_eq!(row["IN_TOKENS"], input, "{row:#}");
+        assert_eq!(row["OUT_TOKENS"], OUTPUT_TOKENS, "{row:#}");
+        assert_eq!(row["ALL_TOKENS"], input + OUTPUT_TOKENS, "{row:#}");
+        assert_eq!(row["COST"], COST, "{row:#}");
+        // A time read in the wrong zone is hours off.
+        assert!(row["AGE"].as_i64().is_some_and(|age| age < 600), "{row:#}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clickhouse_holds_one_row_a_span() {
     let home = Home::new(BINARY);
-    let server = clickhouse(&home.path().join("chdata")).await;
-    query(&server, tracecast_sinks::clickhouse::CREATE_TABLE).await;
+    let server = clickhouse("clickhouse", &home.path().join("chdata")).await;
     home.config("");
     let gateway = home.start();
-    let config = json!({ "host": server.url, "database": "default", "username": "default", "password": PASSWORD });
-    let body = json!({ "type": "clickhouse", "name": "rows", "config": config });
-    let (status, test) = gateway.api("POST", "/observability/destinations/test", Some(&body)).await;
-    assert_eq!((status, test["data"]["ok"].as_bool()), (200, Some(true)), "{test}");
-    let mut wrong = body.clone();
-    wrong["config"]["password"] = json!("not-the-password");
-    let (_, test) = gateway.api("POST", "/observability/destinations/test", Some(&wrong)).await;
-    assert_eq!(test["data"]["diagnosis"], "auth", "{test}");
+    let diagnosis = async |body: &Json| {
+        let (_, test) = gateway.api("POST", "/observability/destinations/test", Some(body)).await;
+        assert!(!test.to_string().contains(PASSWORD), "{test}");
+        test["data"]["diagnosis"].as_str().unwrap_or_else(|| panic!("no diagnosis: {test}")).to_owned()
+    };
+    let good = destination(&server, PASSWORD, "OPENROUTER_TRACES");
+    assert_eq!(diagnosis(&good).await, "not_found");
+    query(&server, tracecast_sinks::clickhouse::CREATE_TABLE).await;
+    assert_eq!(diagnosis(&good).await, "ok");
+    assert_eq!(diagnosis(&destination(&server, "not-the-password", "OPENROUTER_TRACES")).await, "auth");
+    query(&server, "CREATE TABLE OTHER (A String) ENGINE = Memory").await;
+    assert_eq!(diagnosis(&destination(&server, PASSWORD, "OTHER")).await, "schema");
 
-    let id = gateway.destination(body).await;
+    let id = gateway.destination(good).await;
     let sent = send(&gateway, "http", "rows", CANARY, 4);
     gateway.settled(&id, 8).await;
+    check(&server, &sent).await;
     let rows = query(
         &server,
-        "SELECT TRACE_ID, SPAN_ID, SPAN_TYPE, MODEL, USER_ID, SESSION_ID, STATUS, toInt64(PROMPT_TOKENS) AS IN_TOKENS, \
-         toInt64(COMPLETION_TOKENS) AS OUT_TOKENS, TOTAL_COST, INPUT, OUTPUT FROM OPENROUTER_TRACES FORMAT JSONEachRow",
-    )
-    .await;
-    assert_eq!(rows.len(), 8, "{rows:#?}");
-    for (trace, span) in &sent {
-        assert!(rows.iter().any(|r| r["TRACE_ID"] == **trace && r["SPAN_ID"] == **span), "{span} has no row");
-    }
-    let generations: Vec<&Json> = rows.iter().filter(|r| r["SPAN_TYPE"] == "GENERATION").collect();
-    assert_eq!(generations.len(), 4);
-    for row in &generations {
-        assert_eq!(row["MODEL"], "gpt-4o", "{row:#}");
-        assert_eq!(row["USER_ID"], "ada");
-        assert_eq!(row["STATUS"], "ok");
-        let tokens = row["OUT_TOKENS"].as_i64().or_else(|| row["OUT_TOKENS"].as_str()?.parse().ok());
-        assert_eq!(tokens, Some(12), "{row:#}");
-        let cost = row["TOTAL_COST"].as_f64().or_else(|| row["TOTAL_COST"].as_str()?.parse().ok());
-        assert!((cost.expect("a cost") - 0.00125).abs() < 1e-9, "{row:#}");
-        assert!(row["INPUT"].to_string().contains(CANARY), "{row:#}");
+        "SELECT INPUT, OUTPUT FROM OPENROUTER_TRACES WHERE SPAN_TYPE = 'GENERATION' FORMAT JSONEachRow",
+    );
+    for row in rows.await {
+        // Both are JSON texts.
+        let input: Json = serde_json::from_str(row["INPUT"].as_str().expect("text")).expect("JSON");
+        assert_eq!(input["messages"][0]["content"], CANARY, "{row:#}");
+        let output: Json = serde_json::from_str(row["OUTPUT"].as_str().expect("text")).expect("JSON");
+        assert_eq!(output["completion"], format!("answer to {CANARY}"), "{row:#}");
     }
 
     let path = format!("/observability/destinations/{id}");
     let (status, answer) = gateway.api("PATCH", &path, Some(&json!({ "privacy_mode": true }))).await;
     assert_eq!(status, 200, "{answer}");
     query(&server, "TRUNCATE TABLE OPENROUTER_TRACES").await;
-    send(&gateway, "grpc", "rows", CANARY, 2);
+    let sent = send(&gateway, "grpc", "rows", CANARY, 2);
     gateway.settled(&id, 12).await;
+    check(&server, &sent).await;
     let rows = query(&server, "SELECT * FROM OPENROUTER_TRACES FORMAT JSONEachRow").await;
-    assert_eq!(rows.len(), 4);
-    assert!(!rows.iter().any(|r| r.to_string().contains(CANARY)), "the canary was stored");
+    assert!(!rows.iter().any(|r| r.to_string().contains(CANARY)), "the canary was stored: {rows:#?}");
+}
+
+/// The answer to an insert is lost, then the gateway is killed before it could try again: the retry carries
+/// the same rows and the same token, so the engine keeps them once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_insert_leaves_no_doubles() {
+    let home = Home::new(BINARY);
+    let server = clickhouse("clickhouse-retry", &home.path().join("chdata")).await;
+    query(&server, tracecast_sinks::clickhouse::CREATE_TABLE).await;
+    home.config("");
+    let gateway = home.start();
+    let id = gateway.destination(destination(&server, PASSWORD, "OPENROUTER_TRACES")).await;
+
+    // Lost once, retried by the same process.
+    let done = lose_answers(&server, 1).await;
+    let mut sent = send(&gateway, "http", "rows", CANARY, 3);
+    gateway.settled(&id, 6).await;
+    assert!(lose_answers(&server, 1_000).await >= done + 2, "the insert was not tried again");
+    check(&server, &sent).await;
+
+    // Lost until the gateway is gone, retried by the next one.
+    query(&server, "TRUNCATE TABLE OPENROUTER_TRACES").await;
+    let done = lose_answers(&server, 1_000).await;
+    sent = send(&gateway, "http", "rows", CANARY, 3);
+    let started = Instant::now();
+    while lose_answers(&server, 1_000).await == done {
+        assert!(started.elapsed() < PATIENCE, "no insert came");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gateway.kill();
+    let done = lose_answers(&server, 0).await;
+    let gateway = home.start();
+    gateway.settled(&id, 12).await;
+    assert!(lose_answers(&server, 0).await > done, "the insert was not tried again");
+    check(&server, &sent).await;
 }

@@ -2,7 +2,8 @@
 //! is read back. Everything needed is installed from PyPI under `target/backends`; what is missing fails.
 
 mod clickhouse;
+mod mlflow;
+mod phoenix;
 mod python;
-mod readback;
 mod s3;
 mod sdks;

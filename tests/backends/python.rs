@@ -4,15 +4,19 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
+/// Installs everything else, and quicker than pip.
+const UV: &str = "uv==0.13.8";
+
+/// A server is given this long to come up; at its first start Python compiles it.
+const START_WITHIN: Duration = Duration::from_secs(180);
+
 /// Installing is done by one test at a time.
 static INSTALLING: Mutex<()> = Mutex::new(());
-
-/// A server is given this long to come up; the first start of a product compiles and migrates.
-const START_WITHIN: Duration = Duration::from_secs(120);
 
 fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -28,29 +32,39 @@ pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("backends/python").join(name)
 }
 
-/// The environment `name` with exactly these requirements, made if it is not there yet.
-pub(crate) fn venv(name: &str, requirements: &[&str]) -> PathBuf {
+/// The environment `name`: exactly what `python/requirements/{name}.txt` pins, made anew if that changed.
+pub(crate) fn venv(name: &str) -> PathBuf {
     let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = root();
     let uv = root.join("uv/bin/uv");
     if !uv.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(root.join("uv")));
-        run(Command::new(root.join("uv/bin/pip")).args(["install", "-q", "uv"]));
+        run(Command::new(root.join("uv/bin/pip")).args(["install", "-q", UV]));
     }
+    let requirements = script("requirements").join(name).with_extension("txt");
+    let wanted = std::fs::read_to_string(&requirements).expect("the requirements can be read");
     let directory = root.join(name);
     let marker = directory.join("requirements");
-    let wanted = requirements.join("\n");
     if std::fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
         return directory;
     }
     let _ = std::fs::remove_dir_all(&directory);
     run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
+    // The files name every package, so nothing is resolved here.
     run(Command::new(&uv)
-        .args(["pip", "install", "-q", "--python"])
+        .args(["pip", "install", "-q", "--no-deps", "--python"])
         .arg(directory.join("bin/python"))
-        .args(requirements));
+        .arg("-r")
+        .arg(&requirements));
     std::fs::write(&marker, wanted).expect("the marker can be written");
     directory
+}
+
+/// The directory of an environment's packages.
+pub(crate) fn packages(venv: &Path) -> PathBuf {
+    let mut found = std::fs::read_dir(venv.join("lib")).expect("the environment has packages").flatten();
+    let python = found.find(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
+    python.expect("lib/python3.x").path().join("site-packages")
 }
 
 fn run(command: &mut Command) {
@@ -58,7 +72,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Runs a script to its end; its output is JSON.
+/// Runs a script to its end; its last line is JSON.
 pub(crate) fn run_json(venv: &Path, name: &str, arguments: &[&str]) -> Json {
     let output = Command::new(venv.join("bin/python"))
         .arg(script(name))
@@ -82,7 +96,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the command and waits until `ready` (a path) answers 200.
+    /// Starts the command and waits until `ready` (a path) answers 200. What it prints is in
+    /// `target/backends/{name}.log`.
     pub(crate) async fn start(name: &str, port: u16, ready: &str, command: &mut Command) -> Server {
         let log = root().join(format!("{name}.log"));
         let file = std::fs::File::create(&log).expect("the log file can be made");
@@ -94,9 +109,10 @@ impl Server {
             .spawn()
             .unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
         let mut server = Server { child, url: format!("http://127.0.0.1:{port}"), log };
+        let client = client();
         let started = Instant::now();
         loop {
-            let answered = reqwest::get(format!("{}{ready}", server.url)).await;
+            let answered = client.get(format!("{}{ready}", server.url)).send().await;
             if answered.is_ok_and(|r| r.status().is_success()) {
                 return server;
             }
@@ -120,8 +136,21 @@ impl Drop for Server {
     }
 }
 
-/// A port nobody listens on at this moment.
+/// A client that goes nowhere but where it is told.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+/// A port nobody listens on, below those the system gives to outgoing connections: a server that takes
+/// seconds to start must still find it free.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + (std::process::id() % 100) as u16 * 100;
+    for _ in 0..100 {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {base} on")
 }

@@ -1,5 +1,6 @@
 //! An S3 server (s3s-fs, signatures enforced) behind `s3`: the objects it holds.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -9,15 +10,17 @@ use s3s::service::S3ServiceBuilder;
 use serde_json::{Value as Json, json};
 use tracecast_tests::process::Home;
 
-use crate::sdks::{BINARY, send};
+use crate::sdks::{ANSWERING_MODEL, BINARY, COST, INPUT_TOKENS, MODEL, OUTPUT_TOKENS, Sent, send};
 
 const CANARY: &str = "canary-prompt-c3d9";
+const KEY_ID: &str = "AKIATESTS";
+pub(crate) const SECRET: &str = "secret-of-tests";
 
-/// Serves `root` as an S3 endpoint; every sub-directory is a bucket.
-async fn s3(root: &Path) -> String {
+/// Serves `root` as an S3 endpoint with the bucket `traces`.
+pub(crate) async fn serve(root: &Path) -> String {
     std::fs::create_dir_all(root.join("traces")).expect("the bucket can be made");
     let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).expect("the file system"));
-    builder.set_auth(SimpleAuth::from_single("AKIATESTS", "secret-of-tests"));
+    builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
     let service = builder.build();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -33,15 +36,16 @@ async fn s3(root: &Path) -> String {
     url
 }
 
-fn config(url: &str, secret: &str, layout: &str) -> Json {
+/// A destination config; its objects go below the layout's name.
+pub(crate) fn config(url: &str, secret: &str, layout: &str) -> Json {
     json!({
         "bucketName": "traces", "endpoint": url, "provider": "other", "region": "us-east-1",
-        "accessKeyId": "AKIATESTS", "secretAccessKey": secret, "prefix": layout, "objectLayout": layout,
+        "accessKeyId": KEY_ID, "secretAccessKey": secret, "prefix": layout, "objectLayout": layout,
     })
 }
 
 /// Every object below a directory.
-fn objects(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn objects(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -54,17 +58,54 @@ fn objects(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A stored object.
+pub(crate) fn read(path: &Path) -> Json {
+    serde_json::from_slice(&std::fs::read(path).expect("the object can be read")).expect("it is JSON")
+}
+
+/// The objects of a gzip NDJSON object, which must be one gzip member.
+fn read_lines(path: &Path) -> Vec<Json> {
+    let bytes = std::fs::read(path).expect("the object can be read");
+    let mut decoder = flate2::bufread::GzDecoder::new(&bytes[..]);
+    let mut text = String::new();
+    decoder.read_to_string(&mut text).expect("the object is gzip");
+    assert!(decoder.into_inner().is_empty(), "more than one gzip member");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+/// Each trace that was sent is stored once, whole and as it was.
+fn check(traces: &[Json], sent: &[Sent]) {
+    assert_eq!(traces.len(), sent.len(), "{traces:#?}");
+    for (n, request) in sent.iter().enumerate() {
+        let trace = traces.iter().find(|t| t["id"] == *request.trace);
+        let trace = trace.unwrap_or_else(|| panic!("{} is not stored", request.trace));
+        assert_eq!(trace["userId"], "ada", "{trace:#}");
+        assert_eq!(trace["sessionId"], format!("session-{n}"), "{trace:#}");
+        assert_eq!(trace["totalCost"], COST, "{trace:#}");
+        let observations = trace["observations"].as_array().expect("observations");
+        assert_eq!(observations.len(), 2, "{trace:#}");
+        assert!(observations.iter().any(|o| o["id"] == *request.parent), "{trace:#}");
+        let found = observations.iter().find(|o| o["id"] == *request.generation).expect("the generation");
+        assert_eq!(found["parentObservationId"], *request.parent, "{found:#}");
+        assert_eq!(found["type"], "GENERATION", "{found:#}");
+        assert_eq!(found["model"], ANSWERING_MODEL, "{found:#}");
+        assert_eq!(found["requestModel"], MODEL, "{found:#}");
+        assert_eq!(found["provider"], "openai", "{found:#}");
+        assert_eq!(found["promptTokens"], INPUT_TOKENS + n as u64, "{found:#}");
+        assert_eq!(found["completionTokens"], OUTPUT_TOKENS, "{found:#}");
+        assert_eq!(found["totalCost"], COST, "{found:#}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_holds_an_object_a_trace_and_batches() {
     let home = Home::new(BINARY);
     let root = home.path().join("s3");
-    let url = s3(&root).await;
+    let url = serve(&root).await;
     home.config("");
     let gateway = home.start();
-    let create = |layout: &str, secret: &str| {
-        json!({ "type": "s3", "name": layout, "config": config(&url, secret, layout) })
-    };
-    let good = create("per_trace", "secret-of-tests");
+    let create = |layout: &str, secret: &str| json!({ "type": "s3", "name": layout, "config": config(&url, secret, layout) });
+    let good = create("per_trace", SECRET);
     let (_, test) = gateway.api("POST", "/observability/destinations/test", Some(&good)).await;
     assert_eq!(test["data"]["ok"], true, "{test}");
     let wrong = create("per_trace", "another-secret");
@@ -72,8 +113,8 @@ async fn s3_holds_an_object_a_trace_and_batches() {
     assert_eq!(test["data"]["diagnosis"], "auth", "{test}");
 
     let per_trace = gateway.destination(good).await;
-    let jsonl = gateway.destination(create("jsonl", "secret-of-tests")).await;
-    let mut private = create("private", "secret-of-tests");
+    let jsonl = gateway.destination(create("jsonl", SECRET)).await;
+    let mut private = create("private", SECRET);
     private["privacy_mode"] = json!(true);
     private["config"]["objectLayout"] = json!("per_trace");
     let private = gateway.destination(private).await;
@@ -82,45 +123,25 @@ async fn s3_holds_an_object_a_trace_and_batches() {
         gateway.settled(id, 6).await;
     }
 
-    let read = |path: &PathBuf| -> Json {
-        serde_json::from_slice(&std::fs::read(path).expect("the object can be read")).expect("it is JSON")
-    };
-    let traces = objects(&root.join("traces/per_trace"));
-    assert_eq!(traces.len(), 3, "{traces:?}");
-    for path in &traces {
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        let object = read(path);
-        let id = object["id"].as_str().expect("an id");
-        assert!(name.starts_with(id) && name.ends_with(".json"), "{name}");
-        let observations = object["observations"].as_array().expect("observations");
-        assert_eq!(observations.len(), 2, "{object:#}");
-        for o in observations {
-            assert!(sent.iter().any(|(trace, span)| trace == id && o["id"] == **span), "{o:#}");
-        }
-        let generation = observations.iter().find(|o| o["model"] == "gpt-4o").expect("a generation");
-        assert_eq!(generation["completionTokens"], 12, "{generation:#}");
-        assert_eq!(generation["totalCost"], 0.00125, "{generation:#}");
-        assert!(generation["input"].to_string().contains(CANARY), "{generation:#}");
+    let paths = objects(&root.join("traces/per_trace"));
+    for path in &paths {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let id = read(path)["id"].as_str().expect("an id").to_owned();
+        assert!(name.starts_with(&id) && name.ends_with(".json"), "{name}");
     }
-
-    let mut lines = 0;
-    for path in objects(&root.join("traces/jsonl")) {
-        let bytes = std::fs::read(&path).expect("the object can be read");
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut text)
-            .expect("the object is gzip");
-        for line in text.lines() {
-            let _: Json = serde_json::from_str(line).expect("a line is JSON");
-            lines += 1;
+    let open: Vec<Json> = paths.iter().map(|path| read(path)).collect();
+    let paths = objects(&root.join("traces/jsonl"));
+    assert!(paths.iter().all(|p| p.to_string_lossy().ends_with(".jsonl.gz")), "{paths:?}");
+    let lines: Vec<Json> = paths.iter().flat_map(|path| read_lines(path)).collect();
+    for traces in [&open, &lines] {
+        check(traces, &sent);
+        for trace in traces {
+            assert!(trace["input"].to_string().contains(CANARY), "{trace:#}");
+            assert!(trace["output"].to_string().contains("answer to"), "{trace:#}");
         }
     }
-    assert!(lines >= 3, "{lines} lines for 3 traces");
 
-    let private = objects(&root.join("traces/private"));
-    assert_eq!(private.len(), 3);
-    for path in &private {
-        let object = read(path);
-        assert!(!object.to_string().contains(CANARY), "the canary was stored: {object:#}");
-        assert!(object.to_string().contains("gpt-4o"), "{object:#}");
-    }
+    let private: Vec<Json> = objects(&root.join("traces/private")).iter().map(|path| read(path)).collect();
+    check(&private, &sent);
+    assert!(!private.iter().any(|t| t.to_string().contains(CANARY)), "the canary was stored: {private:#?}");
 }

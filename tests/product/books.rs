@@ -35,16 +35,15 @@ async fn every_skip_has_its_reason() {
         .to_owned();
     assert!(!keys.to_string().contains(INGEST_KEY), "a key's secret is never shown");
     let create = async |name: &str, rules: serde_json::Value| {
-        let mut body = json!({ "type": "otel-collector", "name": name, "config": { "endpoint": url(&receiver) } });
+        let mut body =
+            json!({ "type": "otel-collector", "name": name, "config": { "endpoint": url(&receiver) } });
         for (key, value) in rules.as_object().expect("rules") {
             body[key] = value.clone();
         }
         // The limit of five of a kind is the API's: the file has none, and neither does another workspace.
         gateway.destination(body).await
     };
-    let rule = |field: &str, operator: &str, value: serde_json::Value| {
-        json!({ "filter_rules": { "groups": [{ "rules": [{ "field": field, "operator": operator, "value": value }] }] } })
-    };
+    let rule = |field: &str, operator: &str, value: serde_json::Value| json!({ "filter_rules": { "groups": [{ "rules": [{ "field": field, "operator": operator, "value": value }] }] } });
     let disabled = create("disabled", json!({ "enabled": false })).await;
     let region = create("region", json!({ "regions": ["eu"] })).await;
     let key = create("key", json!({ "api_key_hashes": ["0".repeat(64)] })).await;
@@ -122,7 +121,11 @@ async fn retries_refusals_and_a_dead_neighbour() {
     assert_eq!(gateway.send(request(&spans)).await.0, 200);
 
     let stats = gateway.settled(&picky_id, 40).await;
-    assert_eq!((stats["delivered"].as_u64(), stats["dead_lettered"].as_u64()), (Some(39), Some(1)), "{stats:#}");
+    assert_eq!(
+        (stats["delivered"].as_u64(), stats["dead_lettered"].as_u64()),
+        (Some(39), Some(1)),
+        "{stats:#}"
+    );
     assert_eq!(stats["dead_letters"], 1);
     let ids: Vec<String> = picky.spans().iter().map(|s| tracecast_otlp::hex(&s.span_id)).collect();
     assert_eq!(ids.len(), 39, "each of the good ones once");
@@ -142,7 +145,8 @@ async fn a_wrong_key_holds_the_data_until_it_is_corrected() {
     home.config("");
     let gateway = home.start();
     let fake = Fake::start(tracecast_tests::fakes::langfuse("pk-lf-tests-0001", "the-right-secret")).await;
-    let config = json!({ "publicKey": "pk-lf-tests-0001", "secretKey": "the-wrong-secret", "baseUrl": fake.url() });
+    let config =
+        json!({ "publicKey": "pk-lf-tests-0001", "secretKey": "the-wrong-secret", "baseUrl": fake.url() });
     let id = gateway.simple("langfuse", "lf", config).await;
     assert_eq!(gateway.send(request(&[generation(1, "x"), generation(2, "x")])).await.0, 200);
     fake.wait_for(1).await;

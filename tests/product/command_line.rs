@@ -24,7 +24,14 @@ fn check_tells_every_mistake_with_its_line_and_opens_no_port() {
     let output = run(&home, &["check", "--config", "bad.yaml"]);
     assert_eq!(output.status.code(), Some(64));
     let stderr = text(&output.stderr);
-    for part in ["bad.yaml:2:", "ingest.htttp", "bad.yaml:3:", "log.durability", "bad.yaml:5:", "destinations[0].config"] {
+    for part in [
+        "bad.yaml:2:",
+        "ingest.htttp",
+        "bad.yaml:3:",
+        "log.durability",
+        "bad.yaml:5:",
+        "destinations[0].config",
+    ] {
         assert!(stderr.contains(part), "{part} is missing in:\n{stderr}");
     }
     let output = run(&home, &["check", "--config", "no-such-file.yaml"]);
@@ -78,7 +85,9 @@ async fn a_taken_port_and_a_locked_directory_end_the_start_with_74() {
     let other = Home::new(BINARY);
     std::fs::write(
         other.path().join("config.yaml"),
-        format!("ingest: {{ http: 127.0.0.1:{port}, grpc: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\n"),
+        format!(
+            "ingest: {{ http: 127.0.0.1:{port}, grpc: 127.0.0.1:0 }}\nadmin: {{ listen: 127.0.0.1:0 }}\n"
+        ),
     )
     .expect("a file");
     let output = run(&other, &["serve", "--config", "config.yaml"]);
@@ -149,15 +158,29 @@ async fn load_and_sink_agree_on_every_id() {
     home.config("");
     let gateway = home.start();
     let options = tracecast_loadkit::sink::Options::default();
-    let sink = tracecast_loadkit::sink::Sink::start(([127, 0, 0, 1], 0).into(), options).await.expect("a sink");
+    let sink =
+        tracecast_loadkit::sink::Sink::start(([127, 0, 0, 1], 0).into(), options).await.expect("a sink");
     let url = format!("http://{}", sink.address());
     gateway.simple("otel-collector", "sink", json!({ "endpoint": url })).await;
     let arguments = [
-        "load", "--target", &gateway.http, "--key", tracecast_tests::process::INGEST_KEY, "--spans", "2000",
-        "--body-bytes", "200", "--acked", "acked.txt", "--verify", &url, "--json",
+        "load",
+        "--target",
+        &gateway.http,
+        "--key",
+        tracecast_tests::process::INGEST_KEY,
+        "--spans",
+        "2000",
+        "--body-bytes",
+        "200",
+        "--acked",
+        "acked.txt",
+        "--verify",
+        &url,
+        "--json",
     ];
     let mut command = home.command(&arguments);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends").expect("it runs");
+    let output =
+        tokio::task::spawn_blocking(move || command.output()).await.expect("it ends").expect("it runs");
     let stdout = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{stdout}\n{}", text(&output.stderr));
     let report: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
@@ -165,12 +188,15 @@ async fn load_and_sink_agree_on_every_id() {
     assert_eq!(report["verified"][0]["missing"], 0, "{report:#}");
     let acked = std::fs::read_to_string(home.path().join("acked.txt")).expect("the file of ids");
     let acked: std::collections::HashSet<&str> = acked.lines().collect();
-    let arrived: std::collections::HashSet<String> = sink.ids().iter().map(|i| tracecast_otlp::hex(i)).collect();
+    let arrived: std::collections::HashSet<String> =
+        sink.ids().iter().map(|i| tracecast_otlp::hex(i)).collect();
     assert_eq!(acked.len(), 2000);
     assert!(acked.iter().all(|id| arrived.contains(*id)));
 
-    let mut nobody = home.command(&["load", "--target", "http://127.0.0.1:9", "--spans", "10", "--duration", "5"]);
-    let output = tokio::task::spawn_blocking(move || nobody.output()).await.expect("it ends").expect("it runs");
+    let mut nobody =
+        home.command(&["load", "--target", "http://127.0.0.1:9", "--spans", "10", "--duration", "5"]);
+    let output =
+        tokio::task::spawn_blocking(move || nobody.output()).await.expect("it ends").expect("it runs");
     assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
 }
 

@@ -104,7 +104,8 @@ async fn the_limit_the_loop_and_the_wrong_key_are_refused() {
     let home = Home::new(BINARY);
     home.config("");
     let gateway = home.start();
-    let create = |name: String, url: String| json!({ "type": "webhook", "name": name, "config": { "url": url } });
+    let create =
+        |name: String, url: String| json!({ "type": "webhook", "name": name, "config": { "url": url } });
     for n in 0..5 {
         gateway.destination(create(format!("w{n}"), format!("http://127.0.0.1:9/{n}"))).await;
     }
@@ -138,9 +139,15 @@ async fn metrics_show_the_books() {
     let spans: Vec<_> = (0..7).map(|n| generation(n, "x")).collect();
     assert_eq!(gateway.send(request(&spans)).await.0, 200);
     gateway.settled(&id, 7).await;
-    let text = reqwest::get(format!("{}/metrics", gateway.admin)).await.expect("metrics").text().await.expect("text");
+    let text = reqwest::get(format!("{}/metrics", gateway.admin))
+        .await
+        .expect("metrics")
+        .text()
+        .await
+        .expect("text");
     let value = |name: &str| -> f64 {
-        let line = text.lines().find(|l| l.starts_with(name) && (l.contains(&id) || !l.contains("destination=")));
+        let line =
+            text.lines().find(|l| l.starts_with(name) && (l.contains(&id) || !l.contains("destination=")));
         let line = line.unwrap_or_else(|| panic!("{name} is missing in:\n{text}"));
         line.rsplit(' ').next().and_then(|v| v.parse().ok()).expect("a number")
     };

@@ -32,12 +32,15 @@ async fn langfuse_accepts_every_span_with_its_names_usage_and_cost() {
     let home = Home::new(BINARY);
     home.config("");
     let gateway = home.start();
-    let config = |secret: &str| {
-        json!({ "publicKey": "pk-lf-tests-0001", "secretKey": secret, "baseUrl": fake.url() })
-    };
+    let config =
+        |secret: &str| json!({ "publicKey": "pk-lf-tests-0001", "secretKey": secret, "baseUrl": fake.url() });
     let body = json!({ "type": "langfuse", "name": "lf", "config": config("wrong-secret-key") });
     let (_, test) = gateway.api("POST", "/observability/destinations/test", Some(&body)).await;
-    assert_eq!((test["data"]["diagnosis"].as_str(), test["data"]["status"].as_u64()), (Some("auth"), Some(401)), "{test}");
+    assert_eq!(
+        (test["data"]["diagnosis"].as_str(), test["data"]["status"].as_u64()),
+        (Some("auth"), Some(401)),
+        "{test}"
+    );
     let id = gateway.simple("langfuse", "lf", config("sk-lf-tests-0001")).await;
     let (_, test) = gateway.api("POST", &format!("/observability/destinations/{id}/test"), None).await;
     assert_eq!(test["data"]["ok"], true, "{test}");
@@ -90,7 +93,8 @@ async fn every_way_in_reaches_every_kind() {
     // OTLP protobuf, the Langfuse path, OTLP JSON, JSON events.
     assert_eq!(gateway.send(request(&[generation(1, "a"), generation(2, "b")])).await.0, 200);
     let protobuf = [("content-type", "application/x-protobuf")];
-    let (status, _) = gateway.post("/api/public/otel/v1/traces", &protobuf, request(&[generation(3, "c")])).await;
+    let (status, _) =
+        gateway.post("/api/public/otel/v1/traces", &protobuf, request(&[generation(3, "c")])).await;
     assert_eq!(status, 200);
     let otlp_json = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [{
         "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "chat",
@@ -99,7 +103,8 @@ async fn every_way_in_reaches_every_kind() {
     let json_type = [("content-type", "application/json")];
     let (status, _) = gateway.post("/v1/traces", &json_type, otlp_json.to_string().into_bytes()).await;
     assert_eq!(status, 200);
-    let event = json!({ "model": "gpt-4o", "input": "hello", "output": "hi", "usage": { "prompt_tokens": 3 } });
+    let event =
+        json!({ "model": "gpt-4o", "input": "hello", "output": "hi", "usage": { "prompt_tokens": 3 } });
     let (status, answer) = gateway.post("/v1/events", &json_type, event.to_string().into_bytes()).await;
     let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
     assert_eq!(status, 200, "{answer}");

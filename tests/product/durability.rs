@@ -49,8 +49,12 @@ async fn sigkill_under_load_loses_no_acknowledged_span() {
     let home = Home::new(BINARY);
     home.config("");
     let mut gateway = home.start();
-    let quick = gateway.simple("otel-collector", "quick", json!({ "endpoint": format!("http://{}", sink.address()) })).await;
-    let lagging = gateway.simple("otel-collector", "slow", json!({ "endpoint": format!("http://{}", slow.address()) })).await;
+    let quick = gateway
+        .simple("otel-collector", "quick", json!({ "endpoint": format!("http://{}", sink.address()) }))
+        .await;
+    let lagging = gateway
+        .simple("otel-collector", "slow", json!({ "endpoint": format!("http://{}", slow.address()) }))
+        .await;
     let mut acked: HashSet<[u8; 8]> = HashSet::new();
     let mut shown = 0;
     // Killed at another moment of the load each time: the moment is a number of acknowledged spans.
@@ -60,7 +64,8 @@ async fn sigkill_under_load_loses_no_acknowledged_span() {
             reached.send_replace(n);
         });
         let options = load(&gateway, 1_000_000, 10 + round as u64);
-        let running = tokio::spawn(run(LoadOptions { duration: Duration::from_secs(6), ..options }, Some(progress)));
+        let running =
+            tokio::spawn(run(LoadOptions { duration: Duration::from_secs(6), ..options }, Some(progress)));
         at.wait_for(|n| *n >= kill_at).await.expect("the load gets that far");
         shown = gateway.stats(&quick).await["delivered"].as_u64().expect("delivered").max(shown);
         gateway.kill();
@@ -88,7 +93,9 @@ async fn sigterm_under_load_exits_0_and_loses_nothing() {
         let home = Home::new(BINARY);
         home.config(&format!("log: {{ durability: {durability} }}\n"));
         let gateway = home.start();
-        let id = gateway.simple("otel-collector", "one", json!({ "endpoint": format!("http://{}", sink.address()) })).await;
+        let id = gateway
+            .simple("otel-collector", "one", json!({ "endpoint": format!("http://{}", sink.address()) }))
+            .await;
         let (reached, mut at) = tokio::sync::watch::channel(0u64);
         let progress: tracecast_loadkit::load::Progress = std::sync::Arc::new(move |n| {
             reached.send_replace(n);
@@ -115,7 +122,9 @@ async fn a_backlog_waits_on_disk_for_a_destination_that_comes_back() {
     let home = Home::new(BINARY);
     home.config("");
     let gateway = home.start();
-    let id = gateway.simple("otel-collector", "one", json!({ "endpoint": format!("http://{}", sink.address()) })).await;
+    let id = gateway
+        .simple("otel-collector", "one", json!({ "endpoint": format!("http://{}", sink.address()) }))
+        .await;
     let report = run(load(&gateway, 3000, 4), None).await.expect("a client");
     assert_eq!(report.acknowledged_spans, 3000);
     let stats = gateway.stats(&id).await;
@@ -136,7 +145,9 @@ async fn memory_mode_delivers_and_balances() {
     let home = Home::new(BINARY);
     home.config("log: { durability: memory }\n");
     let gateway = home.start();
-    let id = gateway.simple("otel-collector", "one", json!({ "endpoint": format!("http://{}", sink.address()) })).await;
+    let id = gateway
+        .simple("otel-collector", "one", json!({ "endpoint": format!("http://{}", sink.address()) }))
+        .await;
     let report = run(load(&gateway, 2000, 5), None).await.expect("a client");
     assert_eq!(report.acknowledged_spans, 2000);
     gateway.settled(&id, 2000).await;

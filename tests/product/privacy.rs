@@ -19,7 +19,8 @@ fn files_with(directory: &Path, needle: &str) -> Vec<String> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files_with(&path, needle));
-        } else if std::fs::read(&path).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle.as_bytes())) {
+        } else if std::fs::read(&path).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle.as_bytes()))
+        {
             found.push(path.display().to_string());
         }
     }
@@ -40,7 +41,8 @@ async fn content_reaches_no_private_destination_and_no_disk() {
     let gateway = home.start();
     let mut ids = Vec::new();
     for (name, fake) in [("refusing", &refusing), ("taking", &taking)] {
-        let body = json!({ "type": "webhook", "name": name, "privacy_mode": true, "config": { "url": fake.url() } });
+        let body =
+            json!({ "type": "webhook", "name": name, "privacy_mode": true, "config": { "url": fake.url() } });
         ids.push(gateway.destination(body).await);
     }
     let mut span = generation(1, CANARY);
@@ -54,10 +56,17 @@ async fn content_reaches_no_private_destination_and_no_disk() {
             ("exception.message".into(), OwnedValue::from(CANARY)),
         ],
     ));
-    for key in ["input.value", "llm.input_messages.0.message.content", "ai.prompt", "traceloop.entity.input", "langfuse.observation.input"] {
+    for key in [
+        "input.value",
+        "llm.input_messages.0.message.content",
+        "ai.prompt",
+        "traceloop.entity.input",
+        "langfuse.observation.input",
+    ] {
         span.attributes.push((key.into(), OwnedValue::from(CANARY)));
     }
-    span.attributes.push(("some.unknown.blob".into(), OwnedValue::Str(format!("{CANARY} {}", "x".repeat(2000)))));
+    span.attributes
+        .push(("some.unknown.blob".into(), OwnedValue::Str(format!("{CANARY} {}", "x".repeat(2000)))));
     span.attributes.push(("some.unknown.list".into(), OwnedValue::Array(vec![OwnedValue::from(CANARY)])));
     assert_eq!(gateway.send(request(&[span, generation(2, CANARY)])).await.0, 200);
     let stats = gateway.settled(&ids[0], 2).await;
@@ -70,7 +79,10 @@ async fn content_reaches_no_private_destination_and_no_disk() {
             let text = String::from_utf8_lossy(&got.body).into_owned();
             assert!(!text.contains(CANARY), "{text}");
             if got.status < 300 {
-                assert!(text.contains("gpt-4o") && text.contains("RateLimit") || !text.contains("exception"), "{text}");
+                assert!(
+                    text.contains("gpt-4o") && text.contains("RateLimit") || !text.contains("exception"),
+                    "{text}"
+                );
                 assert!(text.contains("trace.metadata.feature"), "metadata stays: {text}");
             }
         }
@@ -78,7 +90,10 @@ async fn content_reaches_no_private_destination_and_no_disk() {
     assert!(!gateway.stats(&ids[0]).await.to_string().contains(CANARY));
     assert_eq!(gateway.stop(), 0);
     assert_eq!(files_with(home.path(), CANARY), Vec::<String>::new());
-    assert!(files_with(home.path(), "gpt-4o").iter().any(|f| f.contains("log")), "the search finds what is there");
+    assert!(
+        files_with(home.path(), "gpt-4o").iter().any(|f| f.contains("log")),
+        "the search finds what is there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,21 +105,36 @@ async fn secrets_are_nowhere_in_clear() {
     let secret = "very-secret-canary-0001";
     let ids = [
         gateway
-            .simple("langfuse", "lf", json!({ "publicKey": "pk-lf-tests-0001", "secretKey": secret, "baseUrl": fake.url() }))
+            .simple(
+                "langfuse",
+                "lf",
+                json!({ "publicKey": "pk-lf-tests-0001", "secretKey": secret, "baseUrl": fake.url() }),
+            )
             .await,
         gateway
-            .simple("webhook", "wh", json!({ "url": fake.url(), "headers": { "authorization": format!("Bearer {secret}") } }))
+            .simple(
+                "webhook",
+                "wh",
+                json!({ "url": fake.url(), "headers": { "authorization": format!("Bearer {secret}") } }),
+            )
             .await,
     ];
     assert_eq!(gateway.send(request(&[generation(1, "x")])).await.0, 200);
     fake.wait_for(2).await;
     for id in &ids {
-        for path in [format!("/observability/destinations/{id}"), format!("/observability/destinations/{id}/stats")] {
+        for path in
+            [format!("/observability/destinations/{id}"), format!("/observability/destinations/{id}/stats")]
+        {
             let (_, answer) = gateway.api("GET", &path, None).await;
             assert!(!answer.to_string().contains(secret), "{answer}");
         }
     }
-    let metrics = reqwest::get(format!("{}/metrics", gateway.admin)).await.expect("metrics").text().await.expect("text");
+    let metrics = reqwest::get(format!("{}/metrics", gateway.admin))
+        .await
+        .expect("metrics")
+        .text()
+        .await
+        .expect("text");
     for needle in [secret, INGEST_KEY, MANAGEMENT_KEY] {
         assert!(!metrics.contains(needle));
     }

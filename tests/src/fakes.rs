@@ -96,7 +96,11 @@ impl Fake {
 
     /// All spans of requests that were answered with success.
     pub fn spans(&self) -> Vec<Span> {
-        self.requests().iter().filter(|g| g.status < 300).flat_map(|g| decode(g).unwrap_or_default()).collect()
+        self.requests()
+            .iter()
+            .filter(|g| g.status < 300)
+            .flat_map(|g| decode(g).unwrap_or_default())
+            .collect()
     }
 }
 

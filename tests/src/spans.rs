@@ -23,7 +23,10 @@ pub fn generation(n: u64, prompt: &str) -> SpanBuilder {
             ("gen_ai.usage.cost".into(), OwnedValue::Double(0.00125)),
             ("user.id".into(), text("ada")),
             ("session.id".into(), text(&format!("session-{}", n / 10))),
-            ("gen_ai.prompt".into(), text(&format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}"))),
+            (
+                "gen_ai.prompt".into(),
+                text(&format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}")),
+            ),
             ("gen_ai.completion".into(), text(&format!("{{\"completion\":\"answer to {prompt}\"}}"))),
             ("trace.metadata.feature".into(), text("tests")),
         ],

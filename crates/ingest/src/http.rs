@@ -67,7 +67,12 @@ impl Ingest {
                 let sender = self.sender(headers)?;
                 Ok(json_response(
                     StatusCode::OK,
-                    &json!({ "data": [{ "id": sender.workspace, "name": "tracecast", "metadata": {} }] }),
+                    &json!({ "data": [{
+                        "id": sender.workspace,
+                        "name": "tracecast",
+                        "organization": { "id": sender.workspace, "name": "tracecast" },
+                        "metadata": {},
+                    }] }),
                 ))
             }
             (_, "/v1/traces" | "/api/public/otel/v1/traces" | "/v1/events") => {

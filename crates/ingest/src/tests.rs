@@ -280,7 +280,8 @@ async fn bad_requests_get_their_documented_status() {
     type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Vec<u8>, u16, &'a str);
     let table: Vec<Case<'_>> = vec![
         ("/v1/traces", vec![protobuf], b"\xff\xff\xff".to_vec(), 400, "OTLP"),
-        ("/v1/traces", vec![protobuf], good[..good.len() - 3].to_vec(), 400, "resourceSpans[0]"),
+        ("/v1/traces", vec![protobuf], good[..good.len() - 3].to_vec(), 400, "truncated"),
+        ("/v1/traces", vec![protobuf], b"\x0a\x02\x12\x05".to_vec(), 400, "resourceSpans[0]"),
         ("/v1/traces", vec![("content-type", "text/plain")], good.clone(), 415, "text/plain"),
         ("/v1/traces", vec![], good.clone(), 415, "content-type is missing"),
         ("/v1/traces", vec![protobuf, ("content-encoding", "br")], good.clone(), 415, "br"),
@@ -341,10 +342,10 @@ async fn credentials_come_in_three_forms() {
 #[tokio::test]
 async fn auth_none_takes_the_hash_of_whatever_is_presented() {
     let bench = bench(Options { auth: Auth::None, ..Options::default() });
-    let send = |value: &'static str| bench.otlp(&[("x-api-key", "x"), ("authorization", value)], request(&[span(1, &[])]));
-    assert_eq!(send("Bearer sk-provider").await.status, StatusCode::OK);
+    let send = async |value: &str| bench.otlp(&[("authorization", value)], request(&[span(1, &[])])).await.status;
+    assert_eq!(send("Bearer sk-provider").await, StatusCode::OK);
     assert_eq!(bench.selected(), [1, 0, 0], "another key's hash is not in the allowlist");
-    assert_eq!(send("Bearer sk-tc-v1-test").await.status, StatusCode::OK);
+    assert_eq!(send("Bearer sk-tc-v1-test").await, StatusCode::OK);
     assert_eq!(bench.selected(), [2, 1, 0]);
     let keyless = Request::post("/v1/traces")
         .header("content-type", "application/x-protobuf")
@@ -413,7 +414,12 @@ async fn the_calls_of_the_langfuse_sdk_are_answered() {
     let health = bench.ingest.handle_http(get("/api/public/health")).await;
     assert_eq!(health.status(), StatusCode::OK);
     let projects = Answer::of(bench.ingest.handle_http(get("/api/public/projects")).await).await;
-    assert_eq!(projects.json()["data"].as_array().unwrap().len(), 1);
+    let projects = projects.json();
+    assert_eq!(projects["data"].as_array().unwrap().len(), 1);
+    // The SDK's model of a project refuses one without these.
+    let project = &projects["data"][0];
+    assert!(project["id"].is_string() && project["name"].is_string() && project["metadata"].is_object());
+    assert!(project["organization"]["id"].is_string() && project["organization"]["name"].is_string());
 }
 
 fn grpc_frame(message: &[u8], compressed: bool) -> Bytes {

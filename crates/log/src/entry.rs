@@ -202,7 +202,6 @@ mod tests {
         for cut in 0..=7 {
             assert_eq!(share_of(1001, 0, cut, 7) + share_of(1001, cut, 7, 7), 1001);
         }
-        assert_eq!(share_of(10, 0, 1, 0), 10);
     }
 
     #[test]

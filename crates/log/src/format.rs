@@ -84,9 +84,10 @@ impl SegmentHeader {
         out.extend_from_slice(&self.first_sequence.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
         out.extend_from_slice(&self.created_unix_nano.to_le_bytes());
-        let ends = self.ends.len().min(ENDS_MAX);
-        out.extend_from_slice(&(ends as u16).to_le_bytes());
-        for (number, end) in self.ends.iter().rev().take(ENDS_MAX) {
+        // The newest, if there are more.
+        let ends = self.ends.get(self.ends.len().saturating_sub(ENDS_MAX)..).unwrap_or_default();
+        out.extend_from_slice(&(ends.len() as u16).to_le_bytes());
+        for (number, end) in ends {
             out.extend_from_slice(&number.to_le_bytes());
             out.extend_from_slice(&end.to_le_bytes());
         }

@@ -34,6 +34,8 @@ struct PoolState {
     /// Free files wished for.
     ahead: usize,
     growing: bool,
+    /// Bytes of the file that the writer waits for.
+    demand: u64,
     stopped: bool,
 }
 
@@ -57,7 +59,15 @@ impl Pool {
         next_file: u32,
     ) -> Pool {
         let state = PoolState { free, total, next_file, ..PoolState::default() };
-        Pool { disk, dir, segment_bytes, max_bytes, state: Mutex::new(state), changed: Condvar::new() }
+        let pool = Pool { disk, dir, segment_bytes, max_bytes, state: Mutex::new(state), changed: Condvar::new() };
+        let mut state = pool.state();
+        while state.free.len() > FREE_MAX
+            && let Some(file) = state.free.pop()
+        {
+            pool.remove(&mut state, file, segment_bytes);
+        }
+        drop(state);
+        pool
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
@@ -77,6 +87,7 @@ impl Pool {
     pub(crate) fn take(&self, need: u64) -> Result<Option<Taken>, LogError> {
         let bytes = need.next_multiple_of(BLOCK).max(self.segment_bytes);
         let mut state = self.state();
+        state.demand = 0;
         if bytes == self.segment_bytes
             && let Some(file) = state.free.pop()
         {
@@ -97,6 +108,7 @@ impl Pool {
             self.remove(&mut state, file, self.segment_bytes);
         }
         if state.total + bytes > self.max_bytes {
+            state.demand = bytes;
             return Ok(None);
         }
         let file = state.next_file;
@@ -140,9 +152,17 @@ impl Pool {
         self.changed.notify_all();
     }
 
+    /// The writer waits no longer.
+    pub(crate) fn give_up_waiting(&self) {
+        self.state().demand = 0;
+    }
+
     /// Nothing free, and the cap allows no new file: backlog has to be given up.
     pub(crate) fn is_short(&self) -> bool {
         let state = self.state();
+        if state.demand > self.segment_bytes {
+            return state.total + state.demand > self.max_bytes + state.free.len() as u64 * self.segment_bytes;
+        }
         state.free.is_empty() && !state.growing && state.total + self.segment_bytes > self.max_bytes
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::books::Ledger;
 use crate::entry::Entry;
-use crate::types::{Sequence, Slot};
+use crate::ranges::Done;
+use crate::types::{Outcome, Sequence, Settlement, Slot};
 
 /// One segment, on disk or (memory mode) a group of records kept together for `give_up`.
 #[derive(Clone, Debug, Default)]
@@ -116,18 +117,28 @@ pub(crate) struct Run {
     pub(crate) first: u64,
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
-    pub(crate) outcome: crate::types::Outcome,
+    pub(crate) outcome: Outcome,
     pub(crate) entry: Arc<Entry>,
 }
 
-/// The runs of a settlement that are not final yet.
-pub(crate) fn runs(ledger: &Ledger, settlement: &crate::types::Settlement, out: &mut Vec<Run>) {
+/// The runs of a settlement that are not final yet. `batch` remembers what earlier settlements of the same batch
+/// said: the first word on a span holds.
+pub(crate) fn runs(
+    ledger: &Ledger,
+    batch: &mut HashMap<Slot, Done>,
+    settlement: &Settlement,
+    out: &mut Vec<Run>,
+) {
     let Some(account) = ledger.account(settlement.slot) else { return };
     for route in settlement.entry.routes.iter().filter(|r| r.slot == settlement.slot) {
         let (base, bytes, set) = route.committed();
         let count = u64::from(set.count());
+        let said = batch.entry(settlement.slot).or_default();
         let mut add = |start: u64, end: u64| {
-            for (start, end) in account.done.missing(base + start, base + end) {
+            let open = account.done.missing(base + start, base + end);
+            let fresh: Vec<_> = open.into_iter().flat_map(|(start, end)| said.missing(start, end)).collect();
+            said.insert(base + start, base + end);
+            for (start, end) in fresh {
                 out.push(Run {
                     slot: settlement.slot,
                     first: start,

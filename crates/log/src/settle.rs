@@ -1,4 +1,5 @@
 //! Settlements on their way into the journal and, once written there, into the books.
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -152,14 +153,17 @@ fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogErr
     let mut journal = lock(&on_disk.journal);
     let mut bytes = Vec::new();
     let mut settled: Vec<Run> = Vec::new();
+    let mut batch = HashMap::new();
     let state = inner.state();
     for item in items {
         match item {
-            Item::Settled(settlement) => runs(&state.ledger, settlement, &mut settled),
+            Item::Settled(settlement) => runs(&state.ledger, &mut batch, settlement, &mut settled),
             Item::Slot(slot, key) => JournalEntry::Slot { slot: *slot, key: *key }.encode(&mut bytes),
         }
     }
     drop(state);
+    // Stretches of one slot become one entry, whatever came in between.
+    settled.sort_by_key(|run| (run.slot, run.first));
     encode_runs(&settled, &mut bytes);
     if bytes.is_empty() {
         return Ok(false);
@@ -209,7 +213,7 @@ impl Inner {
             return self.settlements.push(Item::Settled(settlement));
         }
         let mut settled = Vec::new();
-        runs(&self.state().ledger, &settlement, &mut settled);
+        runs(&self.state().ledger, &mut HashMap::new(), &settlement, &mut settled);
         self.apply(&settled, 0);
     }
 

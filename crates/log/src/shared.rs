@@ -59,7 +59,8 @@ impl Traces {
         }
         self.newest = self.newest.max(received_unix_nano);
         self.bytes += keys.len() + TRACE_ITEM;
-        self.items.push_back((received_unix_nano, keys.clone()));
+        // A copy: the caller's bytes may be a small part of a large buffer.
+        self.items.push_back((received_unix_nano, Bytes::copy_from_slice(keys)));
         let limit = self.newest.saturating_sub(TRACE_NANOS);
         while let Some((received, oldest)) = self.items.front()
             && (*received < limit || self.bytes > TRACE_BYTES)

@@ -230,6 +230,7 @@ impl Writer {
                 match self.open_segment(on_disk, Active::bytes_for(&first.record), first.since) {
                     Ok(active) => self.active = Some(active),
                     Err(NoSegment::Full) => {
+                        on_disk.pool.give_up_waiting();
                         self.inner.full.store(true, Ordering::Release);
                         if let Some(first) = waiting.pop_front() {
                             first.refuse(LogError::Full);

@@ -1,6 +1,9 @@
 """ClickHouse's HTTP interface over the embedded chDB engine, as far as the tests need it.
 
 usage: chdb_http.py PORT DATA_DIR      (credentials: CH_USER, CH_PASSWORD)
+
+POST /lose-answers?count=N: the next N inserts are done, but their connections end without an answer. Says
+how many inserts were done so far.
 """
 import base64
 import gzip
@@ -18,6 +21,7 @@ PORT, DATA = int(sys.argv[1]), sys.argv[2]
 CREDENTIALS = (os.environ["CH_USER"], os.environ["CH_PASSWORD"])
 ENGINE = session.Session(DATA)
 ONE_AT_A_TIME = threading.Lock()
+INSERTS = {"done": 0, "lose": 0}
 
 # Parameters of the HTTP interface itself; every other one is a setting of the query.
 INTERFACE = {"query", "database", "default_format", "query_id", "compress", "decompress", "wait_end_of_query"}
@@ -26,6 +30,10 @@ STATUS = {"60": 404, "81": 404, "16": 404, "47": 404, "62": 400, "27": 400, "26"
 
 
 class Refused(Exception):
+    pass
+
+
+class AnswerLost(Exception):
     pass
 
 
@@ -47,6 +55,10 @@ def execute(parameters, body):
                 rows.flush()
                 clause = f"SETTINGS {settings}" if settings else ""
                 ENGINE.query(f"{insert[1]} FROM INFILE '{rows.name}' {clause} FORMAT {insert[2]}")
+            INSERTS["done"] += 1
+            if INSERTS["lose"]:
+                INSERTS["lose"] -= 1
+                raise AnswerLost
             return b""
         statement = (query + "\n" if query else "") + body.decode()
         chosen = re.search(r"\bFORMAT\s+(\w+)\s*$", statement)
@@ -88,12 +100,19 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if url.path == "/ping":
                 status, out = 200, b"Ok.\n"
+            elif url.path == "/lose-answers":
+                with ONE_AT_A_TIME:
+                    INSERTS["lose"] = int(parameters["count"])
+                    status, out = 200, b"%d\n" % INSERTS["done"]
             else:
                 if self.credentials(parameters) != CREDENTIALS:
                     raise Refused("Code: 516. DB::Exception: Authentication failed (AUTHENTICATION_FAILED)")
                 if parameters.get("decompress") == "1":
                     raise Refused("Code: 1. DB::Exception: block compression is not served here")
                 status, out = 200, execute(parameters, body)
+        except AnswerLost:
+            self.close_connection = True
+            return
         except Exception as error:
             out = str(error).encode()
             found = re.search(r"Code: (\d+)", str(error))

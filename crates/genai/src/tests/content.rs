@@ -102,3 +102,33 @@ fn names_that_promise_content() {
         assert!(!looks_like_content(name), "{name}");
     }
 }
+
+/// sinks-llm-platforms.md 13 and broadcast-contract.md 4.5, written out from there.
+#[test]
+fn every_content_name_of_the_specification_is_content() {
+    let names = "gen_ai.input.messages gen_ai.output.messages gen_ai.system_instructions gen_ai.prompt gen_ai.completion \
+        gen_ai.tool.call.arguments gen_ai.tool.call.result gen_ai.retrieval.documents gen_ai.retrieval.query.text \
+        gen_ai.memory.query.text gen_ai.memory.records gen_ai.evaluation.explanation gen_ai.task.input gen_ai.task.output \
+        gen_ai.guardrail.input gen_ai.guardrail.output gen_ai.guardrail.error.message gen_ai.response.revised_prompt \
+        ai.prompt ai.prompt.messages ai.request.text ai.documents ai.response.text ai.response.object ai.response.toolCalls \
+        ai.response.reasoning ai.response.reasoningDetails ai.response.files ai.toolCall.args ai.toolCall.result \
+        ai.decision.state ai.decision.questions ai.decision.answers ai.value ai.values ai.embedding ai.embeddings \
+        traceloop.entity.input traceloop.entity.output traceloop.prompt.template mcp.response.value input.value output.value \
+        llm.function_call llm.prompt_template.template llm.prompt_template.variables llm.invocation_parameters reranker.query \
+        langfuse.trace.input langfuse.trace.output langfuse.observation.input langfuse.observation.output \
+        langfuse.observation.status_message langfuse.experiment.item.expected_output pydantic_ai.all_messages request_data \
+        response_data model_request_parameters final_result tool_arguments tool_response inputs prompt events \
+        anthropic.tool_result.content exception.message exception.stacktrace error.message braintrust.input_json \
+        braintrust.output_json $ai_input $ai_output_choices $ai_input_state $ai_output_state $ai_instructions $ai_error \
+        gen_ai.prompt.0.content gen_ai.completion.0.content llm.prompts.0.prompt.text llm.completions.0.completion.text \
+        llm.input_messages.0.message.content llm.output_messages.0.message.content llm.choices.0.completion.text \
+        traceloop.prompt.template_variables.name embedding.embeddings.0.embedding.text embedding.embeddings.0.embedding.vector \
+        retrieval.documents.0.document.content retrieval.documents.0.document.metadata \
+        reranker.input_documents.0.document.content reranker.output_documents.0.document.metadata mastra.agent_run.input \
+        mastra.tool_call.output span.input span.output trace.input trace.output span.status_message \
+        gen_ai.tool.definitions llm.tools.0.tool.json_schema ai.prompt.tools llm.request.functions.0.parameters \
+        ai.response.providerMetadata";
+    for name in names.split_whitespace() {
+        assert_eq!(classify(name), Class::Content, "{name}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Torn tails, flipped bits, missing and foreign files.
 use super::*;
 use proptest::prelude::*;
+use std::sync::OnceLock;
 
 /// A log of ten records of slot `a` (one span each, 1000 bytes), the first three settled; not closed.
 fn sample(dir: &Path, close: bool) -> Slot {
@@ -10,8 +11,7 @@ fn sample(dir: &Path, close: bool) -> Slot {
     for seed in 1..=10 {
         block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))).unwrap();
     }
-    log.flush().unwrap();
-    for entry in &collector.entries()[..3] {
+    for entry in &collector.upto(10)[..3] {
         settle(&log, entry, slot, Outcome::Delivered);
     }
     log.flush().unwrap();
@@ -19,6 +19,18 @@ fn sample(dir: &Path, close: bool) -> Slot {
         log.close();
     }
     slot
+}
+
+/// The same, made once and copied.
+fn copied_sample(dir: &Path, close: bool) -> Slot {
+    static MADE: [OnceLock<(tempfile::TempDir, Slot)>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (image, slot) = MADE[usize::from(close)].get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let slot = sample(dir.path(), close);
+        (dir, slot)
+    });
+    copy_dir(image.path(), dir);
+    *slot
 }
 
 fn reopen(dir: &Path) -> (Log, Recovered) {
@@ -170,8 +182,7 @@ fn journal_entries_beyond_the_log_are_a_gap_and_never_applied() {
         for seed in 1..=10 {
             block_on(log.append(record(seed, 2, 1000, &[(slot, &[0, 1])]))).unwrap();
         }
-        log.flush().unwrap();
-        for entry in &collector.entries()[6..] {
+        for entry in &collector.upto(10)[6..] {
             settle(&log, entry, slot, Outcome::Delivered);
         }
         log.flush().unwrap();
@@ -193,8 +204,7 @@ fn journal_entries_beyond_the_log_are_a_gap_and_never_applied() {
     // Later records begin above everything the journal spoke of.
     let collector = Collector::on(&log);
     assert_eq!(block_on(log.append(record(50, 2, 100, &[(slot, &[0, 1])]))).unwrap(), 11);
-    log.flush().unwrap();
-    assert_eq!(collector.entries()[0].routes[0].ordinal, 20);
+    assert_eq!(collector.upto(11)[0].routes[0].ordinal, 20);
     assert_eq!(log.books(slot).pending, 14);
     drop(log);
     let (log, recovered) = reopen(dir.path());
@@ -262,7 +272,7 @@ proptest! {
         close: bool, file in 0usize..6, at in 0.0f64..1.0, flips in proptest::collection::vec((0.0f64..1.0, 0u8..8), 0..4), truncate: bool,
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let slot = sample(dir.path(), close);
+        let slot = copied_sample(dir.path(), close);
         let mut files: Vec<_> = std::fs::read_dir(dir.path().join("segments")).unwrap().map(|e| e.unwrap().path()).collect();
         files.extend(crate::journal::list(dir.path()).unwrap().into_iter().map(|(_, path)| path));
         files.push(dir.path().join("checkpoint"));

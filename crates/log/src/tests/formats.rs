@@ -86,6 +86,7 @@ fn record_header(sequence: u64, meta_len: usize, payload: &[u8], spans: u32) -> 
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn records_round_trip((meta, spans) in meta_strategy()) {
         let mut bytes = vec![0; RECORD_HEADER];

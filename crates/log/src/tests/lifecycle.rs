@@ -14,8 +14,7 @@ fn an_appended_record_comes_back_after_a_restart() {
     new.skips = vec![Skip { slot: b, reason: SkipReason::Sampled, spans: 3 }];
     assert_eq!(block_on(log.append(new)).unwrap(), 1);
     assert_eq!(block_on(log.append(record(6, 1, 10, &[(b, &[0])]))).unwrap(), 2);
-    log.flush().unwrap();
-    let entry = &collector.entries()[0];
+    let entry = &collector.upto(2)[0];
     assert_eq!((entry.sequence, entry.received_unix_nano, entry.workspace), (1, 1_000_005, [7; 16]));
     assert_eq!(entry.routes[0].bytes, 3000);
     assert_eq!((entry.routes[1].bytes, entry.routes[1].ordinal), (750, 0));
@@ -159,7 +158,7 @@ fn concurrent_appends_share_commits_and_come_in_order() {
     sequences.sort_unstable();
     assert_eq!(sequences, (1..=200).collect::<Vec<_>>());
     log.close();
-    let entries = collector.entries();
+    let entries = collector.upto(200);
     assert!(entries.iter().map(|e| e.sequence).eq(1..=200));
     assert!(entries.iter().map(|e| e.routes[0].ordinal).eq((0..200).map(|i| i * 2)));
     let activity = log.activity();
@@ -176,9 +175,8 @@ fn payloads_are_read_back_when_the_cache_is_too_small() {
     for seed in 0..20 {
         block_on(log.append(record(seed, 1, 4000 + seed as usize, &[(slot, &[0])]))).unwrap();
     }
-    log.flush().unwrap();
     block_on(async {
-        for (seed, entry) in (0..).zip(collector.entries()) {
+        for (seed, entry) in (0..).zip(collector.upto(20)) {
             let payload = log.payload(&entry).await.unwrap();
             assert_eq!(payload.bytes(), &content(seed, 4000 + seed as usize));
             // While one reader holds it, the next shares it.

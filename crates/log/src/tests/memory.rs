@@ -21,7 +21,7 @@ fn books_and_payloads_as_on_disk() {
     assert_eq!(block_on(log.append(record(1, 3, 600, &[(slot, &[0, 2])]))).unwrap(), 1);
     assert_eq!(block_on(log.append(record(2, 1, 100, &[]))).unwrap(), 2);
     log.close();
-    let entry = collector.entries().remove(0);
+    let entry = collector.upto(2).remove(0);
     assert_eq!(log.bytes(), 600);
     assert_eq!(block_on(log.payload(&entry)).unwrap().bytes(), &content(1, 600));
     assert_eq!((log.books(slot).pending, log.books(slot).pending_bytes), (2, 400));
@@ -64,7 +64,7 @@ fn without_anyone_giving_up_it_is_full() {
     let full = block_on(log.append(record(2, 1, 4000, &[(slot, &[0])])));
     assert!(matches!(full, Err(LogError::Full)), "{full:?}");
     assert!(!log.is_writable());
-    let entry = collector.entries().remove(0);
+    let entry = collector.upto(2).remove(0);
     settle(&log, &entry, slot, Outcome::Delivered);
     assert!(log.is_writable());
     assert_eq!(block_on(log.append(record(2, 1, 4000, &[(slot, &[0])]))).unwrap(), 3);

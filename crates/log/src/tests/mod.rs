@@ -11,7 +11,7 @@ mod power_cut;
 mod space;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,6 +77,9 @@ pub(crate) fn record(seed: u64, spans: u32, len: usize, routes: &[(Slot, &[u32])
 #[derive(Default)]
 pub(crate) struct Collector {
     pub(crate) entries: Mutex<Vec<Arc<Entry>>>,
+    /// The last sequence committed.
+    last: Mutex<Sequence>,
+    came: Condvar,
     pub(crate) asked: Mutex<Vec<(Slot, Sequence)>>,
     /// Set to settle what is asked for.
     pub(crate) obedient: Mutex<Option<Log>>,
@@ -84,7 +87,10 @@ pub(crate) struct Collector {
 
 impl Subscriber for Collector {
     fn committed(&self, entry: Arc<Entry>) {
+        let sequence = entry.sequence;
         lock(&self.entries).push(entry);
+        *lock(&self.last) = sequence;
+        self.came.notify_all();
     }
 
     fn give_up(&self, slot: Slot, up_to: Sequence) {
@@ -103,7 +109,13 @@ impl Collector {
         collector
     }
 
-    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+    /// Everything committed, once the record of that number is (it may be answered a moment before).
+    pub(crate) fn upto(&self, sequence: Sequence) -> Vec<Arc<Entry>> {
+        let mut last = lock(&self.last);
+        while *last < sequence {
+            last = self.came.wait(last).unwrap();
+        }
+        drop(last);
         lock(&self.entries).clone()
     }
 }
@@ -121,7 +133,7 @@ pub(crate) fn newest_segment(dir: &Path) -> std::path::PathBuf {
     list.into_iter().filter(|s| s.records > 0).max_by_key(|s| s.number).unwrap().path
 }
 
-/// A copy of a log directory, as a crash would leave it.
+/// A copy of the directory of a log that is not open.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -65,8 +65,6 @@ impl Subscriber for Follower {
     fn give_up(&self, slot: Slot, up_to: Sequence) {
         let Some(log) = lock(&self.log).clone() else { return };
         let mut model = lock(&self.model);
-        let most = model.books.iter().map(|b| b.pending_bytes).max();
-        let _ = most;
         let wanted: Vec<_> = model
             .pending
             .range(..=up_to)

@@ -60,7 +60,7 @@ fn check_promises(sent: &[u8]) -> Result<bool, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn oddities_are_seen_as_a_decoder_sees_them(seed: u64) {
@@ -470,4 +470,36 @@ fn overlong_tags_and_lengths_are_refused() {
     put_bytes(&mut resource, 2, &scope);
     put_bytes(&mut body, 1, &resource);
     assert_eq!(try_index(&body).unwrap().span(0).trace_state(), "s");
+}
+
+#[test]
+fn what_is_sent_with_every_span_is_bounded_too() {
+    let mut request = request_of(vec![simple_span(2)]);
+    request.resource_spans[0].resource =
+        Some(Resource { attributes: vec![pair("k", &"v".repeat(300))], ..Resource::default() });
+    let limits = Limits { span_bytes: 200, ..Limits::default() };
+    let traces = Traces::index(request.encode_to_vec().into(), &limits).unwrap();
+    assert_eq!(traces.len(), 0);
+    assert!(
+        traces.rejected()[0].reason.starts_with("its resource is unusable: resourceSpans[0].resource has 3")
+    );
+    let text = serde_json::to_vec(&request).unwrap();
+    let (bytes, rejected) = json::decode(&text, &limits).unwrap();
+    assert_eq!(index(&bytes).len(), 0);
+    assert!(
+        rejected[0].reason.ends_with("resourceSpans[0].resource has more than 200 bytes"),
+        "{rejected:?}"
+    );
+}
+
+#[test]
+fn endless_repetition_is_refused() {
+    let mut span = simple_span(3).encode_to_vec();
+    (0..70_000).for_each(|_| put_uint(&mut span, 6, 1));
+    let (mut scope, mut resource, mut body) = (Vec::new(), Vec::new(), Vec::new());
+    put_bytes(&mut scope, 2, &span);
+    put_bytes(&mut resource, 2, &scope);
+    put_bytes(&mut body, 1, &resource);
+    let error = try_index(&body).unwrap_err();
+    assert!(error.reason.contains("repeats singular fields"), "{error}");
 }

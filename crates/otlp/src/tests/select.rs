@@ -42,7 +42,7 @@ pub(super) fn filtered(request: &Request, spans: &SpanSet) -> Request {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn a_subset_decodes_to_exactly_those_spans(request in requests(), seed: u64) {

@@ -23,7 +23,7 @@ fn of(len: u32, set: &BTreeSet<u32>) -> SpanSet {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn behaves_like_a_set((len, a, b) in sets()) {

@@ -11,7 +11,7 @@ use super::oracle::{Request, index_request, seen_by_prost, seen_by_views};
 use crate::{Hex, Limits, Payload, Traces, Value, hex};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn every_field_of_a_valid_request_is_seen(request in requests()) {

@@ -218,32 +218,27 @@ impl Editor<'_> {
     ) {
         let mut run = 0..0;
         for field in Fields::new(content) {
-            let before = self.out.len();
-            let raw = content.get(field.from..field.to).unwrap_or_default();
-            // What `handle` writes must come behind the run, so the run goes first.
-            let special = match message.field(field.number).map(|spec| spec.kind) {
-                Some(Kind::Message(_)) => true,
-                Some(_) => false,
-                None => strip,
-            };
-            if special {
-                self.out.extend_from_slice(content.get(run.clone()).unwrap_or_default());
-                run = field.to..field.to;
+            let kind = message.field(field.number).map(|spec| spec.kind);
+            let drop = kind.is_none() && strip;
+            if drop || field.at != run.end || matches!(kind, Some(Kind::Message(_))) {
+                // What is written next must come behind the run, so the run goes first.
+                self.out.extend_from_slice(content.get(run).unwrap_or_default());
+                run = field.at..field.at;
+            }
+            if drop {
+                continue;
+            }
+            if let Some(Kind::Message(sub)) = kind {
+                let raw = content.get(field.from..field.to).unwrap_or_default();
                 if handle(self, &field, raw) {
                     continue;
                 }
-                debug_assert!(self.out.len() >= before, "a handler that declines writes nothing");
-                match message.field(field.number).map(|spec| spec.kind) {
-                    Some(Kind::Message(sub)) if strip => stripped(field.number, sub, raw, self.out),
-                    Some(_) => run = field.at..field.to,
-                    None => {}
+                if strip {
+                    stripped(field.number, sub, raw, self.out);
+                    continue;
                 }
-            } else if field.at == run.end {
-                run.end = field.to;
-            } else {
-                self.out.extend_from_slice(content.get(run).unwrap_or_default());
-                run = field.at..field.to;
             }
+            run.end = field.to;
         }
         self.out.extend_from_slice(content.get(run).unwrap_or_default());
     }
