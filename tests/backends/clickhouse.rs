@@ -42,11 +42,10 @@ async fn query(server: &Server, sql: &str) -> Vec<Json> {
     text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
 }
 
-/// Sets how many inserts shall be done and not answered; tells how many were done so far.
-async fn lose_answers(server: &Server, count: u64) -> u64 {
+/// Sets how many inserts shall be done and not answered; gives the tokens of the inserts done so far.
+async fn lose_answers(server: &Server, count: u64) -> Vec<String> {
     let answer = client().post(format!("{}/lose-answers?count={count}", server.url)).send().await;
-    let text = answer.expect("the script answers").text().await.expect("a body");
-    text.trim().parse().expect("a number")
+    answer.expect("the script answers").json().await.expect("tokens")
 }
 
 fn destination(server: &Server, password: &str, table: &str) -> Json {
@@ -151,25 +150,27 @@ async fn a_retried_insert_leaves_no_doubles() {
     let id = gateway.destination(destination(&server, PASSWORD, "OPENROUTER_TRACES")).await;
 
     // Lost once, retried by the same process.
-    let done = lose_answers(&server, 1).await;
-    let mut sent = send(&gateway, "http", "rows", CANARY, 3);
+    assert!(lose_answers(&server, 1).await.is_empty());
+    let sent = send(&gateway, "http", "rows", CANARY, 3);
     gateway.settled(&id, 6).await;
-    assert!(lose_answers(&server, 1_000).await >= done + 2, "the insert was not tried again");
+    let tokens = lose_answers(&server, u64::MAX).await;
+    assert!(!tokens[0].is_empty() && tokens[1..].contains(&tokens[0]), "not tried again: {tokens:?}");
     check(&server, &sent).await;
 
     // Lost until the gateway is gone, retried by the next one.
     query(&server, "TRUNCATE TABLE OPENROUTER_TRACES").await;
-    let done = lose_answers(&server, 1_000).await;
-    sent = send(&gateway, "http", "rows", CANARY, 3);
+    let before = tokens.len();
+    let sent = send(&gateway, "http", "rows", CANARY, 3);
     let started = Instant::now();
-    while lose_answers(&server, 1_000).await == done {
+    while lose_answers(&server, u64::MAX).await.len() == before {
         assert!(started.elapsed() < PATIENCE, "no insert came");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     gateway.kill();
-    let done = lose_answers(&server, 0).await;
+    let lost = lose_answers(&server, 0).await[before..].to_vec();
     let gateway = home.start();
     gateway.settled(&id, 12).await;
-    assert!(lose_answers(&server, 0).await > done, "the insert was not tried again");
+    let retried = lose_answers(&server, 0).await[before + lost.len()..].to_vec();
+    assert!(lost.iter().all(|token| retried.contains(token)), "lost {lost:?}, tried again {retried:?}");
     check(&server, &sent).await;
 }

@@ -19,9 +19,13 @@ async fn phoenix(data: &Path) -> Server {
     // Its gRPC server binds all interfaces, whatever PHOENIX_HOST says; ours must stay on loopback.
     let grpc = packages(&python).join("phoenix/server/grpc_server.py");
     let source = std::fs::read_to_string(&grpc).expect("phoenix's gRPC server");
-    let source = source.replace("[::]:", "127.0.0.1:");
-    assert!(source.contains("127.0.0.1:"), "phoenix binds its gRPC server elsewhere now");
-    std::fs::write(&grpc, source).expect("it can be patched");
+    if source.contains("[::]:") {
+        // The file may be a link into uv's cache, so it is replaced and not written to.
+        std::fs::remove_file(&grpc).expect("it can be replaced");
+        std::fs::write(&grpc, source.replace("[::]:", "127.0.0.1:")).expect("it can be replaced");
+    } else {
+        assert!(source.contains("127.0.0.1:"), "phoenix binds its gRPC server elsewhere now");
+    }
     let (port, grpc_port) = (free_port(), free_port());
     Server::start(
         "phoenix",

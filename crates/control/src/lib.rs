@@ -178,6 +178,13 @@ impl Control {
         api::router(self)
     }
 
+    /// Slugs of the workspaces whose broadcast is switched off: nothing of theirs is sent anywhere.
+    pub fn silent_workspaces(&self) -> Vec<String> {
+        let model = self.model();
+        let silent = model.workspaces.values().filter(|w| !w.settings.is_observability_broadcast_enabled);
+        silent.map(|w| w.slug.clone()).collect()
+    }
+
     /// Takes over the destinations and keys of a changed config file. An error changes nothing.
     pub async fn reload(
         self: &Arc<Self>,

@@ -226,9 +226,8 @@ fn resolve(
         })?);
     }
     if let Some(text) = stated.region {
-        identity.region = Region::parse(text).ok_or_else(|| {
-            (Reason::InvalidSpan, "tracecast.region: not global, europe or us".to_owned())
-        })?;
+        identity.region = Region::parse(text)
+            .ok_or_else(|| (Reason::InvalidSpan, "tracecast.region: not global, europe or us".to_owned()))?;
     }
     Ok(identity)
 }

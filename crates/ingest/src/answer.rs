@@ -71,8 +71,7 @@ impl Refusal {
     }
 
     pub(crate) fn overloaded(message: impl Into<String>, retry_after_seconds: u32) -> Refusal {
-        let mut refusal =
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Some(Reason::Overloaded), message);
+        let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Some(Reason::Overloaded), message);
         refusal.retry_after_seconds = Some(retry_after_seconds);
         refusal
     }
@@ -118,9 +117,9 @@ impl Refusal {
             Encoding::Protobuf => {
                 RpcStatus { code, message: self.message, details: Vec::new() }.encode_to_vec()
             }
-            Encoding::Json => serde_json::json!({ "code": code, "message": self.message })
-                .to_string()
-                .into_bytes(),
+            Encoding::Json => {
+                serde_json::json!({ "code": code, "message": self.message }).to_string().into_bytes()
+            }
         };
         let mut response = respond(self.status, encoding, body);
         if let Some(seconds) = self.retry_after_seconds {

@@ -31,9 +31,9 @@ fn presented(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Refusal> {
             return Ok(Some(rest.to_vec()));
         }
         if scheme.eq_ignore_ascii_case(b"basic") {
-            let decoded = base64::engine::general_purpose::STANDARD
-                .decode(rest)
-                .map_err(|_| Refusal::unauthorized("authorization header: Basic credentials are not base64"))?;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(rest).map_err(|_| {
+                Refusal::unauthorized("authorization header: Basic credentials are not base64")
+            })?;
             let at = decoded.iter().position(|b| *b == b':').ok_or_else(|| {
                 Refusal::unauthorized("authorization header: Basic credentials have no colon")
             })?;

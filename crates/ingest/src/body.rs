@@ -138,7 +138,9 @@ fn inflate_now(
 ) -> Result<Vec<u8>, Refusal> {
     match coding {
         Coding::Identity => Ok(sent.to_vec()),
-        Coding::Gzip => drain(flate2::bufread::MultiGzDecoder::new(sent), "gzip", sent.len(), bounds, reservation),
+        Coding::Gzip => {
+            drain(flate2::bufread::MultiGzDecoder::new(sent), "gzip", sent.len(), bounds, reservation)
+        }
         Coding::Deflate => {
             // HTTP's "deflate" is zlib, but raw deflate is in the wild: the first two bytes tell.
             let zlib = sent.len() >= 2

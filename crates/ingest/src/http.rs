@@ -84,18 +84,20 @@ impl Ingest {
             (_, "/v1/logs") => Err(Refusal::not_found(
                 "logs are not taken here: set OTEL_LOGS_EXPORTER=none to silence that exporter",
             )),
-            (_, path) if path.starts_with("/api/v1") || path == "/metrics" || path.ends_with("healthz") || path.ends_with("readyz") => {
+            (_, path)
+                if path.starts_with("/api/v1")
+                    || path == "/metrics"
+                    || path.ends_with("healthz")
+                    || path.ends_with("readyz") =>
+            {
                 Err(Refusal::not_found(format!(
                     "this is the ingest listener: that path is served by the admin listener at {}",
                     addresses.admin
                 )))
             }
-            (_, path) if path.starts_with("/opentelemetry.proto.collector.") => {
-                Err(Refusal::not_found(format!(
-                    "this is the HTTP listener: OTLP/gRPC is served at {}",
-                    addresses.grpc
-                )))
-            }
+            (_, path) if path.starts_with("/opentelemetry.proto.collector.") => Err(Refusal::not_found(
+                format!("this is the HTTP listener: OTLP/gRPC is served at {}", addresses.grpc),
+            )),
             (_, path) => Err(Refusal::not_found(format!(
                 "nothing is served at {}: send OTLP to POST /v1/traces or JSON events to POST /v1/events",
                 path.chars().take(100).collect::<String>()
@@ -123,7 +125,10 @@ impl Ingest {
                     .map_err(|e| Refusal::malformed(format!("not a valid OTLP/JSON request: {e}")))?;
                 drop(body);
                 if !reservation.grow(protobuf.len()) {
-                    return Err(Refusal::overloaded("requests in progress hold all the memory there is for them", 1));
+                    return Err(Refusal::overloaded(
+                        "requests in progress hold all the memory there is for them",
+                        1,
+                    ));
                 }
                 self.shared.counters.reject(Reason::InvalidSpan, rejected.len() as u64);
                 let first = rejected.first().map(|r| format!("{}: {}", r.path, r.reason));
@@ -164,7 +169,9 @@ impl Ingest {
     {
         let sender = self.sender(headers)?;
         match media_type(headers).as_deref() {
-            Some("application/json" | "application/x-ndjson" | "application/ndjson" | "application/jsonl")
+            Some(
+                "application/json" | "application/x-ndjson" | "application/ndjson" | "application/jsonl",
+            )
             | None => {}
             Some(other) => {
                 return Err(Refusal::unsupported(format!(
@@ -237,7 +244,8 @@ impl Ingest {
             return Err(Refusal::overloaded("the gateway is stopping", 5));
         }
         let instance = shared.options.instance_id.as_bytes();
-        let mut hops = headers.get_all("x-tracecast-via").iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+        let mut hops =
+            headers.get_all("x-tracecast-via").iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
         if hops.any(|hop| hop.trim_ascii() == instance) {
             return Err(Refusal::loop_detected());
         }
@@ -277,9 +285,9 @@ fn otlp_encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     match media_type(headers).as_deref() {
         Some("application/x-protobuf" | "application/protobuf") => Ok(Encoding::Protobuf),
         Some("application/json") => Ok(Encoding::Json),
-        Some("application/grpc" | "application/grpc+proto") => Err(Refusal::unsupported(
-            "this is the HTTP listener: OTLP/gRPC has a listener of its own",
-        )),
+        Some("application/grpc" | "application/grpc+proto") => {
+            Err(Refusal::unsupported("this is the HTTP listener: OTLP/gRPC has a listener of its own"))
+        }
         Some(other) => Err(Refusal::unsupported(format!(
             "content-type `{other}` is not supported: use application/x-protobuf or application/json"
         ))),

@@ -144,7 +144,11 @@ struct Answer {
 impl Answer {
     async fn of(response: Response<Full<Bytes>>) -> Answer {
         let (parts, body) = response.into_parts();
-        Answer { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
     }
 
     fn json(&self) -> Json {
@@ -266,7 +270,8 @@ async fn json_is_the_same_request() {
     assert!(message.contains("resourceSpans[0].scopeSpans[0].spans[1].traceId"), "{message}");
     assert_eq!(bench.log.accepted(), 1);
 
-    let answer = bench.send("/v1/traces", &[("content-type", "application/json")], b"{\"a\": ".to_vec()).await;
+    let answer =
+        bench.send("/v1/traces", &[("content-type", "application/json")], b"{\"a\": ".to_vec()).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.json()["code"], 3);
 }
@@ -295,7 +300,13 @@ async fn bad_requests_get_their_documented_status() {
         ("/v1/traces", vec![protobuf, ("authorization", "Digest x")], good.clone(), 401, "Bearer"),
         ("/v1/traces", vec![protobuf, ("authorization", basic_bad)], good.clone(), 401, "colon"),
         ("/v1/traces", vec![protobuf, ("x-api-key", "")], good.clone(), 401, "missing key"),
-        ("/v1/traces", vec![protobuf, ("authorization", "Bearer sk-tc-mgmt-test")], good.clone(), 403, "management"),
+        (
+            "/v1/traces",
+            vec![protobuf, ("authorization", "Bearer sk-tc-mgmt-test")],
+            good.clone(),
+            403,
+            "management",
+        ),
         ("/v1/metrics", vec![protobuf], Vec::new(), 404, "OTEL_METRICS_EXPORTER=none"),
         ("/v1/logs", vec![protobuf], Vec::new(), 404, "OTEL_LOGS_EXPORTER=none"),
         ("/api/v1/keys", vec![], Vec::new(), 404, "admin listener"),
@@ -334,7 +345,11 @@ async fn credentials_come_in_three_forms() {
     let bench = bench(Options::default());
     let basic = "Basic cGstbGYteDpzay10Yy12MS10ZXN0"; // pk-lf-x:sk-tc-v1-test
     for header in [("authorization", "bearer sk-tc-v1-test"), ("authorization", basic), ("x-api-key", KEY)] {
-        assert_eq!(bench.otlp(&[header], request(&[span(1, &[])])).await.status, StatusCode::OK, "{header:?}");
+        assert_eq!(
+            bench.otlp(&[header], request(&[span(1, &[])])).await.status,
+            StatusCode::OK,
+            "{header:?}"
+        );
     }
     assert_eq!(bench.selected(), [3, 3, 0]);
 }
@@ -342,7 +357,8 @@ async fn credentials_come_in_three_forms() {
 #[tokio::test]
 async fn auth_none_takes_the_hash_of_whatever_is_presented() {
     let bench = bench(Options { auth: Auth::None, ..Options::default() });
-    let send = async |value: &str| bench.otlp(&[("authorization", value)], request(&[span(1, &[])])).await.status;
+    let send =
+        async |value: &str| bench.otlp(&[("authorization", value)], request(&[span(1, &[])])).await.status;
     assert_eq!(send("Bearer sk-provider").await, StatusCode::OK);
     assert_eq!(bench.selected(), [1, 0, 0], "another key's hash is not in the allowlist");
     assert_eq!(send("Bearer sk-tc-v1-test").await, StatusCode::OK);
@@ -361,7 +377,10 @@ async fn a_stated_identity_counts_only_with_the_right_to_state_it() {
     let other = OTHER_WORKSPACE.to_string();
     // Without the right: removed, counted, no error. The spoofed workspace gets nothing.
     let bench = bench(Options::default());
-    let spoof = request(&[span(1, &[("tracecast.workspace_id", &other), ("tracecast.api_key_hash", &"0".repeat(64))])]);
+    let spoof = request(&[span(
+        1,
+        &[("tracecast.workspace_id", &other), ("tracecast.api_key_hash", &"0".repeat(64))],
+    )]);
     assert_eq!(bench.otlp(&[], spoof).await.status, StatusCode::OK);
     assert_eq!(bench.selected(), [1, 1, 0]);
     assert_eq!(bench.ingest.counters().identity_ignored(), 1);
@@ -405,11 +424,18 @@ async fn events_are_answered_record_by_record() {
 async fn the_calls_of_the_langfuse_sdk_are_answered() {
     let bench = bench(Options::default());
     let answer = bench
-        .send("/api/public/otel/v1/traces", &[("content-type", "application/x-protobuf")], request(&[span(1, &[])]))
+        .send(
+            "/api/public/otel/v1/traces",
+            &[("content-type", "application/x-protobuf")],
+            request(&[span(1, &[])]),
+        )
         .await;
     assert_eq!(answer.status, StatusCode::OK);
     let get = |path: &str| {
-        Request::get(path).header("authorization", format!("Bearer {KEY}")).body(Full::new(Bytes::new())).unwrap()
+        Request::get(path)
+            .header("authorization", format!("Bearer {KEY}"))
+            .body(Full::new(Bytes::new()))
+            .unwrap()
     };
     let health = bench.ingest.handle_http(get("/api/public/health")).await;
     assert_eq!(health.status(), StatusCode::OK);
@@ -506,7 +532,8 @@ async fn a_hundred_thousand_mutated_requests_never_panic() {
         for _ in 0..rng.random_range(0..4) {
             mutate(&mut body, &mut rng);
         }
-        let answer = bench.send(path, &[("content-type", content_type), ("content-encoding", coding)], body).await;
+        let answer =
+            bench.send(path, &[("content-type", content_type), ("content-encoding", coding)], body).await;
         assert!(known.contains(&answer.status.as_u16()), "request {i}: {}", answer.status);
         if answer.status == StatusCode::OK { ok += 1 } else { refused += 1 }
     }

@@ -121,7 +121,8 @@ pub async fn run(options: Options, progress: Option<Progress>) -> Result<Report,
             }
         }
         Pace::Rate(rate) => {
-            let per_request = Duration::from_secs_f64(state.options.spans_per_request as f64 / rate.max(0.001));
+            let per_request =
+                Duration::from_secs_f64(state.options.spans_per_request as f64 / rate.max(0.001));
             let mut ticks = tokio::time::interval(per_request);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
             let mut open = tokio::task::JoinSet::new();
@@ -174,7 +175,8 @@ impl State {
         let template = &self.templates[(first / n.max(1)) as usize % self.templates.len()];
         let mut body = template.request(self.run, first, unix_nano());
         let bytes = body.len() as u64;
-        let mut request = self.client.post(&self.options.url).header("content-type", "application/x-protobuf");
+        let mut request =
+            self.client.post(&self.options.url).header("content-type", "application/x-protobuf");
         if let Some(key) = &self.options.key {
             request = request.bearer_auth(key);
         }

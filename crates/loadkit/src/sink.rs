@@ -192,7 +192,8 @@ async fn handle(
     if !options.latency.is_zero() {
         tokio::time::sleep(options.latency).await;
     }
-    let fails = options.fail_percent > 0.0 && rand::rng().random_bool((options.fail_percent / 100.0).clamp(0.0, 1.0));
+    let fails =
+        options.fail_percent > 0.0 && rand::rng().random_bool((options.fail_percent / 100.0).clamp(0.0, 1.0));
     if options.stall || options.reset || fails {
         shared.seen().stats.failed_requests += 1;
     }
@@ -323,7 +324,8 @@ fn print(headers: &HeaderMap, body: &Bytes) {
         );
         for (mark, text) in [('>', view.input_text()), ('<', view.output_text())] {
             if let Some(text) = text {
-                let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect();
+                let line: String =
+                    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect();
                 println!("  {mark} {line}");
             }
         }

@@ -49,16 +49,20 @@ impl Role {
                 None => unreadable("not an OTLP trace request"),
             },
             Role::Langfuse => {
-                let basic = parts
-                    .headers
-                    .get("authorization")
-                    .is_some_and(|v| v.as_bytes().starts_with(b"Basic "));
+                let basic =
+                    parts.headers.get("authorization").is_some_and(|v| v.as_bytes().starts_with(b"Basic "));
                 if !basic {
                     let body = br#"{"message":"No authorization header","error":"UnauthorizedError"}"#;
-                    return Answer { response: respond(StatusCode::UNAUTHORIZED, body.to_vec()), spans: Some(Vec::new()) };
+                    return Answer {
+                        response: respond(StatusCode::UNAUTHORIZED, body.to_vec()),
+                        spans: Some(Vec::new()),
+                    };
                 }
                 if parts.uri.path() != "/api/public/otel/v1/traces" {
-                    return Answer { response: respond(StatusCode::NOT_FOUND, b"{}".to_vec()), spans: Some(Vec::new()) };
+                    return Answer {
+                        response: respond(StatusCode::NOT_FOUND, b"{}".to_vec()),
+                        spans: Some(Vec::new()),
+                    };
                 }
                 match otlp_spans(&parts.headers, body) {
                     Some(spans) => {
@@ -76,7 +80,10 @@ impl Role {
                     }
                     None => unreadable("not a JSON object"),
                 },
-                _ => Answer { response: respond(StatusCode::METHOD_NOT_ALLOWED, Vec::new()), spans: Some(Vec::new()) },
+                _ => Answer {
+                    response: respond(StatusCode::METHOD_NOT_ALLOWED, Vec::new()),
+                    spans: Some(Vec::new()),
+                },
             },
             Role::Clickhouse => clickhouse(parts, body),
         }

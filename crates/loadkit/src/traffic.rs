@@ -26,10 +26,54 @@ const QUESTIONS: [&str; 8] = [
 ];
 
 const WORDS: [&str; 48] = [
-    "the", "request", "was", "answered", "by", "a", "service", "that", "keeps", "every", "event", "in", "one",
-    "log", "before", "it", "says", "yes", "and", "sends", "them", "on", "when", "their", "destination", "is",
-    "ready", "again", "because", "nothing", "should", "be", "lost", "between", "two", "systems", "which", "do",
-    "not", "know", "each", "other", "so", "well", "as", "they", "think", "however",
+    "the",
+    "request",
+    "was",
+    "answered",
+    "by",
+    "a",
+    "service",
+    "that",
+    "keeps",
+    "every",
+    "event",
+    "in",
+    "one",
+    "log",
+    "before",
+    "it",
+    "says",
+    "yes",
+    "and",
+    "sends",
+    "them",
+    "on",
+    "when",
+    "their",
+    "destination",
+    "is",
+    "ready",
+    "again",
+    "because",
+    "nothing",
+    "should",
+    "be",
+    "lost",
+    "between",
+    "two",
+    "systems",
+    "which",
+    "do",
+    "not",
+    "know",
+    "each",
+    "other",
+    "so",
+    "well",
+    "as",
+    "they",
+    "think",
+    "however",
 ];
 
 /// Plain prose of about `bytes` bytes, different for every call.
@@ -139,7 +183,8 @@ impl Call {
     /// The generation span an OTel GenAI instrumentation would make of it.
     pub fn span(&self, trace_id: TraceId, span_id: SpanId) -> SpanBuilder {
         let text = |s: &str| OwnedValue::Str(s.to_owned());
-        let input = serde_json::json!([{ "role": "user", "parts": [{ "type": "text", "content": self.prompt }] }]);
+        let input =
+            serde_json::json!([{ "role": "user", "parts": [{ "type": "text", "content": self.prompt }] }]);
         let mut attributes: Vec<(String, OwnedValue)> = vec![
             ("gen_ai.operation.name".into(), text("chat")),
             ("gen_ai.provider.name".into(), text(self.provider)),
@@ -162,10 +207,8 @@ impl Call {
                     "finish_reason": "stop",
                 }]);
                 attributes.push(("gen_ai.output.messages".into(), OwnedValue::Str(output.to_string())));
-                attributes.push((
-                    "gen_ai.response.finish_reasons".into(),
-                    OwnedValue::Array(vec![text("stop")]),
-                ));
+                attributes
+                    .push(("gen_ai.response.finish_reasons".into(), OwnedValue::Array(vec![text("stop")])));
                 (1, String::new())
             }
             None => {
@@ -204,7 +247,10 @@ impl Call {
         });
         match &self.answer {
             Some(answer) => event["output"] = serde_json::json!(answer),
-            None => event["error"] = serde_json::json!({ "type": "rate_limit_exceeded", "message": "over capacity" }),
+            None => {
+                event["error"] =
+                    serde_json::json!({ "type": "rate_limit_exceeded", "message": "over capacity" })
+            }
         }
         event
     }

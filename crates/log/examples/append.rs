@@ -49,11 +49,13 @@ fn run(label: &str, options: &Options, record: usize, producers: usize, seconds:
     let bytes = Bytes::from((0..record).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>());
     let latencies = Arc::new(Mutex::new(Vec::new()));
     let appended = Arc::new(AtomicU64::new(0));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let (begin, cpu) = (Instant::now(), cpu_seconds());
     runtime.block_on(async {
         let tasks = (0..producers).map(|_| {
-            let (log, bytes, latencies, appended) = (log.clone(), bytes.clone(), latencies.clone(), appended.clone());
+            let (log, bytes, latencies, appended) =
+                (log.clone(), bytes.clone(), latencies.clone(), appended.clone());
             tokio::spawn(async move {
                 let mut own = Vec::new();
                 while begin.elapsed() < Duration::from_secs_f64(seconds) {
@@ -86,7 +88,9 @@ fn run(label: &str, options: &Options, record: usize, producers: usize, seconds:
     let n = appended.load(Ordering::Relaxed);
     let mut latencies = std::mem::take(&mut *latencies.lock().expect("latencies"));
     latencies.sort_unstable();
-    let at = |q: f64| latencies.get((latencies.len() as f64 * q) as usize).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    let at = |q: f64| {
+        latencies.get((latencies.len() as f64 * q) as usize).copied().unwrap_or_default().as_secs_f64() * 1e3
+    };
     let activity = log.activity();
     println!(
         "{label:>10}: {:7.1} MB/s {:8.0} records/s  cpu {:6.2} us/record ({:5.2} us per 5 KB)  {:5.1} records/commit  sync {:5.2} ms  p50 {:5.2} ms p99 {:6.2} ms  open {:4.0} ms, {} recovered",

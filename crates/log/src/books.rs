@@ -100,7 +100,8 @@ impl Account {
     }
 
     pub(crate) fn books(&self) -> Books {
-        let Counters { selected, requeued, delivered, skipped, dead_lettered, dropped } = self.counters.clone();
+        let Counters { selected, requeued, delivered, skipped, dead_lettered, dropped } =
+            self.counters.clone();
         let pending = self.pending();
         Books {
             accepted: selected + skipped.iter().sum::<u64>(),
@@ -239,7 +240,7 @@ impl Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DropReason, DeadReason};
+    use crate::types::{DeadReason, DropReason};
     use proptest::prelude::*;
 
     proptest! {

@@ -92,12 +92,13 @@ impl Checkpoint {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
         let mut c = Cursor::new(bytes);
-        let intact = c.array::<8>() == Some(MAGIC) && c.u32().is_some_and(|crc| crc == crc32c::crc32c(c.rest()));
+        let intact =
+            c.array::<8>() == Some(MAGIC) && c.u32().is_some_and(|crc| crc == crc32c::crc32c(c.rest()));
         if !intact {
             return Err(Unusable::Damaged);
         }
         match c.u16() {
-            Some(version) if version > VERSION => return Err(Unusable::Newer(version)),
+            Some(version) if version > VERSION => Err(Unusable::Newer(version)),
             Some(_) => decode_sections(c).ok_or(Unusable::Damaged),
             None => Err(Unusable::Damaged),
         }

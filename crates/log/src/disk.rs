@@ -22,7 +22,7 @@ pub(crate) struct Disk {
 pub(crate) struct DiskFile {
     file: File,
     path: PathBuf,
-    #[allow(dead_code)]
+    #[cfg(test)]
     disk: Disk,
 }
 
@@ -41,12 +41,27 @@ impl Disk {
         if create {
             self.faults.on_create(path)?;
         }
-        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
-        Ok(DiskFile { file, path: path.to_path_buf(), disk: self.clone() })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        Ok(self.file(file, path))
     }
 
     pub(crate) fn open_read(&self, path: &Path) -> io::Result<DiskFile> {
-        Ok(DiskFile { file: File::open(path)?, path: path.to_path_buf(), disk: self.clone() })
+        Ok(self.file(File::open(path)?, path))
+    }
+
+    fn file(&self, file: File, path: &Path) -> DiskFile {
+        DiskFile {
+            file,
+            path: path.to_path_buf(),
+            #[cfg(test)]
+            disk: self.clone(),
+        }
     }
 
     /// Makes created, renamed and removed names last.

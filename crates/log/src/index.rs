@@ -69,7 +69,13 @@ impl IndexBuilder {
     }
 
     /// A record without routes needs no place in the index.
-    pub(crate) fn push(&mut self, offset: u64, header: &RecordHeader, routing: &[u8], routes: &[StoredRoute]) {
+    pub(crate) fn push(
+        &mut self,
+        offset: u64,
+        header: &RecordHeader,
+        routing: &[u8],
+        routes: &[StoredRoute],
+    ) {
         if routes.is_empty() {
             return;
         }

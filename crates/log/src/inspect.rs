@@ -3,9 +3,9 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::Disk;
+use crate::examine::{FileState, examine, read_index, walk_all};
 use crate::format::{Kind, Meta};
 use crate::pool;
-use crate::recovery::{FileState, examine, read_index, walk_all};
 use crate::types::{LogError, Sequence};
 use crate::{journal, walk::Walked};
 

@@ -25,7 +25,10 @@ const KIND_SETTLED: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JournalEntry {
     /// A slot and its owner.
-    Slot { slot: Slot, key: SlotKey },
+    Slot {
+        slot: Slot,
+        key: SlotKey,
+    },
     Settled(Settled),
 }
 
@@ -156,9 +159,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<JournalRead, u16> {
             at += len;
             continue;
         }
-        let next = rest.iter().enumerate().skip(1).find_map(|(i, byte)| {
-            (*byte == MARKER && read_frame(rest.get(i..)?).is_some()).then_some(i)
-        });
+        let next = rest
+            .iter()
+            .enumerate()
+            .skip(1)
+            .find_map(|(i, byte)| (*byte == MARKER && read_frame(rest.get(i..)?).is_some()).then_some(i));
         match next {
             Some(skipped) => {
                 found.damaged += skipped as u64;

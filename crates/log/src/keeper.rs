@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::journal::{self, Journal};
 use crate::segment::Sealing;
 use crate::shared::{Inner, OnDisk, State, lock};
-use crate::types::{Durability, LogError, Sequence, Slot};
+use crate::types::{LogError, Sequence, Slot};
 
 const LOG_SYNC: Duration = Duration::from_millis(100);
 const JOURNAL_SYNC: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ impl Keeper {
         let unsynced = self.inner.on_disk.as_ref().is_some_and(|d| d.unsynced.load(Ordering::Acquire));
         if self.is_short() {
             SHORT
-        } else if unsynced || self.inner.options.durability == Durability::Buffered {
+        } else if unsynced {
             LOG_SYNC
         } else {
             IDLE
@@ -182,7 +182,8 @@ impl Keeper {
         if !on_disk.unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let waiting: Vec<_> = lock(&self.inner.inbox.state).to_seal.iter().map(|(s, _)| s.file.clone()).collect();
+        let waiting: Vec<_> =
+            lock(&self.inner.inbox.state).to_seal.iter().map(|(s, _)| s.file.clone()).collect();
         let current = lock(&on_disk.current).clone();
         for file in waiting.into_iter().chain(current) {
             let started = Instant::now();

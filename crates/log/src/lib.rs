@@ -72,7 +72,7 @@
 //!    100 ms). Then books, answers, subscriber, in this order.
 //! 3. Settlement: journal entry written, then the books. So whatever was visible is in the page cache at least and
 //!    survives `kill -9`. The journal is synced every second, always after the log it speaks of.
-//! 4. Segment full: the next one begins at once and names the old one's end; index, sync, seal, sync follow in the
+//! 4. Segment full: the next one begins at once and names the old one's end; index, seal and a sync follow in the
 //!    background, then a checkpoint.
 //! 5. Checkpoint: new journal generation (with all slots), synced; figures taken between two journal writes; log
 //!    synced (buffered); checkpoint replaced; older journals removed.
@@ -117,9 +117,11 @@ mod books;
 mod cache;
 mod checkpoint;
 mod codec;
+mod commit;
 mod dead_letters;
 mod disk;
 mod entry;
+mod examine;
 mod format;
 mod index;
 pub mod inspect;
@@ -129,6 +131,7 @@ mod log;
 mod memory;
 mod pool;
 mod quarantine;
+mod queue;
 mod ranges;
 mod reader;
 mod recovery;
@@ -146,6 +149,6 @@ pub use dead_letters::{DeadLetter, DeadLetters};
 pub use entry::{Entry, EntryRoute};
 pub use log::Log;
 pub use types::{
-    Activity, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, Options, Outcome, Projection,
-    Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey, Subscriber,
+    Activity, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, Options, Outcome,
+    Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey, Subscriber,
 };

@@ -16,6 +16,7 @@ use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::keeper::{Inbox, Keeper};
 use crate::memory::Budget;
 use crate::pool::Pool;
+use crate::queue::Queue;
 use crate::reader::{Files, read_payload};
 use crate::recovery::{self, Opened};
 use crate::settle::{self, Settlements};
@@ -24,7 +25,7 @@ use crate::types::{
     Activity, Books, Damage, Durability, LogError, NewRecord, Options, Recovered, Sequence, Settlement, Slot,
     SlotKey, Subscriber,
 };
-use crate::writer::{Queue, Writer};
+use crate::writer::Writer;
 
 /// Smallest segment file.
 const SEGMENT_MIN: u64 = 4 * HEADER_PAGE;
@@ -69,7 +70,10 @@ impl Log {
             let record_max = options.max_bytes;
             let dead_letters = DeadLetters::in_memory(limits);
             let inner = inner(options, record_max, State::default(), None, dead_letters);
-            return Ok((start(inner, 1, 1)?, Recovered { pending: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() }));
+            return Ok((
+                start(inner, 1, 1)?,
+                Recovered { pending: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() },
+            ));
         }
         options.segment_bytes =
             options.segment_bytes.min(options.max_bytes / 4).max(SEGMENT_MIN).next_multiple_of(HEADER_PAGE);
@@ -336,7 +340,10 @@ fn check(inner: &Inner, record: &NewRecord) -> Result<(), LogError> {
     let spans = record.payload.spans();
     if let Some(route) = record.routes.iter().find(|r| r.spans.len() != spans) {
         let len = route.spans.len();
-        return invalid(format!("a route of slot {} speaks of {len} spans, the payload has {spans}", route.slot));
+        return invalid(format!(
+            "a route of slot {} speaks of {len} spans, the payload has {spans}",
+            route.slot
+        ));
     }
     // Header, routing and index come on top; they are small against half the cap.
     let bytes = record.payload.bytes().len() as u64 + record.trace_keys.len() as u64;

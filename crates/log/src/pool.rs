@@ -59,7 +59,8 @@ impl Pool {
         next_file: u32,
     ) -> Pool {
         let state = PoolState { free, total, next_file, ..PoolState::default() };
-        let pool = Pool { disk, dir, segment_bytes, max_bytes, state: Mutex::new(state), changed: Condvar::new() };
+        let pool =
+            Pool { disk, dir, segment_bytes, max_bytes, state: Mutex::new(state), changed: Condvar::new() };
         let mut state = pool.state();
         while state.free.len() > FREE_MAX
             && let Some(file) = state.free.pop()
@@ -161,7 +162,8 @@ impl Pool {
     pub(crate) fn is_short(&self) -> bool {
         let state = self.state();
         if state.demand > self.segment_bytes {
-            return state.total + state.demand > self.max_bytes + state.free.len() as u64 * self.segment_bytes;
+            return state.total + state.demand
+                > self.max_bytes + state.free.len() as u64 * self.segment_bytes;
         }
         state.free.is_empty() && !state.growing && state.total + self.segment_bytes > self.max_bytes
     }
@@ -215,7 +217,9 @@ impl Pool {
     fn remove(&self, state: &mut PoolState, file: u32, bytes: u64) {
         match std::fs::remove_file(self.path(file)) {
             Ok(()) => state.total = state.total.saturating_sub(bytes),
-            Err(error) => tracing::warn!(%error, path = %self.path(file).display(), "segment file not removed"),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path(file).display(), "segment file not removed")
+            }
         }
     }
 

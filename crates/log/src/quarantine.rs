@@ -43,7 +43,8 @@ impl Quarantine {
     /// Copies `from..to` of a segment.
     pub(crate) fn copy(&mut self, file: &DiskFile, segment: u64, from: u64, to: u64) {
         let copied = self.make().and_then(|()| {
-            let out = Disk::default().open(&self.free_name(&format!("segment-{segment}-{from}.bin")), true)?;
+            let out =
+                Disk::default().open(&self.free_name(&format!("segment-{segment}-{from}.bin")), true)?;
             let mut at = from;
             while at < to && self.bytes < MAX_BYTES {
                 let mut part = vec![0; (to - at).min(CHUNK) as usize];

@@ -5,13 +5,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-
 use crate::checkpoint::{self, Checkpoint, Unusable};
 use crate::disk::{Disk, DiskFile};
 use crate::entry::{Entry, EntryRoute, Location};
-use crate::format::{
-    HEADER_PAGE, Kind, Life, Meta, Page, RECORD_HEADER, RecordHeader, Seal, SegmentHeader, StoredRoute, is_intact,
-};
+use crate::examine::{FileState, Found, WalkedSegment, examine, read_index, walk_all};
+use crate::format::{HEADER_PAGE, Kind, Meta, RecordHeader, Seal, StoredRoute};
 use crate::index::{Index, IndexBuilder};
 use crate::journal::{self, Journal, JournalEntry, Settled};
 use crate::pool;
@@ -21,7 +19,6 @@ use crate::segment::Sealing;
 use crate::segments::Segment;
 use crate::shared::State;
 use crate::types::{DropReason, LogError, Outcome, Recovered, Sequence};
-use crate::walk::{Step, Walk, Walked};
 
 /// What the running log starts with.
 #[derive(Debug)]
@@ -38,28 +35,6 @@ pub(crate) struct Opened {
     pub(crate) next_file: u32,
 }
 
-/// A segment file on disk.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) file: u32,
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: u64,
-    pub(crate) life: Life,
-    pub(crate) header: Option<SegmentHeader>,
-    pub(crate) seal: Option<Seal>,
-}
-
-/// What a segment file turns out to be.
-#[derive(Debug)]
-pub(crate) enum FileState {
-    Segment(Found),
-    /// Never written.
-    Fresh,
-    /// Nobody can say what it holds.
-    Unknown,
-    Newer(u16),
-}
-
 /// A record some of which may be pending.
 #[derive(Debug)]
 struct Candidate {
@@ -68,16 +43,6 @@ struct Candidate {
     workspace: [u8; 16],
     routes: Vec<StoredRoute>,
     location: Location,
-}
-
-/// A segment walked from end to end.
-pub(crate) struct WalkedSegment {
-    pub(crate) records: Vec<Walked>,
-    /// Stretches that are no records, although they were once answered.
-    pub(crate) lost: Vec<(u64, u64)>,
-    /// Stretches of commits that did not finish.
-    pub(crate) torn: Vec<(u64, u64)>,
-    pub(crate) end: u64,
 }
 
 struct Recovery<'a> {
@@ -488,13 +453,15 @@ impl Recovery<'_> {
                 let end = route.ordinal + u64::from(route.spans.count());
                 let left = account.done.missing(route.ordinal, end.min(account.next_ordinal));
                 if !left.is_empty() {
-                    let ranks: Vec<_> = left.iter().map(|(a, b)| (a - route.ordinal, b - route.ordinal)).collect();
+                    let ranks: Vec<_> =
+                        left.iter().map(|(a, b)| (a - route.ordinal, b - route.ordinal)).collect();
                     routes.push(EntryRoute::rest(route, &ranks));
                 }
             }
             if !routes.is_empty() {
                 let Candidate { sequence, received_unix_nano, workspace, location, .. } = candidate;
-                let entry = Entry::new(sequence, received_unix_nano, workspace, routes, location, None, false);
+                let entry =
+                    Entry::new(sequence, received_unix_nano, workspace, routes, location, None, false);
                 pending.push(std::sync::Arc::new(entry));
             }
         }
@@ -560,105 +527,8 @@ fn newer(path: PathBuf, version: u16) -> LogError {
     let known = crate::format::VERSION;
     LogError::Format {
         path,
-        reason: format!("format version {version} is newer than {known}: start the version that wrote it, or a later one"),
+        reason: format!(
+            "format version {version} is newer than {known}: start the version that wrote it, or a later one"
+        ),
     }
 }
-
-/// Reads a segment file's header page and says what the file is.
-pub(crate) fn examine(disk: &Disk, file: u32, path: &Path) -> Result<FileState, LogError> {
-    let io = |source| LogError::Io { path: path.to_path_buf(), source };
-    let handle = disk.open_read(path).map_err(io)?;
-    let bytes = handle.len().map_err(io)?;
-    let mut page = vec![0; HEADER_PAGE as usize];
-    let Ok(read) = handle.read_at(&mut page, 0) else { return Ok(FileState::Unknown) };
-    let found = |life, header, seal| {
-        FileState::Segment(Found { file, path: path.to_path_buf(), bytes, life, header, seal })
-    };
-    page.truncate(read);
-    let without_page = match Page::decode(&page) {
-        Page::Newer(version) => return Ok(FileState::Newer(version)),
-        Page::Known { header, seal } => {
-            let life = header.as_ref().map(|h| h.life).or(seal.map(|s| s.life));
-            return Ok(life.map_or(FileState::Unknown, |life| found(life, header, seal)));
-        }
-        Page::Fresh => FileState::Fresh,
-        Page::Unknown => FileState::Unknown,
-    };
-    // A lost page: the first record says which life this is.
-    Ok(match first_record(&handle) {
-        Some(life) => found(life, None, None),
-        None => without_page,
-    })
-}
-
-fn first_record(file: &DiskFile) -> Option<Life> {
-    let mut head = vec![0; RECORD_HEADER];
-    if file.read_at(&mut head, HEADER_PAGE).ok()? < RECORD_HEADER {
-        return None;
-    }
-    let (header, crc) = RecordHeader::decode(&head)?;
-    if HEADER_PAGE + header.total_len() > file.len().ok()? {
-        return None;
-    }
-    head.resize(RECORD_HEADER + header.meta_len as usize, 0);
-    let rest = head.get_mut(RECORD_HEADER..)?;
-    file.read_at(rest, HEADER_PAGE + RECORD_HEADER as u64).ok()?;
-    is_intact(&head, header.meta_len, crc).then_some(header.life)
-}
-
-/// The index of a sealed segment, if it is intact.
-pub(crate) fn read_index(file: &DiskFile, found: &Found) -> Option<Index> {
-    let seal = found.seal?;
-    let len = RECORD_HEADER as u64 + u64::from(seal.index_len);
-    if seal.end.checked_add(len)? > found.bytes {
-        return None;
-    }
-    let mut bytes = vec![0; usize::try_from(len).ok()?];
-    let wanted = bytes.len();
-    if file.read_at(&mut bytes, seal.end).ok()? < wanted {
-        return None;
-    }
-    let (header, crc) = RecordHeader::decode(&bytes)?;
-    let fits = header.kind == Kind::Index && header.life == found.life && header.meta_len == seal.index_len;
-    if !fits || !is_intact(&bytes, header.meta_len, crc) {
-        return None;
-    }
-    Index::decode(bytes.get(RECORD_HEADER..)?)
-}
-
-/// Walks all of a segment. `named_end`: where a later segment says that it ends.
-pub(crate) fn walk_all(
-    file: &DiskFile,
-    found: &Found,
-    named_end: Option<u64>,
-    verify_above: Option<Sequence>,
-) -> WalkedSegment {
-    let known_end = match (found.seal.map(|s| s.end), named_end) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    let mut walk = Walk::new(file, found.life, known_end.unwrap_or(found.bytes).min(found.bytes), verify_above);
-    let mut answered = known_end.unwrap_or(0);
-    let (mut records, mut holes) = (Vec::new(), Vec::new());
-    while let Some(step) = walk.step() {
-        match step {
-            Step::Hole { from, to } => holes.push((from, to)),
-            // An index without its seal: the crash came between the two.
-            Step::Record(record) if record.header.kind == Kind::Index => {
-                answered = answered.max(record.offset);
-                break;
-            }
-            Step::Record(record) => {
-                answered = answered.max(record.header.answered);
-                records.push(record);
-            }
-        }
-    }
-    let end = records.last().map_or(HEADER_PAGE, |r: &Walked| r.offset + r.header.total_len());
-    if end < answered && holes.last().is_none_or(|(from, _)| *from < end) {
-        holes.push((end, answered));
-    }
-    let (lost, torn) = holes.into_iter().partition(|(from, _)| *from < answered);
-    WalkedSegment { records, lost, torn, end: end.max(answered.min(found.bytes)) }
-}
-

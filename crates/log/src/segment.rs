@@ -287,8 +287,8 @@ impl Sealing {
             let reason = std::io::Error::other("no room for the index");
             return Err(io(reason));
         }
+        // No sync in between: an index that is not there is seen by its checksum, and the records are walked.
         self.file.write_at(&record, self.seal.end).map_err(io)?;
-        self.file.sync().map_err(io)?;
         self.file.write_at(&self.seal.encode(), SEAL_AT as u64).map_err(io)?;
         // Half a segment or more unused: a process that restarts often must not use up the cap.
         let short = end.next_multiple_of(HEADER_PAGE);

@@ -63,12 +63,7 @@ impl Segments {
     }
 
     /// A record was added: spans per slot that somebody wants.
-    pub(crate) fn want(
-        &mut self,
-        number: u64,
-        sequence: Sequence,
-        spans: impl Iterator<Item = (Slot, u64)>,
-    ) {
+    pub(crate) fn want(&mut self, number: u64, sequence: Sequence, spans: impl Iterator<Item = (Slot, u64)>) {
         let Some(segment) = self.by_number.get_mut(&number) else { return };
         segment.last_sequence = segment.last_sequence.max(sequence);
         for (slot, spans) in spans {
@@ -91,7 +86,11 @@ impl Segments {
     /// Sealed segments that nobody wants and whose records and settlements are on disk.
     pub(crate) fn returnable(&self, checkpointed: Sequence, journal_synced: u64) -> Vec<u64> {
         let free = |s: &Segment| {
-            s.sealed && !s.kept && s.is_settled() && s.last_sequence <= checkpointed && s.settled_at <= journal_synced
+            s.sealed
+                && !s.kept
+                && s.is_settled()
+                && s.last_sequence <= checkpointed
+                && s.settled_at <= journal_synced
         };
         self.by_number.iter().filter(|(_, s)| free(s)).map(|(number, _)| *number).collect()
     }

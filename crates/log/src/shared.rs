@@ -17,11 +17,11 @@ use crate::journal::Journal;
 use crate::keeper::Inbox;
 use crate::memory::Budget;
 use crate::pool::Pool;
+use crate::queue::Queue;
 use crate::reader::Files;
 use crate::segments::{Run, Segments};
 use crate::settle::Settlements;
 use crate::types::{Activity, Damage, LogError, Options, Sequence, Slot, Subscriber};
-use crate::writer::Queue;
 
 /// Trace keys are remembered for so long, and no more than so many bytes of them.
 const TRACE_NANOS: u64 = 600 * 1_000_000_000;
@@ -133,7 +133,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) fn now_unix_nano() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The same error for every waiter of a commit.

@@ -4,168 +4,38 @@
 //! is synced at once. Sequence and ordinals are given here, so that their order is the order on disk.
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use crate::entry::{Entry, EntryRoute, Location, share_of};
-use crate::format::{Life, Meta, SegmentHeader, StoredRoute};
+use crate::commit::hand_over;
+use crate::format::{Life, SegmentHeader};
+use crate::pool::Taken;
+use crate::queue::Waiting;
 use crate::segment::{Active, Prepared, Staged};
 use crate::shared::{Inner, OnDisk, lock, now_unix_nano, same_error};
-use crate::types::{Durability, LogError, NewRecord, Sequence, Slot};
+use crate::types::{Durability, LogError, Sequence};
 
 /// An append waits for space this long before it is refused.
-const SPACE_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(2);
 /// After a failure of the disk the next attempt is made this much later.
 const RETRY: Duration = Duration::from_secs(1);
-/// One commit takes at most this many bytes (or one record).
-const COMMIT_BYTES: u64 = 16 << 20;
-/// Appends waiting hold at most this much; beyond, the log is full.
-const QUEUE_BYTES: u64 = 256 << 20;
 /// A segment that is full sooner than this asks for more files ahead.
 const FAST: Duration = Duration::from_secs(5);
-/// Memory mode: records are grouped so that `give_up` speaks of about one in so many parts of the cap.
-const MEMORY_GROUPS: u64 = 64;
-
-/// An append on its way.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    record: Prepared,
-    since: Instant,
-    answer: oneshot::Sender<Result<Sequence, LogError>>,
-}
-
-impl Waiting {
-    fn cost(&self) -> u64 {
-        self.record.payload.bytes().len() as u64 + self.record.meta.trace_keys.len() as u64 + 512
-    }
-
-    fn refuse(self, error: LogError) {
-        // Whoever asked may have gone.
-        let _ = self.answer.send(Err(error));
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    state: Mutex<QueueState>,
-    work: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    items: VecDeque<Waiting>,
-    bytes: u64,
-    stopped: bool,
-}
-
-impl Queue {
-    /// Hands a record to the writer.
-    pub(crate) fn push(
-        &self,
-        record: NewRecord,
-    ) -> Result<oneshot::Receiver<Result<Sequence, LogError>>, LogError> {
-        let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { record: prepare(record), since: Instant::now(), answer };
-        let mut state = lock(&self.state);
-        if state.stopped {
-            return Err(LogError::Closed);
-        }
-        let bytes = state.bytes + waiting.cost();
-        if bytes > QUEUE_BYTES && !state.items.is_empty() {
-            return Err(LogError::Full);
-        }
-        state.bytes = bytes;
-        state.items.push_back(waiting);
-        drop(state);
-        self.work.notify_one();
-        Ok(answered)
-    }
-
-    /// No more appends; the writer ends when it has done the waiting ones.
-    pub(crate) fn stop(&self) {
-        lock(&self.state).stopped = true;
-        self.work.notify_all();
-    }
-
-    fn is_stopped(&self) -> bool {
-        lock(&self.state).stopped
-    }
-
-    /// What is waiting, at most one commit of it. Empty after `most`; `None` when stopped and done.
-    fn take(&self, most: Option<Duration>) -> Option<VecDeque<Waiting>> {
-        let mut state = lock(&self.state);
-        while state.items.is_empty() {
-            if state.stopped {
-                return None;
-            }
-            match most {
-                None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(most) => {
-                    let waited = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner);
-                    state = waited.0;
-                    if waited.1.timed_out() && state.items.is_empty() {
-                        return Some(VecDeque::new());
-                    }
-                }
-            }
-        }
-        let mut taken = VecDeque::new();
-        let mut bytes = 0;
-        while let Some(next) = state.items.front()
-            && (taken.is_empty() || bytes + next.cost() <= COMMIT_BYTES)
-            && let Some(next) = state.items.pop_front()
-        {
-            bytes += next.cost();
-            taken.push_back(next);
-        }
-        state.bytes = state.bytes.saturating_sub(bytes);
-        Some(taken)
-    }
-}
-
-/// What can be done on the caller's side: the checksum, and the routes without their numbers.
-fn prepare(record: NewRecord) -> Prepared {
-    let spans = u64::from(record.payload.spans());
-    let payload_len = record.payload.bytes().len() as u32;
-    let routes = record.routes.into_iter().filter(|route| !route.spans.is_empty()).map(|route| StoredRoute {
-        slot: route.slot,
-        projection: route.projection,
-        ordinal: 0,
-        bytes: share_of(payload_len, 0, u64::from(route.spans.count()), spans) as u32,
-        spans: route.spans,
-    });
-    Prepared {
-        sequence: 0,
-        received_unix_nano: record.received_unix_nano,
-        accepted: record.accepted,
-        meta: Meta {
-            workspace: record.workspace,
-            config_generation: record.config_generation,
-            routes: routes.collect(),
-            skips: record.skips,
-            trace_keys: record.trace_keys,
-        },
-        payload_crc: crc32c::crc32c(record.payload.bytes()),
-        payload: record.payload,
-    }
-}
 
 pub(crate) struct Writer {
-    inner: Arc<Inner>,
-    next_sequence: Sequence,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) next_sequence: Sequence,
     /// By slot: the number its next span gets.
-    ordinals: Vec<u64>,
-    next_segment: u64,
+    pub(crate) ordinals: Vec<u64>,
+    pub(crate) next_segment: u64,
     active: Option<Active>,
     /// When the present segment was opened.
     opened_at: Option<Instant>,
     staged: Staged,
     retry_at: Option<Instant>,
     /// Memory mode: bytes in the current group.
-    group_bytes: u64,
+    pub(crate) group_bytes: u64,
 }
 
 /// Why no segment could be opened.
@@ -292,7 +162,8 @@ impl Writer {
         self.retry_at = Some(Instant::now() + RETRY);
         let Ok(Some(taken)) = on_disk.pool.take(0) else { return false };
         let mut active = self.activate(on_disk, taken);
-        let proven = active.write_header().and_then(|()| active.file.sync().map_err(|e| active.file.error(e)));
+        let proven =
+            active.write_header().and_then(|()| active.file.sync().map_err(|e| active.file.error(e)));
         match proven {
             Ok(()) => {
                 self.active = Some(active);
@@ -329,7 +200,7 @@ impl Writer {
         }
     }
 
-    fn activate(&mut self, on_disk: &OnDisk, taken: crate::pool::Taken) -> Active {
+    fn activate(&mut self, on_disk: &OnDisk, taken: Taken) -> Active {
         let number = self.next_segment;
         self.next_segment += 1;
         let nonce = RandomState::new().build_hasher().finish() as u32;
@@ -394,7 +265,10 @@ impl Writer {
             active.file.sync().map_err(|e| active.file.error(e))?;
             self.inner.count_sync(started.elapsed());
         } else {
-            on_disk.unsynced.store(true, Ordering::Release);
+            // The keeper sleeps while there is nothing to sync.
+            if !on_disk.unsynced.swap(true, Ordering::AcqRel) {
+                self.inner.inbox.wake();
+            }
         }
         Ok(())
     }
@@ -402,7 +276,8 @@ impl Writer {
     /// The chunk is as safe as promised: into the figures, the answers out, the entries to the subscriber.
     fn publish(&mut self, on_disk: &OnDisk, chunk: Vec<Waiting>) {
         let Some(active) = &mut self.active else { return };
-        let (records, answers): (Vec<Prepared>, Vec<_>) = chunk.into_iter().map(|w| (w.record, w.answer)).unzip();
+        let (records, answers): (Vec<Prepared>, Vec<_>) =
+            chunk.into_iter().map(|w| (w.record, w.answer)).unzip();
         debug_assert_eq!(self.staged.len(), records.len());
         let locations = active.commit(&self.staged, &records);
         if active.at > active.header.bytes / 8 {
@@ -416,88 +291,10 @@ impl Writer {
         }
         hand_over(&self.inner, records, locations, answers, false);
     }
-
-    /// Memory mode: the same without a file.
-    fn keep(&mut self, mut waiting: VecDeque<Waiting>) {
-        while let Some(first) = waiting.front() {
-            let since = first.since;
-            let mut chunk = Vec::new();
-            while let Some(next) = waiting.front() {
-                let wanted = if next.record.meta.routes.is_empty() { 0 } else { next.record.payload.bytes().len() };
-                if !self.inner.budget.take(wanted as u64) {
-                    break;
-                }
-                let Some(mut next) = waiting.pop_front() else { break };
-                number(&mut next.record, self.next_sequence, &mut self.ordinals);
-                self.next_sequence += 1;
-                self.group_bytes += wanted as u64;
-                chunk.push(next);
-            }
-            if !chunk.is_empty() {
-                self.keep_chunk(chunk);
-                continue;
-            }
-            if since.elapsed() >= SPACE_WAIT || self.inner.queue.is_stopped() {
-                self.inner.full.store(true, Ordering::Release);
-                if let Some(first) = waiting.pop_front() {
-                    first.refuse(LogError::Full);
-                }
-                continue;
-            }
-            self.close_group();
-            self.inner.budget.ask();
-            self.inner.inbox.wake();
-            self.inner.budget.wait(Duration::from_millis(20));
-        }
-    }
-
-    fn keep_chunk(&mut self, chunk: Vec<Waiting>) {
-        self.inner.full.store(false, Ordering::Release);
-        let number = self.next_segment;
-        let mut state = self.inner.state();
-        if state.segment != number || state.segments.file(number).is_none() {
-            state.segments.open(number, 0, 0);
-            state.segment = number;
-        }
-        drop(state);
-        let (records, answers): (Vec<Prepared>, Vec<_>) = chunk.into_iter().map(|w| (w.record, w.answer)).unzip();
-        let locations: Vec<Location> = records
-            .iter()
-            .map(|record| Location {
-                file: 0,
-                life: Life { number, epoch: 1, nonce: 0 },
-                offset: 0,
-                meta_len: 0,
-                payload_len: record.payload.bytes().len() as u32,
-                spans: record.payload.spans(),
-            })
-            .collect();
-        let bytes = locations.iter().map(|l| u64::from(l.payload_len)).sum();
-        self.inner.book(&records, &locations, bytes);
-        hand_over(&self.inner, records, locations, answers, true);
-        if self.group_bytes > self.inner.options.max_bytes / MEMORY_GROUPS {
-            self.close_group();
-        }
-    }
-
-    fn close_group(&mut self) {
-        if self.group_bytes == 0 {
-            return;
-        }
-        self.group_bytes = 0;
-        let mut state = self.inner.state();
-        if let Some(group) = state.segments.get_mut(self.next_segment) {
-            group.sealed = true;
-        }
-        for number in state.segments.returnable(Sequence::MAX, u64::MAX) {
-            state.segments.remove(number);
-        }
-        self.next_segment += 1;
-    }
 }
 
 /// Gives a record its sequence and its routes their ordinals.
-fn number(record: &mut Prepared, sequence: Sequence, ordinals: &mut Vec<u64>) {
+pub(crate) fn number(record: &mut Prepared, sequence: Sequence, ordinals: &mut Vec<u64>) {
     record.sequence = sequence;
     for route in &mut record.meta.routes {
         let at = route.slot as usize;
@@ -516,76 +313,5 @@ fn unnumber(record: &Prepared, ordinals: &mut [u64]) {
         if let Some(next) = ordinals.get_mut(route.slot as usize) {
             *next = route.ordinal;
         }
-    }
-}
-
-/// Answers the waiters, then tells the subscriber, in sequence order.
-fn hand_over(
-    inner: &Inner,
-    records: Vec<Prepared>,
-    locations: Vec<Location>,
-    answers: Vec<oneshot::Sender<Result<Sequence, LogError>>>,
-    strong: bool,
-) {
-    for (record, answer) in records.iter().zip(answers) {
-        let _ = answer.send(Ok(record.sequence));
-    }
-    for (record, location) in records.into_iter().zip(locations) {
-        let routes = record.meta.routes.into_iter().map(EntryRoute::whole).collect();
-        let entry = Arc::new(Entry::new(
-            record.sequence,
-            record.received_unix_nano,
-            record.meta.workspace,
-            routes,
-            location,
-            Some(&record.payload),
-            strong,
-        ));
-        inner.tell(|subscriber| subscriber.committed(entry.clone()));
-    }
-}
-
-impl Inner {
-    /// Puts committed records into the figures; true if a checkpoint is due.
-    fn book(&self, records: &[Prepared], locations: &[Location], bytes: u64) -> bool {
-        let mut state = self.state();
-        for (record, location) in records.iter().zip(locations) {
-            state.ledger.accepted += u64::from(record.accepted);
-            for route in &record.meta.routes {
-                state.ledger.select(route, record.received_unix_nano);
-            }
-            for skip in &record.meta.skips {
-                state.ledger.skip(skip.slot, skip.reason, skip.spans);
-            }
-            let spans = record.meta.routes.iter().map(|r| (r.slot, u64::from(r.spans.count())));
-            state.segments.want(location.life.number, record.sequence, spans);
-            state.traces.push(record.received_unix_nano, &record.meta.trace_keys);
-            state.applied = record.sequence;
-        }
-        state.activity.records += records.len() as u64;
-        state.activity.commits += 1;
-        state.activity.bytes += bytes;
-        self.inbox.is_checkpoint_due(state.activity.bytes)
-    }
-
-    pub(crate) fn count_sync(&self, took: Duration) {
-        let mut state = self.state();
-        state.activity.syncs += 1;
-        state.activity.sync_time += took;
-        state.activity.longest_sync = state.activity.longest_sync.max(took);
-    }
-
-    /// A record may name a slot only when the slot's owner is on disk: otherwise a power cut could give the
-    /// number, and with it the record, to another destination.
-    fn slots_on_disk(&self, on_disk: &OnDisk, highest: Slot) -> Result<(), LogError> {
-        if highest < on_disk.slots_on_disk.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let known = self.known_slots();
-        self.settlements.flush(Some(Duration::from_secs(2)))?;
-        let journal = lock(&on_disk.journal).file.clone();
-        journal.sync().map_err(|e| journal.error(e))?;
-        on_disk.slots_on_disk.fetch_max(known, Ordering::AcqRel);
-        Ok(())
     }
 }

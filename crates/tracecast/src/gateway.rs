@@ -18,7 +18,7 @@ use tracecast_control::{Control, Opened};
 use tracecast_delivery::Delivery;
 use tracecast_destination::{Destination, Region};
 use tracecast_ingest::{Addresses, Ingest, Listener, Options as IngestOptions, Protocol};
-use tracecast_log::{Log, LogError, Options as LogOptions};
+use tracecast_log::{Durability, Log, LogError, Options as LogOptions};
 use tracecast_rules::{Snapshot, TraceMemory};
 use tracecast_sinks::{ClientOptions, Clients};
 use tracecast_telemetry::Metrics;
@@ -76,6 +76,8 @@ pub(crate) struct Gateway {
     delivery: Delivery,
     ingest: Ingest,
     region: Region,
+    /// Whether the backlog is on disk.
+    keeps_log: bool,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
 }
@@ -91,8 +93,7 @@ pub(crate) struct BoundAddresses {
 impl Gateway {
     /// Starts, or leaves nothing behind but the data directory.
     pub(crate) async fn start(config: Config, secrets: Secrets) -> Result<Gateway, StartError> {
-        let bind_error =
-            |address, key| move |source| StartError::Bind { address, key, source };
+        let bind_error = |address, key| move |source| StartError::Bind { address, key, source };
         let http = Listener::bind(config.ingest_http, Protocol::Http)
             .await
             .map_err(bind_error(config.ingest_http, "ingest.http"))?;
@@ -135,8 +136,7 @@ impl Gateway {
             tracecast_delivery::Options { max_age: config.log_max_age, ..Default::default() },
         );
         log.subscribe(Arc::new(delivery.clone()));
-        let runtime =
-            Arc::new(GatewayRuntime::new(log.clone(), delivery.clone(), clients, addresses));
+        let runtime = Arc::new(GatewayRuntime::new(log.clone(), delivery.clone(), clients, addresses));
 
         let Opened { control, generated_management_key } = Control::open(
             tracecast_control::Options {
@@ -203,6 +203,7 @@ impl Gateway {
             delivery,
             ingest,
             region: config.region,
+            keeps_log: config.durability != Durability::Memory,
             stop,
             servers,
         })
@@ -224,6 +225,10 @@ impl Gateway {
         self.runtime.destinations()
     }
 
+    pub(crate) fn silent_workspaces(&self) -> Vec<String> {
+        self.control.silent_workspaces()
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.control.snapshot().load_full()
     }
@@ -238,7 +243,12 @@ impl Gateway {
                 server.abort();
             }
         }
-        self.delivery.shutdown(grace).await;
+        if self.keeps_log {
+            self.delivery.shutdown(grace).await;
+        } else {
+            // Nothing outlives the process: what can be sent is sent, the rest is counted.
+            self.delivery.drain(grace).await;
+        }
         let log = self.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
         self.control.close().await;

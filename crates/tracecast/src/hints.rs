@@ -2,17 +2,30 @@
 
 use std::sync::Arc;
 
-use tracecast_destination::{Destination, Region};
+use tracecast_destination::Destination;
 use tracecast_rules::{CanAssert, Snapshot};
 
+use crate::gateway::Gateway;
+
 /// One hint per reason. `auth_none` says that events need no key.
-pub(crate) fn hints(
+pub(crate) fn hints(gateway: &Gateway, auth_none: bool) -> Vec<String> {
+    let mut hints: Vec<String> = gateway
+        .silent_workspaces()
+        .iter()
+        .map(|slug| format!("workspace `{slug}`: its broadcast is switched off, nothing of it is sent"))
+        .collect();
+    let (destinations, snapshot, region) = (gateway.destinations(), gateway.snapshot(), gateway.region());
+    about_destinations(&destinations, &snapshot, region, auth_none, &mut hints);
+    hints
+}
+
+fn about_destinations(
     destinations: &[Arc<Destination>],
     snapshot: &Snapshot,
-    region: Region,
+    region: tracecast_destination::Region,
     auth_none: bool,
-) -> Vec<String> {
-    let mut hints = Vec::new();
+    hints: &mut Vec<String>,
+) {
     if destinations.is_empty() {
         hints.push(
             "no destination yet: events are accepted and go nowhere. Add one to the config file, or POST it to \
@@ -48,5 +61,4 @@ pub(crate) fn hints(
             }
         }
     }
-    hints
 }

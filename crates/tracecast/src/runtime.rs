@@ -179,9 +179,10 @@ impl Runtime for GatewayRuntime {
         map.insert("last_delivered_at".into(), time(live.last_delivered_unix_nano));
         map.insert(
             "last_error".into(),
-            live.last_error.map_or(Json::Null, |e| {
-                json!({ "status": e.status, "excerpt": e.excerpt, "at": time(Some(e.at_unix_nano)) })
-            }),
+            live.last_error.map_or(
+                Json::Null,
+                |e| json!({ "status": e.status, "excerpt": e.excerpt, "at": time(Some(e.at_unix_nano)) }),
+            ),
         );
         map
     }
@@ -206,9 +207,7 @@ impl Runtime for GatewayRuntime {
     fn test(&self, destination: Arc<Destination>) -> BoxFuture<Json> {
         let clients = self.clients.clone();
         Box::pin(async move {
-            let failed = |diagnosis: &str, hint: String| {
-                json!({ "ok": false, "status": null, "url": "", "latency_ms": 0, "diagnosis": diagnosis, "hint": hint })
-            };
+            let failed = |diagnosis: &str, hint: String| json!({ "ok": false, "status": null, "url": "", "latency_ms": 0, "diagnosis": diagnosis, "hint": hint });
             let adapter = match tracecast_sinks::build(&destination, &clients) {
                 Ok(adapter) => adapter,
                 Err(error) => return failed("rejected", error.to_string()),
@@ -279,9 +278,15 @@ fn time(unix_nano: Option<u64>) -> Json {
 fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stats>) -> Vec<String> {
     let mut warnings = Vec::new();
     match live.map(|l| l.state) {
-        Some(State::HeldAuth) => warnings.push("the destination refuses the credentials: update its config".to_owned()),
-        Some(State::HeldConfig) => warnings.push("the destination's address or set-up is wrong: see last_error".to_owned()),
-        Some(State::Gone) => warnings.push("the endpoint answered 410 gone: nothing is sent until it is resumed".to_owned()),
+        Some(State::HeldAuth) => {
+            warnings.push("the destination refuses the credentials: update its config".to_owned())
+        }
+        Some(State::HeldConfig) => {
+            warnings.push("the destination's address or set-up is wrong: see last_error".to_owned())
+        }
+        Some(State::Gone) => {
+            warnings.push("the endpoint answered 410 gone: nothing is sent until it is resumed".to_owned())
+        }
         _ => {}
     }
     if !known.destination.enabled {
@@ -301,7 +306,10 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     counter("tracecast_destination_requeued_total", "Spans replayed or backfilled."),
     counter("tracecast_destination_skipped_total", "Spans the rules did not select, by reason."),
     counter("tracecast_destination_delivered_total", "Spans the destination accepted."),
-    counter("tracecast_destination_dead_lettered_total", "Spans the destination refused for good, by reason."),
+    counter(
+        "tracecast_destination_dead_lettered_total",
+        "Spans the destination refused for good, by reason.",
+    ),
     counter("tracecast_destination_dropped_total", "Spans given up, by reason."),
     gauge("tracecast_destination_pending_events", "Spans waiting to be delivered."),
     gauge("tracecast_destination_pending_bytes", "Bytes waiting to be delivered."),

@@ -2,11 +2,12 @@
 
 usage: chdb_http.py PORT DATA_DIR      (credentials: CH_USER, CH_PASSWORD)
 
-POST /lose-answers?count=N: the next N inserts are done, but their connections end without an answer. Says
-how many inserts were done so far.
+POST /lose-answers?count=N: the next N inserts are done, but their connections end without an answer. Lists
+the deduplication tokens of all inserts done so far.
 """
 import base64
 import gzip
+import json
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ PORT, DATA = int(sys.argv[1]), sys.argv[2]
 CREDENTIALS = (os.environ["CH_USER"], os.environ["CH_PASSWORD"])
 ENGINE = session.Session(DATA)
 ONE_AT_A_TIME = threading.Lock()
-INSERTS = {"done": 0, "lose": 0}
+INSERTS = {"tokens": [], "lose": 0}
 
 # Parameters of the HTTP interface itself; every other one is a setting of the query.
 INTERFACE = {"query", "database", "default_format", "query_id", "compress", "decompress", "wait_end_of_query"}
@@ -55,7 +56,7 @@ def execute(parameters, body):
                 rows.flush()
                 clause = f"SETTINGS {settings}" if settings else ""
                 ENGINE.query(f"{insert[1]} FROM INFILE '{rows.name}' {clause} FORMAT {insert[2]}")
-            INSERTS["done"] += 1
+            INSERTS["tokens"].append(parameters.get("insert_deduplication_token", ""))
             if INSERTS["lose"]:
                 INSERTS["lose"] -= 1
                 raise AnswerLost
@@ -103,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             elif url.path == "/lose-answers":
                 with ONE_AT_A_TIME:
                     INSERTS["lose"] = int(parameters["count"])
-                    status, out = 200, b"%d\n" % INSERTS["done"]
+                    status, out = 200, json.dumps(INSERTS["tokens"]).encode()
             else:
                 if self.credentials(parameters) != CREDENTIALS:
                     raise Refused("Code: 516. DB::Exception: Authentication failed (AUTHENTICATION_FAILED)")

@@ -1,4 +1,8 @@
+//! The store of dead letters: restart, caps, damage.
+use bytes::Bytes;
+
 use super::*;
+use crate::types::DeadReason;
 
 fn letter(slot: Slot, payload: usize) -> DeadLetter {
     DeadLetter {

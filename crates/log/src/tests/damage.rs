@@ -175,7 +175,8 @@ fn without_checkpoint_the_log_itself_tells() {
 fn journal_entries_beyond_the_log_are_a_gap_and_never_applied() {
     let dir = tempfile::tempdir().unwrap();
     let slot = {
-        let buffered = Options { durability: Durability::Buffered, segment_bytes: 64 * KIB, ..options(dir.path()) };
+        let buffered =
+            Options { durability: Durability::Buffered, segment_bytes: 64 * KIB, ..options(dir.path()) };
         let (log, _) = Log::open(buffered).unwrap();
         let slot = log.slot(key(1));
         let collector = Collector::on(&log);
@@ -265,7 +266,7 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: soak(60) as u32, failure_persistence: None, ..ProptestConfig::default() })]
     /// Whatever happens to a file: no panic, the log opens, balances, and gives out only true payloads.
     #[test]
     fn any_damage_is_survived(

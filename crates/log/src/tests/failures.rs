@@ -33,7 +33,8 @@ fn a_failed_sync_moves_the_commit_to_a_new_segment() {
             "sync" => disk.faults.fail_syncs(".seg", 1),
             _ => disk.faults.fail_writes(".seg", 1),
         }
-        let answers = [2, 3].map(|seed| block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))).unwrap());
+        let answers =
+            [2, 3].map(|seed| block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))).unwrap());
         assert_eq!(answers, [2, 3]);
         assert!(log.is_writable());
         drop(log);

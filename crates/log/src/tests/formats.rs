@@ -11,7 +11,13 @@ use proptest::prelude::*;
 const LIFE: Life = Life { number: 12, epoch: 3, nonce: 0xDEAD_BEEF };
 
 fn header() -> SegmentHeader {
-    SegmentHeader { life: LIFE, first_sequence: 400, bytes: 65536, created_unix_nano: 9, ends: vec![(10, 5000), (11, 8192)] }
+    SegmentHeader {
+        life: LIFE,
+        first_sequence: 400,
+        bytes: 65536,
+        created_unix_nano: 9,
+        ends: vec![(10, 5000), (11, 8192)],
+    }
 }
 
 fn seal() -> Seal {
@@ -45,8 +51,14 @@ fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
 }
 
 fn meta_strategy() -> impl Strategy<Value = (Meta, u32)> {
-    let route = (0..SLOT_MAX, 0u8..4, 0u64..1 << 40, any::<u32>(), proptest::collection::vec(any::<bool>(), 1..80));
-    (1u32..80, proptest::collection::vec(route, 0..6), proptest::collection::vec((0..SLOT_MAX, 0u8..6, any::<u32>()), 0..5), any::<u64>())
+    let route =
+        (0..SLOT_MAX, 0u8..4, 0u64..1 << 40, any::<u32>(), proptest::collection::vec(any::<bool>(), 1..80));
+    (
+        1u32..80,
+        proptest::collection::vec(route, 0..6),
+        proptest::collection::vec((0..SLOT_MAX, 0u8..6, any::<u32>()), 0..5),
+        any::<u64>(),
+    )
         .prop_map(|(spans, routes, skips, generation)| {
             let routes = routes.into_iter().map(|(slot, projection, ordinal, bytes, chosen)| {
                 let positions = (0..spans).filter(|i| chosen.get(*i as usize).copied().unwrap_or(*i == 0));
@@ -211,7 +223,7 @@ proptest! {
         }
         // Old records of another life follow.
         let tail = bytes.len();
-        let old: Vec<u8> = bytes[4096..].iter().copied().collect();
+        let old: Vec<u8> = bytes[4096..].to_vec();
         bytes.extend(old.iter());
         put_life(&mut bytes[tail..], Life { number: 5, ..LIFE });
         let mut damaged = bytes.clone();
@@ -265,7 +277,8 @@ fn put_life(bytes: &mut [u8], life: Life) {
 
 #[test]
 fn a_checkpoint_round_trips_and_shows_every_flipped_bit() {
-    let mut checkpoint = Checkpoint { epoch: 4, applied: 900, segment: 17, journal: 6, ..Checkpoint::default() };
+    let mut checkpoint =
+        Checkpoint { epoch: 4, applied: 900, segment: 17, journal: 6, ..Checkpoint::default() };
     checkpoint.ledger.accepted = 1234;
     checkpoint.ledger.assign(0, key(3));
     checkpoint.ledger.assign(2, key(4));
@@ -280,7 +293,10 @@ fn a_checkpoint_round_trips_and_shows_every_flipped_bit() {
     let bytes = checkpoint.encode();
     let read = Checkpoint::decode(&bytes).unwrap();
     assert_eq!((read.epoch, read.applied, read.segment, read.journal), (4, 900, 17, 6));
-    assert_eq!((read.wanted, read.traces, read.damage), (checkpoint.wanted, checkpoint.traces, checkpoint.damage));
+    assert_eq!(
+        (read.wanted, read.traces, read.damage),
+        (checkpoint.wanted, checkpoint.traces, checkpoint.damage)
+    );
     assert_eq!(read.ledger.accepted, 1234);
     for (read, written) in read.ledger.accounts.iter().zip(&checkpoint.ledger.accounts) {
         assert_eq!((read.key, &read.counters, &read.done), (written.key, &written.counters, &written.done));

@@ -23,15 +23,18 @@ fn an_appended_record_comes_back_after_a_restart() {
     log.settle(Settlement { slot: a, entry: entry.clone(), spans, outcome: Outcome::Delivered });
     log.flush().unwrap();
     let before = [log.books(a), log.books(b)];
-    assert_eq!(before[0], Books {
-        accepted: 4,
-        selected: 4,
-        delivered: 2,
-        pending: 2,
-        pending_bytes: 1500,
-        oldest_pending_unix_nano: Some(1_000_005),
-        ..Books::default()
-    });
+    assert_eq!(
+        before[0],
+        Books {
+            accepted: 4,
+            selected: 4,
+            delivered: 2,
+            pending: 2,
+            pending_bytes: 1500,
+            oldest_pending_unix_nano: Some(1_000_005),
+            ..Books::default()
+        }
+    );
     assert_eq!((before[1].accepted, before[1].selected, before[1].pending_bytes), (5, 2, 760));
     assert!(before.iter().all(Books::balanced));
     assert_eq!(log.accepted(), 5);
@@ -258,7 +261,10 @@ fn inspection_lists_and_verifies_a_stopped_log() {
     assert_eq!(held.iter().filter_map(|s| s.sequences).map(|s| s.1).max(), Some(12));
     let records = inspect::list_records(dir.path()).unwrap();
     assert_eq!(records.len(), 12);
-    assert_eq!((records[3].sequence, records[3].routes.clone(), records[3].payload_bytes), (4, vec![(slot, 2)], 3000));
+    assert_eq!(
+        (records[3].sequence, records[3].routes.clone(), records[3].payload_bytes),
+        (4, vec![(slot, 2)], 3000)
+    );
     let report = inspect::verify(dir.path()).unwrap();
     assert_eq!((report.records, report.problems), (12, Vec::new()));
 

@@ -20,6 +20,11 @@ use tracecast_otlp::{Payload, SpanSet};
 use crate::shared::lock;
 use crate::*;
 
+/// How often a randomised test repeats itself: more with `TRACECAST_SOAK=n`.
+pub(crate) fn soak(times: u64) -> u64 {
+    times * std::env::var("TRACECAST_SOAK").ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(1)
+}
+
 pub(crate) const KIB: u64 = 1024;
 
 /// A small durable log: segments of 16 KiB, 16 of them.

@@ -68,7 +68,9 @@ impl Subscriber for Follower {
         let wanted: Vec<_> = model
             .pending
             .range(..=up_to)
-            .filter_map(|(sequence, slots)| Some((*sequence, slots.get(&slot)?.iter().copied().collect::<Vec<_>>())))
+            .filter_map(|(sequence, slots)| {
+                Some((*sequence, slots.get(&slot)?.iter().copied().collect::<Vec<_>>()))
+            })
             .collect();
         for (sequence, positions) in wanted {
             let entry = model.entries[&sequence].clone();
@@ -141,14 +143,17 @@ fn op() -> impl Strategy<Value = Op> {
 fn run(durability: Durability, ops: Vec<Op>) {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { durability, max_bytes: 160 * KIB, ..options(dir.path()) };
-    let model = Arc::new(Mutex::new(Model { books: vec![Books::default(); SLOTS.into()], ..Model::default() }));
+    let model =
+        Arc::new(Mutex::new(Model { books: vec![Books::default(); SLOTS.into()], ..Model::default() }));
     let (mut log, mut follower) = start(&options, &model);
     for (seed, op) in (1u64..).zip(ops) {
         match op {
             Op::Append(spans, len, bits) => {
-                let positions = |n: usize| (0..spans).filter(move |i| bits[n] >> i & 1 == 1).collect::<Vec<_>>();
+                let positions =
+                    |n: usize| (0..spans).filter(move |i| bits[n] >> i & 1 == 1).collect::<Vec<_>>();
                 let chosen: Vec<Vec<u32>> = (0..SLOTS.into()).map(positions).collect();
-                let routes: Vec<(Slot, &[u32])> = (0..).zip(&chosen).map(|(n, p)| (n, p.as_slice())).collect();
+                let routes: Vec<(Slot, &[u32])> =
+                    (0..).zip(&chosen).map(|(n, p)| (n, p.as_slice())).collect();
                 let mut new = record(seed, spans, len, &routes);
                 new.skips = (0..)
                     .zip(&chosen)
@@ -208,7 +213,14 @@ fn run(durability: Durability, ops: Vec<Op>) {
             Op::Check => {
                 check(&log, &model);
                 let model = lock(&model);
-                let held: Vec<_> = model.pending.keys().rev().take(3).filter_map(|s| model.entries.get(s)).cloned().collect();
+                let held: Vec<_> = model
+                    .pending
+                    .keys()
+                    .rev()
+                    .take(3)
+                    .filter_map(|s| model.entries.get(s))
+                    .cloned()
+                    .collect();
                 let content = model.content.clone();
                 drop(model);
                 block_on(async {
@@ -229,7 +241,7 @@ fn run(durability: Durability, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: soak(24) as u32, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() })]
     #[test]
     fn durable_log_is_the_model(ops in proptest::collection::vec(op(), 1..90)) {
         run(Durability::Durable, ops);

@@ -93,10 +93,10 @@ fn run(seed: u64, durability: Durability) {
 
 #[test]
 fn durable_records_survive() {
-    (0..25).for_each(|seed| run(seed, Durability::Durable));
+    (0..soak(25)).for_each(|seed| run(seed, Durability::Durable));
 }
 
 #[test]
 fn buffered_logs_balance() {
-    (100..120).for_each(|seed| run(seed, Durability::Buffered));
+    (100_000..100_000 + soak(20)).for_each(|seed| run(seed, Durability::Buffered));
 }

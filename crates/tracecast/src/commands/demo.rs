@@ -63,7 +63,10 @@ async fn demo(args: Args) -> anyhow::Result<Exit> {
     let gateway = start_gateway(data.path(), &management_key).await?;
     let addresses = gateway.addresses();
     let admin = Admin::new(addresses, management_key.clone())?;
-    println!("  ingest   http://{}  (OTLP/HTTP, /v1/events)   {}  (OTLP/gRPC)", addresses.http, addresses.grpc);
+    println!(
+        "  ingest   http://{}  (OTLP/HTTP, /v1/events)   {}  (OTLP/gRPC)",
+        addresses.http, addresses.grpc
+    );
     println!("  admin    http://{}", addresses.admin);
 
     let web = admin.key("web-app").await?;
@@ -96,7 +99,10 @@ async fn demo(args: Args) -> anyhow::Result<Exit> {
         println!("Running until Ctrl-C:");
         println!("  export TRACECAST_MANAGEMENT_KEY={management_key}");
         println!("  export TRACECAST_KEY={}", web.secret);
-        println!("  curl -H \"Authorization: Bearer $TRACECAST_MANAGEMENT_KEY\" http://{}/api/v1/observability/destinations", addresses.admin);
+        println!(
+            "  curl -H \"Authorization: Bearer $TRACECAST_MANAGEMENT_KEY\" http://{}/api/v1/observability/destinations",
+            addresses.admin
+        );
         for d in &destinations {
             println!("  {:<24} stand-in at http://{}/stats", d.name, d.sink.address());
         }
@@ -219,7 +225,8 @@ fn verdict(rows: &[Row], spans: u64, style: &Style) -> bool {
             wrong.push(format!("{}: accepted is not selected + skipped", row.name));
         }
         if row.selected != row.delivered + row.dead_lettered + row.dropped + row.pending {
-            wrong.push(format!("{}: selected is not delivered + dead-lettered + dropped + pending", row.name));
+            wrong
+                .push(format!("{}: selected is not delivered + dead-lettered + dropped + pending", row.name));
         }
         if row.arrived != row.delivered {
             wrong.push(format!("{}: {} delivered, {} arrived", row.name, row.delivered, row.arrived));
@@ -248,7 +255,9 @@ fn verdict(rows: &[Row], spans: u64, style: &Style) -> bool {
 fn suggestions(style: &Style, kept: bool) {
     println!("{}", style.bold("What to try next"));
     if kept {
-        println!("  send your own:       OTEL_EXPORTER_OTLP_ENDPOINT at the ingest address above, any OTel SDK");
+        println!(
+            "  send your own:       OTEL_EXPORTER_OTLP_ENDPOINT at the ingest address above, any OTel SDK"
+        );
     } else {
         println!("  keep it running:     tracecast demo --keep");
     }

@@ -64,7 +64,7 @@ async fn serve(config: config::Config, secrets: Secrets) -> Exit {
     println!("ingest http  http://{}", addresses.http);
     println!("ingest grpc  {}", addresses.grpc);
     println!("admin        http://{}", addresses.admin);
-    for hint in hints::hints(&gateway.destinations(), &gateway.snapshot(), gateway.region(), auth_none) {
+    for hint in hints::hints(&gateway, auth_none) {
         eprintln!("hint: {hint}");
     }
     tokio::select! {

@@ -191,13 +191,17 @@ fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
     let mut ingest = top.section("ingest", mistakes);
     let ingest_http = ingest.setting("http", loopback(4318), mistakes, address);
     let ingest_grpc = ingest.setting("grpc", loopback(4317), mistakes, address);
-    let auth = ingest.setting("auth", Auth::Keys, mistakes, |t| {
-        word(t, &[("keys", Auth::Keys), ("none", Auth::None)])
-    });
+    let auth = ingest
+        .setting("auth", Auth::Keys, mistakes, |t| word(t, &[("keys", Auth::Keys), ("none", Auth::None)]));
     if auth == Auth::None && !(ingest_http.ip().is_loopback() && ingest_grpc.ip().is_loopback()) {
         let at = root.nearest("ingest.auth");
         let hint = "use `auth: keys`, or bind ingest.http and ingest.grpc to 127.0.0.1";
-        mistakes.add(&at.origin, "ingest.auth", "`none` is only allowed on loopback".into(), Some(hint.into()));
+        mistakes.add(
+            &at.origin,
+            "ingest.auth",
+            "`none` is only allowed on loopback".into(),
+            Some(hint.into()),
+        );
     }
     let region = ingest.setting("region", Region::Global, mistakes, |t| {
         Region::parse(t).ok_or_else(|| format!("`{t}` is not one of global, europe, us"))
@@ -205,8 +209,7 @@ fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
     let media = ingest.setting("media", Media::Strip, mistakes, |t| {
         word(t, &[("strip", Media::Strip), ("keep", Media::Keep)])
     });
-    let service_name =
-        ingest.setting("service_name", "tracecast".to_owned(), mistakes, |t| Ok(t.to_owned()));
+    let service_name = ingest.setting("service_name", "tracecast".to_owned(), mistakes, |t| Ok(t.to_owned()));
     let keys = match ingest.take("keys") {
         Some(node) => read_keys(node, mistakes),
         None => Vec::new(),
@@ -217,11 +220,10 @@ fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
     let admin_listen = admin.setting("listen", loopback(4320), mistakes, address);
     admin.finish(mistakes);
 
-    let data_dir =
-        top.setting("data_dir", PathBuf::from("./tracecast-data"), mistakes, |t| match t.trim() {
-            "" => Err("is empty".into()),
-            dir => Ok(PathBuf::from(dir)),
-        });
+    let data_dir = top.setting("data_dir", PathBuf::from("./tracecast-data"), mistakes, |t| match t.trim() {
+        "" => Err("is empty".into()),
+        dir => Ok(PathBuf::from(dir)),
+    });
 
     let mut log = top.section("log", mistakes);
     let durability = log.setting("durability", Durability::Durable, mistakes, |t| {
@@ -238,13 +240,12 @@ fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
         n if n < 256 << 20 => Err(format!("`{t}` is too small: the log needs at least 256MiB")),
         n => Ok(n),
     });
-    let log_max_age = log.setting("max_age", Duration::from_secs(24 * 3600), mistakes, |t| {
-        match duration(t)? {
+    let log_max_age =
+        log.setting("max_age", Duration::from_secs(24 * 3600), mistakes, |t| match duration(t)? {
             d if d < Duration::from_secs(60) => Err(format!("`{t}` is too short: at least 1m")),
             d if d > Duration::from_secs(7 * 86_400) => Err(format!("`{t}` is too long: at most 7d")),
             d => Ok(d),
-        }
-    });
+        });
     log.setting("retain", (), mistakes, |t| match t {
         "0" | "0s" => Ok(()),
         _ => Err("only 0 is available in this build".into()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tracecast_destination::did_you_mean;
 
-use super::tree::{Node, Value};
 use super::Mistakes;
+use super::tree::{Node, Value};
 
 /// One mapping being read: knows which of its keys were asked for.
 pub(crate) struct Section<'a> {

@@ -127,9 +127,12 @@ destinations:
 fn a_typo_gets_a_suggestion() {
     let error = with("ingest: { htttp: 127.0.0.1:1 }", &Fixed::default()).unwrap_err().to_string();
     assert!(error.contains("did you mean `http`?"), "{error}");
-    let error = with("destinations: [{ type: webhook, name: a, privacy_mod: true, config: { url: 'http://x/' } }]", &Fixed::default())
-        .unwrap_err()
-        .to_string();
+    let error = with(
+        "destinations: [{ type: webhook, name: a, privacy_mod: true, config: { url: 'http://x/' } }]",
+        &Fixed::default(),
+    )
+    .unwrap_err()
+    .to_string();
     assert!(error.contains("did you mean `privacy_mode`?"), "{error}");
 }
 
@@ -143,8 +146,15 @@ fn broken_yaml_names_its_line() {
 #[test]
 fn substitution_and_its_negative_cases() {
     let sources = Fixed {
-        env: [("SET", "value"), ("EMPTY", ""), ("RATE", "0.5"), ("FLAG", "true"), ("PORT", "9"), ("YAML", "a: #b")]
-            .into(),
+        env: [
+            ("SET", "value"),
+            ("EMPTY", ""),
+            ("RATE", "0.5"),
+            ("FLAG", "true"),
+            ("PORT", "9"),
+            ("YAML", "a: #b"),
+        ]
+        .into(),
         files: [("/run/secrets/x", "from-file\n")].into(),
     };
     let one = |yaml_value: &str| {
@@ -200,13 +210,18 @@ fn a_secret_never_shows_in_a_mistake() {
 
 #[test]
 fn overrides_win_over_the_file_and_unknown_ones_are_mistakes() {
-    let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let env =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let good = env(&[("TRACECAST__INGEST__HTTP", "127.0.0.1:9"), ("TRACECAST__LOG__MAX_BYTES", "1GiB")]);
     let config = build("ingest: { http: 127.0.0.1:8 }", None, good, &Fixed::default())
         .unwrap_or_else(|m| panic!("{m}"));
     assert_eq!(config.ingest_http.port(), 9);
     assert_eq!(config.log_max_bytes, 1 << 30);
-    let bad = env(&[("TRACECAST__INGEST__HTPP", "x"), ("TRACECAST__NOPE", "x"), ("TRACECAST__DESTINATIONS__0", "x")]);
+    let bad = env(&[
+        ("TRACECAST__INGEST__HTPP", "x"),
+        ("TRACECAST__NOPE", "x"),
+        ("TRACECAST__DESTINATIONS__0", "x"),
+    ]);
     let error = build("", None, bad, &Fixed::default()).unwrap_err();
     assert_eq!(error.len(), 3, "{error}");
 }
@@ -221,11 +236,13 @@ fn auth_none_only_on_loopback() {
 
 #[test]
 fn keys_are_hashed_and_checked() {
-    let config = fine("ingest: { keys: [{ name: a, key: secret-of-a, can_assert_identity: own_workspace }] }");
+    let config =
+        fine("ingest: { keys: [{ name: a, key: secret-of-a, can_assert_identity: own_workspace }] }");
     let expected: [u8; 32] = Sha256::digest(b"secret-of-a").into();
     assert_eq!(config.keys[0].sha256, expected);
     assert_eq!(config.keys[0].can_assert, CanAssert::OwnWorkspace);
-    let found = mistakes("ingest: { keys: [{ key: x }, { name: b }, { name: c, sha256: zz }] }", &Fixed::default());
+    let found =
+        mistakes("ingest: { keys: [{ key: x }, { name: b }, { name: c, sha256: zz }] }", &Fixed::default());
     let paths: Vec<_> = found.iter().map(|(_, p, _)| p.as_str()).collect();
     assert!(paths.contains(&"ingest.keys[0].name"), "{paths:?}");
     assert!(paths.contains(&"ingest.keys[1]"), "{paths:?}");
@@ -236,18 +253,25 @@ fn keys_are_hashed_and_checked() {
 fn the_same_destination_twice_is_a_mistake() {
     let one = "{ type: webhook, name: a, config: { url: 'http://127.0.0.1:1/' } }";
     let found = mistakes(&format!("destinations: [{one}, {one}]"), &Fixed::default());
-    assert!(found.iter().any(|(_, p, m)| p == "destinations[1]" && m.contains("destinations[0]")), "{found:?}");
+    assert!(
+        found.iter().any(|(_, p, m)| p == "destinations[1]" && m.contains("destinations[0]")),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn sizes_and_durations() {
-    for (text, want) in [("0", 0), ("1048576", 1 << 20), ("1MiB", 1 << 20), ("1.5 GiB", 3 << 29), ("2MB", 2_000_000)] {
+    for (text, want) in
+        [("0", 0), ("1048576", 1 << 20), ("1MiB", 1 << 20), ("1.5 GiB", 3 << 29), ("2MB", 2_000_000)]
+    {
         assert_eq!(bytes(text), Ok(want), "{text}");
     }
     for text in ["", "MiB", "-1", "1 parsec", "1e999", "99999999TiB"] {
         assert!(bytes(text).is_err(), "{text}");
     }
-    for (text, want) in [("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("1.5h", 5_400_000), ("7d", 604_800_000)] {
+    for (text, want) in
+        [("500ms", 500), ("30s", 30_000), ("15m", 900_000), ("1.5h", 5_400_000), ("7d", 604_800_000)]
+    {
         assert_eq!(duration(text), Ok(Duration::from_millis(want)), "{text}");
     }
     for text in ["", "5", "h", "-1s", "1y"] {

@@ -1,0 +1,82 @@
+//! What follows a commit: figures, answers, the subscriber; and what must precede it: slots on disk.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::entry::{Entry, EntryRoute, Location};
+use crate::segment::Prepared;
+use crate::shared::{Inner, OnDisk, lock};
+use crate::types::{LogError, Sequence, Slot};
+
+/// Answers the waiters, then tells the subscriber, in sequence order.
+pub(crate) fn hand_over(
+    inner: &Inner,
+    records: Vec<Prepared>,
+    locations: Vec<Location>,
+    answers: Vec<oneshot::Sender<Result<Sequence, LogError>>>,
+    strong: bool,
+) {
+    for (record, answer) in records.iter().zip(answers) {
+        let _ = answer.send(Ok(record.sequence));
+    }
+    for (record, location) in records.into_iter().zip(locations) {
+        let routes = record.meta.routes.into_iter().map(EntryRoute::whole).collect();
+        let entry = Arc::new(Entry::new(
+            record.sequence,
+            record.received_unix_nano,
+            record.meta.workspace,
+            routes,
+            location,
+            Some(&record.payload),
+            strong,
+        ));
+        inner.tell(|subscriber| subscriber.committed(entry.clone()));
+    }
+}
+
+impl Inner {
+    /// Puts committed records into the figures; true if a checkpoint is due.
+    pub(crate) fn book(&self, records: &[Prepared], locations: &[Location], bytes: u64) -> bool {
+        let mut state = self.state();
+        for (record, location) in records.iter().zip(locations) {
+            state.ledger.accepted += u64::from(record.accepted);
+            for route in &record.meta.routes {
+                state.ledger.select(route, record.received_unix_nano);
+            }
+            for skip in &record.meta.skips {
+                state.ledger.skip(skip.slot, skip.reason, skip.spans);
+            }
+            let spans = record.meta.routes.iter().map(|r| (r.slot, u64::from(r.spans.count())));
+            state.segments.want(location.life.number, record.sequence, spans);
+            state.traces.push(record.received_unix_nano, &record.meta.trace_keys);
+            state.applied = record.sequence;
+        }
+        state.activity.records += records.len() as u64;
+        state.activity.commits += 1;
+        state.activity.bytes += bytes;
+        self.inbox.is_checkpoint_due(state.activity.bytes)
+    }
+
+    pub(crate) fn count_sync(&self, took: Duration) {
+        let mut state = self.state();
+        state.activity.syncs += 1;
+        state.activity.sync_time += took;
+        state.activity.longest_sync = state.activity.longest_sync.max(took);
+    }
+
+    /// A record may name a slot only when the slot's owner is on disk: otherwise a power cut could give the
+    /// number, and with it the record, to another destination.
+    pub(crate) fn slots_on_disk(&self, on_disk: &OnDisk, highest: Slot) -> Result<(), LogError> {
+        if highest < on_disk.slots_on_disk.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let known = self.known_slots();
+        self.settlements.flush(Some(Duration::from_secs(2)))?;
+        let journal = lock(&on_disk.journal).file.clone();
+        journal.sync().map_err(|e| journal.error(e))?;
+        on_disk.slots_on_disk.fetch_max(known, Ordering::AcqRel);
+        Ok(())
+    }
+}

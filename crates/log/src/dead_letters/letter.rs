@@ -1,0 +1,191 @@
+//! One dead letter: its bytes, and finding letters in a file.
+use bytes::Bytes;
+
+use crate::codec::{Cursor, put_at, put_sized, put_varint};
+use crate::disk::DiskFile;
+use crate::types::{DeadReason, Sequence, Slot};
+
+pub(super) const FILE_MAGIC: [u8; 8] = *b"TCASTDLQ";
+pub(super) const FILE_HEADER: usize = 16;
+const LETTER_MAGIC: [u8; 4] = *b"tcD\xF1";
+/// Magic, checksum of the rest, kind, flags, slot, id, time, body length, checksum of the body.
+const LETTER_HEADER: usize = 48;
+const KIND_LETTER: u8 = 1; // reserved: 2 = removed by id
+
+/// A copy of refused spans.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Assigned by `append`; rises, never used twice.
+    pub id: u64,
+    /// The destination that refused.
+    pub slot: Slot,
+    /// The record it comes from.
+    pub sequence: Sequence,
+    /// When the record was received, unix nanoseconds.
+    pub received_unix_nano: u64,
+    /// When it was given up, unix nanoseconds.
+    pub at_unix_nano: u64,
+    /// Why.
+    pub reason: DeadReason,
+    /// The last answer's status, if there was one.
+    pub status: Option<u16>,
+    /// The last answer, redacted and cut.
+    pub excerpt: String,
+    /// Sends of it.
+    pub attempts: u32,
+    /// Spans in `payload`.
+    pub spans: u32,
+    /// OTLP bytes in the destination's projection.
+    pub payload: Bytes,
+}
+
+/// Where a letter lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) slot: Slot,
+    pub(super) at_unix_nano: u64,
+    pub(super) offset: u64,
+}
+
+pub(super) fn encode(letter: &DeadLetter) -> Vec<u8> {
+    let mut out = vec![0; LETTER_HEADER];
+    put_varint(&mut out, letter.sequence);
+    put_varint(&mut out, letter.received_unix_nano);
+    out.push(letter.reason as u8);
+    put_varint(&mut out, letter.status.map_or(0, |s| u64::from(s) + 1));
+    put_varint(&mut out, u64::from(letter.attempts));
+    put_varint(&mut out, u64::from(letter.spans));
+    put_sized(&mut out, letter.excerpt.as_bytes());
+    out.extend_from_slice(&letter.payload);
+    let body = out.get(LETTER_HEADER..).unwrap_or_default();
+    let (len, crc) = (body.len() as u64, crc32c::crc32c(body));
+    put_at(&mut out, 0, &LETTER_MAGIC);
+    put_at(&mut out, 8, &[KIND_LETTER, 0, 0, 0]);
+    put_at(&mut out, 12, &letter.slot.to_le_bytes());
+    put_at(&mut out, 16, &letter.id.to_le_bytes());
+    put_at(&mut out, 24, &letter.at_unix_nano.to_le_bytes());
+    put_at(&mut out, 32, &len.to_le_bytes());
+    put_at(&mut out, 40, &crc.to_le_bytes());
+    let crc = crc32c::crc32c(out.get(8..LETTER_HEADER).unwrap_or_default());
+    put_at(&mut out, 4, &crc.to_le_bytes());
+    out
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LetterHeader {
+    kind: u8,
+    slot: Slot,
+    id: u64,
+    at_unix_nano: u64,
+    len: u64,
+    crc: u32,
+}
+
+fn decode_header(bytes: &[u8]) -> Option<LetterHeader> {
+    let bytes = bytes.get(..LETTER_HEADER)?;
+    let mut c = Cursor::new(bytes);
+    if c.array::<4>()? != LETTER_MAGIC || c.u32()? != crc32c::crc32c(bytes.get(8..)?) {
+        return None;
+    }
+    let kind = c.u8()?;
+    c.take(3)?;
+    Some(LetterHeader {
+        kind,
+        slot: c.u32()?,
+        id: c.u64()?,
+        at_unix_nano: c.u64()?,
+        len: c.u64()?,
+        crc: c.u32()?,
+    })
+}
+
+fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
+    if crc32c::crc32c(&body) != header.crc {
+        return None;
+    }
+    let mut c = Cursor::new(&body);
+    let (sequence, received_unix_nano) = (c.varint()?, c.varint()?);
+    let reason = DeadReason::from_code(c.u8()?)?;
+    let status = c.varint()?.checked_sub(1).and_then(|s| u16::try_from(s).ok());
+    let (attempts, spans) = (c.varint32()?, c.varint32()?);
+    let excerpt = String::from_utf8_lossy(c.sized()?).into_owned();
+    let payload = body.slice(body.len() - c.rest().len()..);
+    Some(DeadLetter {
+        id: header.id,
+        slot: header.slot,
+        sequence,
+        received_unix_nano,
+        at_unix_nano: header.at_unix_nano,
+        reason,
+        status,
+        excerpt,
+        attempts,
+        spans,
+        payload,
+    })
+}
+
+/// Every letter of a file with an intact header; damage is stepped over.
+pub(super) fn places(file: &DiskFile, end: u64) -> Vec<Spot> {
+    let mut found = Vec::new();
+    let mut at = FILE_HEADER as u64;
+    let mut head = [0; LETTER_HEADER];
+    while at + (LETTER_HEADER as u64) <= end {
+        let header = match file.read_at(&mut head, at) {
+            Ok(read) if read == LETTER_HEADER => decode_header(&head),
+            _ => return found,
+        };
+        match header.filter(|h| at.checked_add(h.len).is_some_and(|e| e <= end)) {
+            Some(header) => {
+                if header.kind == KIND_LETTER {
+                    found.push(Spot { slot: header.slot, at_unix_nano: header.at_unix_nano, offset: at });
+                }
+                at += LETTER_HEADER as u64 + header.len;
+            }
+            None => match next_letter(file, at + 1, end) {
+                Some(next) => at = next,
+                None => break,
+            },
+        }
+    }
+    found
+}
+
+fn next_letter(file: &DiskFile, from: u64, end: u64) -> Option<u64> {
+    let mut window = vec![0; 64 * 1024];
+    let mut base = from;
+    while base < end {
+        let read = file.read_at(&mut window, base).ok()?;
+        let part = window.get(..read)?;
+        let candidates = part.windows(LETTER_HEADER).enumerate();
+        let hit = candidates
+            .filter(|(_, w)| w.starts_with(&LETTER_MAGIC))
+            .find(|(_, w)| decode_header(w).is_some());
+        if let Some((i, _)) = hit {
+            return Some(base + i as u64);
+        }
+        if read < window.len() {
+            return None;
+        }
+        // A header may begin in the last bytes of this window.
+        base += (read - LETTER_HEADER + 1) as u64;
+    }
+    None
+}
+
+pub(super) fn read_letter(file: &DiskFile, offset: u64) -> Option<DeadLetter> {
+    let mut head = [0; LETTER_HEADER];
+    if file.read_at(&mut head, offset).ok()? < LETTER_HEADER {
+        return None;
+    }
+    let header = decode_header(&head)?;
+    if header.len > file.len().ok()? {
+        return None;
+    }
+    let mut body = vec![0; usize::try_from(header.len).ok()?];
+    let wanted = body.len();
+    if file.read_at(&mut body, offset + LETTER_HEADER as u64).ok()? < wanted {
+        return None;
+    }
+    decode_body(header, Bytes::from(body))
+}
