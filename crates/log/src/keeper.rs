@@ -182,9 +182,9 @@ impl Keeper {
         if !on_disk.unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        let current = lock(&on_disk.current).clone();
         let waiting: Vec<_> =
             lock(&self.inner.inbox.state).to_seal.iter().map(|(s, _)| s.file.clone()).collect();
-        let current = lock(&on_disk.current).clone();
         for file in waiting.into_iter().chain(current) {
             let started = Instant::now();
             if let Err(source) = file.sync() {

@@ -243,7 +243,10 @@ impl Handle {
         if let Some(on_disk) = &inner.on_disk {
             on_disk.pool.stop();
             join(threads.pool.take());
-            *lock(&on_disk.lock) = None;
+            // Unlocked by name: a process that is being started elsewhere may hold a copy of the descriptor.
+            if let Some(file) = lock(&on_disk.lock).take() {
+                let _ = file.unlock();
+            }
         }
         *lock(&inner.subscriber) = None;
     }

@@ -227,8 +227,9 @@ impl Writer {
     /// The segment takes no more records.
     fn retire(&mut self, on_disk: &OnDisk, active: Active, truncate: bool) {
         lock(&on_disk.unsealed).push((active.header.life.number, active.at));
-        *lock(&on_disk.current) = None;
+        // In this order: whoever syncs looks at the current segment first and at those waiting afterwards.
         self.inner.inbox.seal(active.into_sealing(truncate));
+        *lock(&on_disk.current) = None;
     }
 
     /// Stages as many of the waiting records as the segment takes, and numbers them.

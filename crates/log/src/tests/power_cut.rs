@@ -81,7 +81,7 @@ fn run(seed: u64, durability: Durability) {
                 assert_ne!(durability, Durability::Durable, "seed {seed}: record {sequence} is gone");
                 continue;
             };
-            let payload = log.payload(entry).await.unwrap();
+            let payload = log.payload(entry).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
             assert_eq!(payload.bytes(), &content(*content_seed, *len));
         }
     });
