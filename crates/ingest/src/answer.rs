@@ -54,6 +54,10 @@ impl Refusal {
         Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(Reason::Unsupported), message)
     }
 
+    pub(crate) fn out_of_memory() -> Refusal {
+        Refusal::overloaded("requests in progress hold all the memory there is for them", 1)
+    }
+
     pub(crate) fn loop_detected() -> Refusal {
         Refusal::new(
             StatusCode::LOOP_DETECTED,

@@ -19,6 +19,11 @@ const RATIO_MAX: usize = 100;
 /// Bodies above this size are inflated off the async workers.
 const INFLATE_INLINE_BYTES: usize = 64 << 10;
 
+/// What a request body has to be: bytes, and errors that can be told.
+pub trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin {}
+
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> RequestBody for B {}
+
 /// Request codings we read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -57,16 +62,12 @@ pub(crate) struct Bounds {
 }
 
 /// Reads the body as sent. `reservation` grows with what arrived, never with what was announced.
-pub(crate) async fn read<B>(
+pub(crate) async fn read(
     headers: &HeaderMap,
-    mut body: B,
+    mut body: impl RequestBody,
     bounds: Bounds,
     reservation: &mut Reservation,
-) -> Result<Bytes, Refusal>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
+) -> Result<Bytes, Refusal> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|n| n > bounds.sent as u64) {
@@ -87,7 +88,7 @@ where
             return Err(over(bounds.sent, "body"));
         }
         if !reservation.grow(data.len()) {
-            return Err(out_of_memory());
+            return Err(Refusal::out_of_memory());
         }
         match &mut rest {
             None if first.is_empty() => first = data,
@@ -186,7 +187,7 @@ fn drain(
             return Err(Refusal::too_large(format!("body inflates more than {RATIO_MAX} times its size")));
         }
         if !reservation.grow(n) {
-            return Err(out_of_memory());
+            return Err(Refusal::out_of_memory());
         }
         out.extend_from_slice(&chunk[..n]);
     }
@@ -194,8 +195,4 @@ fn drain(
 
 fn over(limit: usize, what: &str) -> Refusal {
     Refusal::too_large(format!("{what} is over the limit of {limit} bytes: send smaller batches"))
-}
-
-fn out_of_memory() -> Refusal {
-    Refusal::overloaded("requests in progress hold all the memory there is for them", 1)
 }

@@ -84,10 +84,7 @@ impl UnaryService<Bytes> for Export {
             let body = request.into_inner();
             let mut reservation = ingest.shared.budget.reservation();
             if !reservation.grow(body.len()) {
-                return Err(ingest.refuse(Refusal::overloaded(
-                    "requests in progress hold all the memory there is for them",
-                    1,
-                )));
+                return Err(ingest.refuse(Refusal::out_of_memory()));
             }
             match ingest.accept(body, &sender).await {
                 Ok(accepted) => Ok(tonic::Response::new(Bytes::from(accepted.partial.to_protobuf()))),

@@ -11,7 +11,7 @@ use crate::Ingest;
 use crate::accept::now_unix_nano;
 use crate::answer::{Encoding, Refusal, respond};
 use crate::auth::{Sender, authorize};
-use crate::body::{Bounds, Coding, inflate, read};
+use crate::body::{Bounds, Coding, RequestBody, inflate, read};
 use crate::budget::Reservation;
 use crate::counters::Reason;
 
@@ -20,11 +20,7 @@ const EVENTS_MAX: usize = 100_000;
 
 impl Ingest {
     /// Answers one HTTP request of the ingest listener. Never panics, whatever the request.
-    pub async fn handle_http<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    pub async fn handle_http(&self, request: Request<impl RequestBody>) -> Response<Full<Bytes>> {
         self.shared.counters.request();
         let (parts, body) = request.into_parts();
         let encoding = answer_encoding(&parts.headers, parts.uri.path());
@@ -41,18 +37,14 @@ impl Ingest {
         }
     }
 
-    async fn route<B>(
+    async fn route(
         &self,
         method: &Method,
         uri: &http::Uri,
         headers: &HeaderMap,
-        body: B,
+        body: impl RequestBody,
         reservation: &mut Reservation,
-    ) -> Result<Response<Full<Bytes>>, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         let addresses = &self.shared.options.addresses;
         match (method, uri.path()) {
             (&Method::POST, "/v1/traces" | "/api/public/otel/v1/traces") => {
@@ -105,16 +97,12 @@ impl Ingest {
         }
     }
 
-    async fn traces<B>(
+    async fn traces(
         &self,
         headers: &HeaderMap,
-        body: B,
+        body: impl RequestBody,
         reservation: &mut Reservation,
-    ) -> Result<Response<Full<Bytes>>, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         let sender = self.sender(headers)?;
         let encoding = otlp_encoding(headers)?;
         let body = self.body(headers, body, reservation).await?;
@@ -125,10 +113,7 @@ impl Ingest {
                     .map_err(|e| Refusal::malformed(format!("not a valid OTLP/JSON request: {e}")))?;
                 drop(body);
                 if !reservation.grow(protobuf.len()) {
-                    return Err(Refusal::overloaded(
-                        "requests in progress hold all the memory there is for them",
-                        1,
-                    ));
+                    return Err(Refusal::out_of_memory());
                 }
                 self.shared.counters.reject(Reason::InvalidSpan, rejected.len() as u64);
                 let first = rejected.first().map(|r| format!("{}: {}", r.path, r.reason));
@@ -156,23 +141,24 @@ impl Ingest {
         Ok(respond(StatusCode::OK, encoding, body))
     }
 
-    async fn events<B>(
+    async fn events(
         &self,
         uri: &http::Uri,
         headers: &HeaderMap,
-        body: B,
+        body: impl RequestBody,
         reservation: &mut Reservation,
-    ) -> Result<Response<Full<Bytes>>, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         let sender = self.sender(headers)?;
         match media_type(headers).as_deref() {
-            Some(
-                "application/json" | "application/x-ndjson" | "application/ndjson" | "application/jsonl",
-            )
-            | None => {}
+            // The last is what `curl -d` says unless told otherwise: the body tells what it is.
+            None
+            | Some(
+                "application/json"
+                | "application/x-ndjson"
+                | "application/ndjson"
+                | "application/jsonl"
+                | "application/x-www-form-urlencoded",
+            ) => {}
             Some(other) => {
                 return Err(Refusal::unsupported(format!(
                     "content-type `{other}` is not supported: use application/json or application/x-ndjson"
@@ -192,7 +178,7 @@ impl Ingest {
         );
         drop(body);
         if !reservation.grow(outcome.protobuf.len()) {
-            return Err(Refusal::overloaded("requests in progress hold all the memory there is for them", 1));
+            return Err(Refusal::out_of_memory());
         }
         self.shared.counters.remove_credentials(u64::from(outcome.credentials_removed));
         self.shared.counters.reject(Reason::InvalidSpan, u64::from(outcome.rejected));
@@ -257,16 +243,12 @@ impl Ingest {
         Ok(sender)
     }
 
-    async fn body<B>(
+    async fn body(
         &self,
         headers: &HeaderMap,
-        body: B,
+        body: impl RequestBody,
         reservation: &mut Reservation,
-    ) -> Result<Bytes, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    ) -> Result<Bytes, Refusal> {
         let options = &self.shared.options;
         let coding = Coding::of(headers)?;
         let bounds = Bounds { sent: options.body_bytes, inflated: options.inflated_body_bytes };

@@ -27,6 +27,7 @@ use tracecast_destination::Region;
 use tracecast_log::Log;
 use tracecast_rules::{Snapshot, TraceMemory};
 
+pub use body::RequestBody;
 pub use budget::Budget;
 pub use counters::{Counters, Reason};
 pub use listener::{Listener, Protocol};
