@@ -28,6 +28,7 @@ async fn mlflow(data: &Path) -> Server {
             .env("_MLFLOW_SERVER_FILE_STORE", &store)
             .env("_MLFLOW_SERVER_REGISTRY_STORE", &store)
             .env("_MLFLOW_SERVER_ARTIFACT_ROOT", data.join("artifacts"))
+            .env("TMPDIR", data)
             .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
             .env("MLFLOW_DISABLE_TELEMETRY", "true")
             .env("DO_NOT_TRACK", "true"),

@@ -152,6 +152,19 @@ impl Ledger {
         self.accounts.get_mut(slot as usize)
     }
 
+    /// What a checkpoint needs: no index by key, of the marks only the oldest.
+    pub(crate) fn image(&self) -> Ledger {
+        let accounts = self.accounts.iter().map(|account| Account {
+            key: account.key,
+            counters: account.counters.clone(),
+            next_ordinal: account.next_ordinal,
+            done: account.done.clone(),
+            pending_bytes: account.pending_bytes,
+            marks: account.marks.oldest_only(),
+        });
+        Ledger { accounts: accounts.collect(), by_key: HashMap::new(), accepted: self.accepted }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.accounts.len()
     }
@@ -228,7 +241,11 @@ impl Marks {
         self.marks.front().map(|(_, received)| *received)
     }
 
-    /// Starts over with the one record known to be the oldest.
+    fn oldest_only(&self) -> Marks {
+        Marks { marks: self.marks.front().copied().into_iter().collect(), ..Marks::default() }
+    }
+
+    /// Starts over with these records, oldest first.
     pub(crate) fn restart(&mut self, pending: impl Iterator<Item = (u64, u64)>) {
         *self = Marks::default();
         for (ordinal, received) in pending {

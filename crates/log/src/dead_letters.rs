@@ -129,7 +129,7 @@ impl DeadLetters {
             Place::Files { disk, dir, store, syncing } => {
                 let (file, number, end) = {
                     let mut store = lock(store);
-                    store.make_room(dir, encode(&letter).len() as u64, &self.limits);
+                    store.make_room(dir, (letter.payload.len() + letter.excerpt.len()) as u64, &self.limits);
                     store.open_for_writing(disk, dir, &self.limits)?;
                     let (file, number, end) = store.write(&mut letter)?;
                     (file, number, end)
@@ -156,19 +156,21 @@ impl DeadLetters {
         match &self.place {
             Place::Memory(ring) => lock(ring).letters.iter().filter(|l| l.slot == slot).cloned().collect(),
             Place::Files { disk, dir, store, .. } => {
-                let mut store = lock(store);
-                store.read_all(disk, dir);
                 let limit = self.age_limit();
+                let wanted: Vec<(u64, Vec<Spot>)> = {
+                    let mut store = lock(store);
+                    store.read_all(disk, dir);
+                    let of_slot = |f: &LetterFile| {
+                        let letters = f.letters.iter().flatten();
+                        letters.filter(|l| l.slot == slot && l.at_unix_nano >= limit).copied().collect()
+                    };
+                    store.files.iter().map(|f| (f.number, of_slot(f))).collect()
+                };
+                // Read without the lock; a file that goes meanwhile had the oldest.
                 let mut found = Vec::new();
-                for file in &store.files {
-                    let letters = file.letters.iter().flatten();
-                    let wanted: Vec<_> =
-                        letters.filter(|l| l.slot == slot && l.at_unix_nano >= limit).copied().collect();
-                    if wanted.is_empty() {
-                        continue;
-                    }
-                    let Ok(handle) = disk.open_read(&path_of(dir, file.number)) else { continue };
-                    found.extend(wanted.iter().filter_map(|place| read_letter(&handle, place.offset)));
+                for (number, spots) in wanted.into_iter().filter(|(_, spots)| !spots.is_empty()) {
+                    let Ok(file) = disk.open_read(&path_of(dir, number)) else { continue };
+                    found.extend(spots.iter().filter_map(|spot| read_letter(&file, spot.offset)));
                 }
                 found
             }

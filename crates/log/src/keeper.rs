@@ -361,7 +361,7 @@ pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
         applied: state.applied,
         segment: state.segment,
         journal,
-        ledger: state.ledger.clone(),
+        ledger: state.ledger.image(),
         wanted: wanted.map(|(number, segment)| (number, segment.file)).collect(),
         traces: state.traces.to_vec(),
         damage: state.damage,

@@ -266,7 +266,7 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: soak(60) as u32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: soak(30) as u32, failure_persistence: None, ..ProptestConfig::default() })]
     /// Whatever happens to a file: no panic, the log opens, balances, and gives out only true payloads.
     #[test]
     fn any_damage_is_survived(

@@ -100,9 +100,10 @@ impl Subscriber for Collector {
 
     fn give_up(&self, slot: Slot, up_to: Sequence) {
         lock(&self.asked).push((slot, up_to));
-        let Some(log) = lock(&self.obedient).clone() else { return };
+        let log = lock(&self.obedient);
+        let Some(log) = &*log else { return };
         for entry in lock(&self.entries).iter().filter(|e| e.sequence <= up_to) {
-            settle(&log, entry, slot, Outcome::Dropped(DropReason::BacklogFull));
+            settle(log, entry, slot, Outcome::Dropped(DropReason::BacklogFull));
         }
     }
 }

@@ -63,7 +63,9 @@ impl Subscriber for Follower {
     }
 
     fn give_up(&self, slot: Slot, up_to: Sequence) {
-        let Some(log) = lock(&self.log).clone() else { return };
+        // Held all the time: a restart must not find this call with the last clone.
+        let log = lock(&self.log);
+        let Some(log) = &*log else { return };
         let mut model = lock(&self.model);
         let wanted: Vec<_> = model
             .pending

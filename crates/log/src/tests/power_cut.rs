@@ -38,7 +38,7 @@ fn run(seed: u64, durability: Durability) {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::default();
     *lock(&disk.faults.synced) = Some(HashMap::new());
-    let options = Options { durability, ..options(dir.path()) };
+    let options = Options { durability, max_bytes: 1024 * KIB, ..options(dir.path()) };
     let (log, _) = Log::open_on(disk.clone(), options.clone(), Limits::default()).unwrap();
     let (a, b) = (log.slot(key(1)), log.slot(key(2)));
     let collector = Collector::on(&log);
@@ -93,10 +93,10 @@ fn run(seed: u64, durability: Durability) {
 
 #[test]
 fn durable_records_survive() {
-    (0..soak(25)).for_each(|seed| run(seed, Durability::Durable));
+    (0..soak(16)).for_each(|seed| run(seed, Durability::Durable));
 }
 
 #[test]
 fn buffered_logs_balance() {
-    (100_000..100_000 + soak(20)).for_each(|seed| run(seed, Durability::Buffered));
+    (100_000..100_000 + soak(10)).for_each(|seed| run(seed, Durability::Buffered));
 }

@@ -124,3 +124,22 @@ fn records_of_an_earlier_life_are_not_taken() {
     assert_eq!(recovered.pending.iter().map(|e| e.sequence).collect::<Vec<_>>(), [121]);
     assert_eq!((log.books(a).selected, log.books(a).delivered, log.books(b).pending), (120, 120, 1));
 }
+
+#[test]
+fn a_large_record_has_backlog_given_up_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, collector, a, b) = two_slots(dir.path());
+    *lock(&collector.obedient) = Some(log.clone());
+    for seed in 0..40 {
+        block_on(log.append(record(seed, 1, 4000, &[(b, &[0])]))).unwrap();
+    }
+    // Room for a segment is left, room for this is not.
+    let sequence = block_on(log.append(record(50, 1, 120_000, &[(a, &[0])]))).unwrap();
+    *lock(&collector.obedient) = None;
+    assert_eq!(sequence, 41);
+    assert!(lock(&collector.asked).iter().all(|(slot, _)| *slot == b));
+    log.flush().unwrap();
+    assert!(log.books(b).dropped[DropReason::BacklogFull as usize] > 0);
+    assert_eq!((log.books(a).pending, log.books(a).pending_bytes), (1, 120_000));
+    assert!(log.bytes() <= 256 * KIB + 64 * KIB, "{}", log.bytes());
+}

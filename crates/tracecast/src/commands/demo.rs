@@ -6,13 +6,15 @@ mod table;
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 use tracecast_loadkit::sink::{Options as SinkOptions, Sink};
 use tracecast_loadkit::standin::Role;
 
 use super::block_on;
-use crate::gateway::{BoundAddresses, Gateway, Secrets};
+use crate::admin::Admin;
+use crate::gateway::{Gateway, Secrets};
 use crate::{Exit, config};
 
 use table::{Row, Style};
@@ -55,22 +57,23 @@ struct Destination {
 
 async fn demo(args: Args) -> anyhow::Result<Exit> {
     let style = Style::detect();
-    println!("{}", style.bold("tracecast demo: one gateway, five destinations, a minute of LLM traffic"));
+    println!("{}", style.bold("tracecast demo: one gateway, five destinations, 1,200 LLM calls"));
     println!();
 
     let data = tempfile::tempdir()?;
     let management_key = format!("sk-tc-mgmt-{:032x}{:032x}", rand_u128(), rand_u128());
     let gateway = start_gateway(data.path(), &management_key).await?;
     let addresses = gateway.addresses();
-    let admin = Admin::new(addresses, management_key.clone())?;
+    let url = format!("http://{}", addresses.admin);
+    let admin = Admin::new(&url, SecretString::from(management_key.clone()))?;
     println!(
         "  ingest   http://{}  (OTLP/HTTP, /v1/events)   {}  (OTLP/gRPC)",
         addresses.http, addresses.grpc
     );
     println!("  admin    http://{}", addresses.admin);
 
-    let web = admin.key("web-app").await?;
-    let batch = admin.key("batch-jobs").await?;
+    let web = create_key(&admin, "web-app").await?;
+    let batch = create_key(&admin, "batch-jobs").await?;
     let destinations = create_destinations(&admin, &web).await?;
     println!("  created  2 keys and {} destinations through the API", destinations.len());
     println!();
@@ -137,7 +140,7 @@ async fn create_destinations(admin: &Admin, web: &Key) -> anyhow::Result<Vec<Des
         for (key, value) in rules.as_object().into_iter().flatten() {
             body[key] = value.clone();
         }
-        let created = admin.call("POST", "/observability/destinations", Some(&body)).await?;
+        let created = admin.call(Method::POST, "/observability/destinations", &[], Some(&body)).await?.body;
         let id = created["data"]["id"].as_str().unwrap_or_default().to_owned();
         destinations.push(Destination { name, kind, what, sink, id });
         anyhow::Ok(())
@@ -204,7 +207,7 @@ async fn settle(admin: &Admin, destinations: &[Destination]) -> anyhow::Result<V
         let mut rows = Vec::new();
         for d in destinations {
             let path = format!("/observability/destinations/{}/stats", d.id);
-            let stats = admin.call("GET", &path, None).await?["data"].take();
+            let stats = admin.get(&path, &[]).await?.body["data"].take();
             rows.push(Row::new(d.name, d.kind, d.what, &stats, d.sink.stats()));
         }
         if rows.iter().all(|r| r.pending == 0) || started.elapsed() > SETTLE {
@@ -271,35 +274,8 @@ struct Key {
     hash: String,
 }
 
-/// The admin API.
-struct Admin {
-    base: String,
-    key: String,
-    client: reqwest::Client,
-}
-
-impl Admin {
-    fn new(addresses: BoundAddresses, key: String) -> anyhow::Result<Admin> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Admin { base: format!("http://{}/api/v1", addresses.admin), key, client })
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<&Json>) -> anyhow::Result<Json> {
-        let method = reqwest::Method::from_bytes(method.as_bytes())?;
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await?;
-        let status = response.status();
-        let answer: Json = response.json().await?;
-        anyhow::ensure!(status.is_success(), "{path}: {status}: {}", answer["error"]["message"]);
-        Ok(answer)
-    }
-
-    async fn key(&self, name: &str) -> anyhow::Result<Key> {
-        let answer = self.call("POST", "/keys", Some(&json!({ "name": name }))).await?;
-        let text = |v: &Json| v.as_str().unwrap_or_default().to_owned();
-        Ok(Key { secret: text(&answer["key"]), hash: text(&answer["data"]["hash"]) })
-    }
+async fn create_key(admin: &Admin, name: &str) -> anyhow::Result<Key> {
+    let answer = admin.call(Method::POST, "/keys", &[], Some(&json!({ "name": name }))).await?.body;
+    let text = |v: &Json| v.as_str().unwrap_or_default().to_owned();
+    Ok(Key { secret: text(&answer["key"]), hash: text(&answer["data"]["hash"]) })
 }
