@@ -40,7 +40,6 @@ async fn every_skip_has_its_reason() {
         for (key, value) in rules.as_object().expect("rules") {
             body[key] = value.clone();
         }
-        // The limit of five of a kind is the API's: the file has none, and neither does another workspace.
         gateway.destination(body).await
     };
     let rule = |field: &str, operator: &str, value: serde_json::Value| json!({ "filter_rules": { "groups": [{ "rules": [{ "field": field, "operator": operator, "value": value }] }] } });
