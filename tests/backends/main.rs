@@ -2,7 +2,9 @@
 //! is read back. Everything needed is installed from PyPI under `target/backends`; what is missing fails.
 
 mod clickhouse;
+mod conformance;
 mod mlflow;
+mod openapi;
 mod phoenix;
 mod python;
 mod s3;

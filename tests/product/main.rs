@@ -2,10 +2,13 @@
 
 mod architecture;
 mod books;
+mod clients;
 mod command_line;
+mod concurrency;
 mod control;
 mod delivery;
 mod durability;
+mod keys;
 mod privacy;
 
 /// The program under test.

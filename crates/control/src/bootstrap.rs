@@ -62,7 +62,7 @@ pub(crate) async fn open(options: Options, runtime: RuntimeHandle) -> Result<Ope
     audit.extend(from_file.audit);
 
     model.generation = model.generation.saturating_add(1);
-    store.commit(model.generation, &changes, &audit).await?;
+    store.commit(model.generation, &changes, &audit, None).await?;
     // Pauses are the user's and outlive the process.
     let paused = model.destinations.values().filter_map(Entry::paused_id);
     let paused = paused.collect();
@@ -88,6 +88,7 @@ pub(crate) async fn open(options: Options, runtime: RuntimeHandle) -> Result<Ope
         model: ArcSwap::new(model),
         snapshot,
         writer: Mutex::new(plans),
+        tally: Mutex::default(),
         stale: ArcSwapOption::empty(),
         limits: Limits {
             destinations_per_kind: options.destinations_per_kind,
@@ -110,7 +111,7 @@ impl From<WriteFailed> for Error {
     fn from(failed: WriteFailed) -> Error {
         match failed {
             WriteFailed::Store(error) => Error::Store(error),
-            WriteFailed::Panicked => {
+            WriteFailed::Panicked | WriteFailed::OtherRequest => {
                 Error::Invalid("taking over the configuration failed (see the log)".to_owned())
             }
         }

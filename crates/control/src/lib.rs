@@ -4,13 +4,14 @@
 //! are brought in line ([`Runtime::apply`]), the data plane's [`Snapshot`] is swapped, the caller is answered.
 //! So an answered write holds for the very next event, and a write that failed left nothing behind. Reads are
 //! answered from an immutable in-memory model that is swapped in the same step; they touch neither the store
-//! nor a lock.
+//! nor the writer's lock. The one thing that changes without a write is what the keys spent ([`Control::record_usage`]).
 //!
 //! ```text
 //! api ──► publish ──► store (SQLite, seal)          api      routes, auth, envelopes
 //!            │                                      publish  the four steps above
 //!            ├──► snapshot ──► Runtime::apply       model    what the store holds, in memory
 //!            └──► model, Snapshot (swapped)         bootstrap first start, config_file its destinations and keys
+//!                                                   usage    what the keys spent, windows, limits
 //! ```
 //!
 //! Secrets of destinations are in clear only inside [`Destination`]; on disk they are sealed, in answers masked.
@@ -26,6 +27,7 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -43,6 +45,7 @@ use crate::snapshot::Plans;
 use crate::store::Store;
 
 pub use crate::bootstrap::{read_workspaces, reset_management_key};
+pub use crate::usage::KeyUsage;
 
 /// What the control plane needs of the running gateway. Implemented by the binary.
 pub trait Runtime: Send + Sync + 'static {
@@ -80,6 +83,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Tests the connection: `{ok, status, url, latency_ms, diagnosis, hint}`.
     fn test(&self, destination: Arc<Destination>) -> futures_like::BoxFuture<Json>;
 
+    /// What would become of an event: `{decisions: [{rule, passed, text}], selected, spans, skipped, requests:
+    /// [{method, url, headers, body, body_encoding, json}]}`, without secrets; nothing is sent or remembered. An error
+    /// says what is wrong with the event. Called outside the async workers; may block.
+    fn preview(&self, preview: &Preview) -> Result<Json, Vec<Issue>>;
+
     /// Stops sending to the destination; `false` if it is unknown.
     fn pause(&self, id: Uuid) -> bool;
 
@@ -91,6 +99,17 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Empty = ready; else the reasons it is not.
     fn not_ready(&self) -> Vec<String>;
+}
+
+/// What [`Runtime::preview`] is asked.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// Stored, or only described.
+    pub destination: Arc<Destination>,
+    /// The switch of its workspace.
+    pub is_broadcast_enabled: bool,
+    /// An OTLP JSON request or records of `/v1/events`; `None` = a sample.
+    pub event: Option<Json>,
 }
 
 /// The one future type of the [`Runtime`] trait.
@@ -140,6 +159,8 @@ pub struct Control {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// Serialises writes; holds the compiled plans, so that a write recompiles only what it changed.
     writer: tokio::sync::Mutex<Plans>,
+    /// Usage that is not stored yet. Taken before `writer` where both are.
+    tally: tokio::sync::Mutex<usage::Tally>,
     /// Why the data plane runs on an older snapshot than the store says; `None` = it does not.
     stale: ArcSwapOption<String>,
     limits: Limits,
@@ -173,7 +194,7 @@ impl Control {
         Arc::clone(&self.snapshot)
     }
 
-    /// The admin listener's routes: `/api/v1`, `/healthz`, `/readyz`, `/metrics`.
+    /// The admin listener's routes: `/api/v1`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`.
     pub fn router(self: Arc<Self>) -> axum::Router {
         api::router(self)
     }

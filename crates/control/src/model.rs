@@ -11,6 +11,8 @@ use tracecast_destination::{Destination, Kind, ManagedBy};
 use tracecast_rules::CanAssert;
 use uuid::Uuid;
 
+use crate::usage::Ledger;
+
 pub(crate) type KeyHash = [u8; 32];
 
 /// One consistent state of the control plane.
@@ -28,6 +30,8 @@ pub(crate) struct Model {
     pub(crate) next_key_id: i64,
     /// Destinations whose adapter or plan could not be made, and why.
     pub(crate) failures: HashMap<Uuid, String>,
+    /// What the keys spent; the same for all versions of the model.
+    pub(crate) usage: Arc<Ledger>,
 }
 
 /// A stored destination.
@@ -69,7 +73,6 @@ pub(crate) struct Key {
     pub(crate) managed_by: ManagedBy,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Option<Timestamp>,
-    pub(crate) last_used_at: Option<Timestamp>,
 }
 
 impl Key {
@@ -93,7 +96,6 @@ impl Key {
             managed_by: ManagedBy::Api,
             created_at: now(),
             updated_at: None,
-            last_used_at: None,
         }
     }
 

@@ -5,13 +5,14 @@
 //! something that was stored would store it twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use crate::model::{Change, Model};
 use crate::snapshot::{self, Built, Plans};
-use crate::store::Audit;
+use crate::store::{Answer, Audit, Found, RequestId};
 use crate::{Control, RuntimeHandle};
 
 /// What a write does, decided on the model as it is while no other write runs.
@@ -31,10 +32,22 @@ pub(crate) enum Signal {
     Resume(Uuid),
 }
 
+/// Longest wait for the writes before this one, which wait for the store. Beyond it the store is the bottleneck.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a create answers, now and if the request is repeated.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) answer: Answer,
+    pub(crate) repeat: Answer,
+}
+
 /// The write was not made.
 #[derive(Debug)]
 pub(crate) enum WriteFailed {
     Store(sqlx::Error),
+    /// The caller's name for this request stands for another one already.
+    OtherRequest,
     /// Deciding it panicked; the panic is in the log.
     Panicked,
 }
@@ -48,24 +61,72 @@ impl Control {
         E: From<WriteFailed> + Send + 'static,
     {
         let control = Arc::clone(self);
-        tokio::spawn(async move { control.write_to_the_end(decide).await })
-            .await
-            .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
+        tokio::spawn(async move {
+            let mut plans = control.turn().await?;
+            control.make(&mut plans, decide, |_| None).await
+        })
+        .await
+        .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
     }
 
-    async fn write_to_the_end<T, E, F>(&self, decide: F) -> Result<T, E>
+    /// Makes a write that is not made again when the request is repeated.
+    pub(crate) async fn create<E, F>(
+        self: &Arc<Self>,
+        request: Option<RequestId>,
+        decide: F,
+    ) -> Result<Answer, E>
+    where
+        F: FnOnce(&Model) -> Result<Write<Created>, E> + Send + 'static,
+        E: From<WriteFailed> + Send + 'static,
+    {
+        let control = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut plans = control.turn().await?;
+            // Again, and now for certain: the first one may have been under way.
+            if let Some(answer) = control.answer_of(request.as_ref()).await? {
+                return Ok(answer);
+            }
+            let keep = |created: &Created| Some((request?, created.repeat.clone()));
+            Ok(control.make(&mut plans, decide, keep).await?.answer)
+        })
+        .await
+        .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
+    }
+
+    /// The answer to a request that was made before.
+    pub(crate) async fn answer_of(&self, request: Option<&RequestId>) -> Result<Option<Answer>, WriteFailed> {
+        let Some(request) = request else {
+            return Ok(None);
+        };
+        match self.store.find_answer(request).await.map_err(WriteFailed::Store)? {
+            None => Ok(None),
+            Some(Found::Answer(answer)) => Ok(Some(answer)),
+            Some(Found::OtherRequest) => Err(WriteFailed::OtherRequest),
+        }
+    }
+
+    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, Plans>, WriteFailed> {
+        tokio::time::timeout(TURN_TIMEOUT, self.writer.lock())
+            .await
+            .map_err(|_| WriteFailed::Store(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Makes a write to its end; `keep` says what a repeat of the request is to be answered.
+    async fn make<T, E, F, K>(&self, plans: &mut Plans, decide: F, keep: K) -> Result<T, E>
     where
         F: FnOnce(&Model) -> Result<Write<T>, E>,
         E: From<WriteFailed>,
+        K: FnOnce(&T) -> Option<(RequestId, Answer)>,
     {
-        let mut plans = self.writer.lock().await;
         let current = self.model();
         let write = decide(&current)?;
         if !write.changes.is_empty() {
             let mut model = Model::clone(&current);
             model.generation = model.generation.saturating_add(1);
+            let kept = keep(&write.reply);
+            let kept = kept.as_ref().map(|(request, answer)| (request, answer));
             self.store
-                .commit(model.generation, &write.changes, &write.audit)
+                .commit(model.generation, &write.changes, &write.audit, kept)
                 .await
                 .map_err(WriteFailed::Store)?;
             for change in &write.changes {
@@ -77,7 +138,7 @@ impl Control {
             });
             let paused = paused.collect();
             let runtime = self.runtime.clone();
-            let published = publish(model, runtime, std::mem::take(&mut *plans), paused).await;
+            let published = publish(model, runtime, std::mem::take(plans), paused).await;
             match published {
                 Ok(Published { model, built }) => {
                     *plans = built.plans;

@@ -8,7 +8,7 @@ use tracecast_rules::{IngestKey, Plan, Snapshot};
 use uuid::Uuid;
 
 use crate::Runtime;
-use crate::model::{Key, Model};
+use crate::model::{Key, Model, now};
 
 /// A destination with its slot in the log.
 pub(crate) type Slotted = (u32, Arc<Destination>);
@@ -67,6 +67,7 @@ pub(crate) fn build(model: &Model, runtime: &dyn Runtime, mut previous: Plans) -
         }
     }
 
+    let now = now();
     let management_keys: HashSet<[u8; 32]> = model.management.keys().copied().collect();
     let snapshot = Snapshot {
         generation: model.generation,
@@ -74,7 +75,7 @@ pub(crate) fn build(model: &Model, runtime: &dyn Runtime, mut previous: Plans) -
             .keys
             .values()
             .filter(|key| !management_keys.contains(&key.hash))
-            .filter_map(|key| Some((key.hash, ingest_key(key)?)))
+            .filter_map(|key| Some((key.hash, ingest_key(key, model.usage.is_over_limit(key, now))?)))
             .collect(),
         management_keys,
         workspaces: plans.iter().map(|(id, compiled)| (*id, Arc::clone(&compiled.plan))).collect(),
@@ -120,7 +121,7 @@ fn compile(
     }
 }
 
-fn ingest_key(key: &Key) -> Option<IngestKey> {
+fn ingest_key(key: &Key, over_limit: bool) -> Option<IngestKey> {
     Some(IngestKey {
         name: key.name.clone(),
         label: key.label.clone(),
@@ -128,5 +129,6 @@ fn ingest_key(key: &Key) -> Option<IngestKey> {
         disabled: key.disabled,
         expires_at: key.expires_at.map(|at| at.as_second()),
         can_assert: key.can_assert,
+        over_limit,
     })
 }

@@ -5,11 +5,12 @@ const MASKABLE_CHARS_MIN: usize = 12;
 /// What stands for a secret too short to show a part of.
 pub(crate) const HIDDEN: &str = "***";
 
-/// `first 4...last 4` (always 11 characters), or `***` under 12 characters.
+/// `first 4...last 4` (always 11 characters), or `***` under 12 characters. What was given in masked form,
+/// as in the documented create example, is shown as it was given.
 pub fn mask(secret: &str) -> String {
     let count = secret.chars().count();
     if count < MASKABLE_CHARS_MIN {
-        return HIDDEN.to_owned();
+        return if is_masked(secret) { secret.to_owned() } else { HIDDEN.to_owned() };
     }
     let first: String = secret.chars().take(SHOWN_CHARS).collect();
     let last: String = secret.chars().skip(count - SHOWN_CHARS).collect();
@@ -36,6 +37,8 @@ mod tests {
         assert_eq!(mask("abcdefghijkl"), "abcd...ijkl");
         assert_eq!(mask("abcdefghijk"), "***");
         assert_eq!(mask(""), "***");
+        assert_eq!(mask("pk-l...EfGh"), "pk-l...EfGh");
+        assert_eq!(mask("pk-l..EfGh"), "***");
         assert_eq!(mask("ééééxxxxüüüü"), "éééé...üüüü");
     }
 

@@ -140,6 +140,15 @@ pub(crate) const TOTAL_COST: Keys = &[
     "openrouter.total_cost",
     "openrouter.cost",
 ];
+/// Whether the provider was paid with a key of the caller's own.
+pub(crate) const BYOK: Keys = &[
+    "trace.metadata.openrouter.is_byok",
+    "openrouter.is_byok",
+    "span.metadata.is_byok",
+    "trace.metadata.is_byok",
+];
+/// JSON text: what each provider that was tried answered, the last one being the one that counted.
+pub(crate) const PROVIDER_RESPONSES: &str = "trace.metadata.provider_responses";
 /// JSON text; the charge is at `gateway.cost`.
 pub(crate) const PROVIDER_METADATA: &str = "ai.response.providerMetadata";
 pub(crate) const INPUT_UNIT_PRICE: Keys =
@@ -302,6 +311,8 @@ pub(crate) const ALL: &[(&str, Keys, bool)] = &[
     ("input cost", INPUT_COST, false),
     ("output cost", OUTPUT_COST, false),
     ("total cost", TOTAL_COST, false),
+    ("own provider key", BYOK, false),
+    ("provider responses", &[PROVIDER_RESPONSES], false),
     ("input price", INPUT_UNIT_PRICE, false),
     ("output price", OUTPUT_UNIT_PRICE, false),
     ("trace name", TRACE_NAME, false),

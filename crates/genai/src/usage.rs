@@ -278,11 +278,38 @@ impl<'a> Generation<'a> {
         read.completed()
     }
 
+    /// The charge alone, in USD: what [`Generation::cost`] says as `total`, for fewer look-ups.
+    pub fn total_cost(&self) -> Option<f64> {
+        let given = keys::TOTAL_COST.iter().find_map(|key| number_of(&self.span().attribute(key)?));
+        given.or_else(|| self.cost().total)
+    }
+
+    /// Whether the provider was paid with a key of the caller's own ("bring your own key"): as the span
+    /// says, else as the last provider response it lists.
+    pub fn is_byok(&self) -> bool {
+        let said = keys::BYOK.iter().find_map(|key| match self.span().attribute(key)? {
+            Value::Bool(is_byok) => Some(is_byok),
+            Value::Str(text) => text.parse().ok(),
+            _ => None,
+        });
+        said.unwrap_or_else(|| {
+            let Some(text) = self.str(keys::PROVIDER_RESPONSES) else { return false };
+            // Almost no list has it: a search is cheaper than a parse.
+            text.contains("true") && last_is_byok(text).unwrap_or(false)
+        })
+    }
+
     /// USD per token of input and of output.
     pub fn unit_prices(&self) -> (Option<f64>, Option<f64>) {
         let price = |keys: keys::Keys| keys.iter().find_map(|key| number_of(&self.span().attribute(key)?));
         (price(keys::INPUT_UNIT_PRICE), price(keys::OUTPUT_UNIT_PRICE))
     }
+}
+
+/// `is_byok` of the last of the provider responses that has it.
+fn last_is_byok(responses: &str) -> Option<bool> {
+    let responses: Vec<Json> = serde_json::from_str(responses).ok()?;
+    responses.iter().rev().find_map(|response| response.get("is_byok")?.as_bool())
 }
 
 /// Langfuse's details: `input`, `input_cached_tokens`, ... are disjoint, so the whole is their sum. With

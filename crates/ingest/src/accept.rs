@@ -17,6 +17,8 @@ use uuid::Uuid;
 use crate::answer::{Partial, Refusal};
 use crate::auth::Sender;
 use crate::counters::Reason;
+use crate::mark::MarkOverLimit;
+use crate::meter::KeyUsage;
 use crate::{Ingest, Media};
 
 /// At most this many reasons are spelled out in a partial success.
@@ -24,10 +26,17 @@ const REASONS_MAX: usize = 5;
 
 /// Who a span is counted as: what its sender's credential says, or what it may state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    workspace: Uuid,
-    key_hash: Option<[u8; 32]>,
-    region: Region,
+pub(crate) struct Identity {
+    pub(crate) workspace: Uuid,
+    pub(crate) key_hash: Option<[u8; 32]>,
+    pub(crate) region: Region,
+}
+
+/// What the log is to take, and what is counted once it has.
+struct Kept {
+    record: NewRecord,
+    /// `None`: no registered key is charged for it.
+    usage: Option<KeyUsage>,
 }
 
 /// What came of a good request.
@@ -49,17 +58,20 @@ impl Ingest {
         for bad in traces.rejected() {
             refused.add(Reason::InvalidSpan, || format!("{}: {}", bad.path, bad.reason));
         }
-        let records = self.records(traces, sender, &snapshot, now, &mut refused)?;
+        let kept = self.records(traces, sender, &snapshot, now, &mut refused)?;
         for (reason, n) in refused.counts() {
             shared.counters.reject(reason, n);
         }
-        let spans: u64 = records.iter().map(|r| u64::from(r.accepted)).sum();
+        let spans: u64 = kept.iter().map(|k| u64::from(k.record.accepted)).sum();
         let partial = refused.into_partial();
         if spans == 0 && partial.rejected > 0 {
             return Err(Refusal::nothing_usable(partial.message));
         }
-        for record in records {
+        for Kept { record, usage } in kept {
             shared.log.append(record).await.map_err(not_kept)?;
+            if let Some(usage) = &usage {
+                shared.meter.count(usage);
+            }
         }
         Ok(Accepted { spans, partial })
     }
@@ -72,7 +84,7 @@ impl Ingest {
         snapshot: &Snapshot,
         now: u64,
         refused: &mut Refused,
-    ) -> Result<Vec<NewRecord>, Refusal> {
+    ) -> Result<Vec<Kept>, Refusal> {
         if traces.is_empty() {
             return Ok(Vec::new());
         }
@@ -129,7 +141,7 @@ impl Ingest {
         sender: &Sender,
         snapshot: &Snapshot,
         now: u64,
-    ) -> Result<NewRecord, Refusal> {
+    ) -> Result<Kept, Refusal> {
         let shared = &self.shared;
         let plan = snapshot
             .workspaces
@@ -144,10 +156,18 @@ impl Ingest {
             api_key_name: key_name,
             now_unix_nano: now,
         };
+        let charged = identity.key_hash.and_then(|hash| {
+            let key = snapshot.keys.get(&hash)?;
+            // Who states a key of a workspace its event does not go to spends nothing of it.
+            let is_own = Some(hash) == sender.key_hash || key.workspace_id == identity.workspace;
+            is_own.then_some((hash, key))
+        });
+        let over_limit = charged.is_some_and(|(_, key)| key.over_limit);
+        let usage = charged.map(|(hash, _)| KeyUsage::of(hash, &traces, now));
         let decision = plan.decide(&traces, &context, &shared.memory);
         let Decision { routes, skips, union, all_private, trace_keys } = decision;
         let payload = match &union {
-            Some(kept) if !kept.is_empty() => self.keep(traces, kept, all_private),
+            Some(kept) if !kept.is_empty() => self.keep(traces, kept, all_private, over_limit),
             _ => Payload::new(Bytes::new(), 0),
         };
         let routes = match &union {
@@ -167,7 +187,7 @@ impl Ingest {
                 Some(Skip { slot, reason: SkipReason::from_code(reason as u8)?, spans })
             })
             .collect();
-        Ok(NewRecord {
+        let record = NewRecord {
             workspace: identity.workspace.into_bytes(),
             config_generation: snapshot.generation,
             received_unix_nano: now,
@@ -176,11 +196,18 @@ impl Ingest {
             skips,
             trace_keys: Bytes::from(trace_keys),
             payload: Arc::new(payload),
-        })
+        };
+        Ok(Kept { record, usage })
     }
 
     /// The bytes that are kept: as received where nothing has to change.
-    fn keep(&self, traces: Traces, kept: &SpanSet, all_private: bool) -> Payload {
+    pub(crate) fn keep(
+        &self,
+        traces: Traces,
+        kept: &SpanSet,
+        all_private: bool,
+        over_limit: bool,
+    ) -> Payload {
         let strip_media =
             self.shared.options.media == Media::Strip && tracecast_genai::media::probe_bytes(traces.body());
         let mut edits: Vec<&dyn Edit> = Vec::new();
@@ -189,6 +216,9 @@ impl Ingest {
         }
         if strip_media {
             edits.push(&StripMedia);
+        }
+        if over_limit {
+            edits.push(&MarkOverLimit);
         }
         if edits.is_empty() && kept.is_all() && traces.is_whole() {
             return Payload::from_traces(traces);
@@ -204,7 +234,7 @@ impl Ingest {
 }
 
 /// What the span states, checked against what its credential may assert.
-fn resolve(
+pub(crate) fn resolve(
     stated: &tracecast_genai::identity::StatedIdentity<'_>,
     own: Identity,
     can_assert: CanAssert,
@@ -251,6 +281,8 @@ fn not_kept(error: LogError) -> Refusal {
     match error {
         LogError::Full => Refusal::overloaded("the log is full", 5),
         LogError::Closed => Refusal::overloaded("the gateway is stopping", 5),
+        // The only way a request comes to this is by its size: sending it again cannot help.
+        LogError::Invalid(why) => Refusal::too_large(format!("the log cannot take the request: {why}")),
         LogError::Io { .. } => {
             tracing::error!(%error, "log append failed");
             Refusal::overloaded("the log cannot be written", 5)

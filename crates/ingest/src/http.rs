@@ -16,7 +16,7 @@ use crate::budget::Reservation;
 use crate::counters::Reason;
 
 /// Most records of one `/v1/events` request.
-const EVENTS_MAX: usize = 100_000;
+pub(crate) const EVENTS_MAX: usize = 100_000;
 
 impl Ingest {
     /// Answers one HTTP request of the ingest listener. Never panics, whatever the request.
@@ -76,24 +76,16 @@ impl Ingest {
             (_, "/v1/logs") => Err(Refusal::not_found(
                 "logs are not taken here: set OTEL_LOGS_EXPORTER=none to silence that exporter",
             )),
-            (_, path)
-                if path.starts_with("/api/v1")
-                    || path == "/metrics"
-                    || path.ends_with("healthz")
-                    || path.ends_with("readyz") =>
-            {
-                Err(Refusal::not_found(format!(
-                    "this is the ingest listener: that path is served by the admin listener at {}",
-                    addresses.admin
-                )))
-            }
             (_, path) if path.starts_with("/opentelemetry.proto.collector.") => Err(Refusal::not_found(
                 format!("this is the HTTP listener: OTLP/gRPC is served at {}", addresses.grpc),
             )),
-            (_, path) => Err(Refusal::not_found(format!(
-                "nothing is served at {}: send OTLP to POST /v1/traces or JSON events to POST /v1/events",
-                path.chars().take(100).collect::<String>()
-            ))),
+            (_, path) => match admin_path(path) {
+                Some(path) => Ok(wrong_listener(&path, &addresses.admin)),
+                None => Err(Refusal::not_found(format!(
+                    "nothing is served at {}: send OTLP to POST /v1/traces or JSON events to POST /v1/events",
+                    path.chars().take(100).collect::<String>()
+                ))),
+            },
         }
     }
 
@@ -287,6 +279,35 @@ fn answer_encoding(headers: &HeaderMap, path: &str) -> Encoding {
         }
         _ => Encoding::Json,
     }
+}
+
+/// A path of the admin listener.
+enum AdminPath {
+    AsGiven,
+    /// One of the control API, without its base path.
+    WithoutBase,
+}
+
+fn admin_path(path: &str) -> Option<AdminPath> {
+    const CONTROL: [&str; 5] = ["observability", "keys", "key", "workspaces", "audit-log"];
+    if CONTROL.contains(&path.split('/').nth(1).unwrap_or_default()) {
+        return Some(AdminPath::WithoutBase);
+    }
+    let as_given =
+        path.starts_with("/api/v1") || ["/healthz", "/readyz", "/metrics", "/openapi.json"].contains(&path);
+    as_given.then_some(AdminPath::AsGiven)
+}
+
+/// The answer to a client of the admin listener that came to this one, in the envelope such clients read.
+fn wrong_listener(path: &AdminPath, admin: &str) -> Response<Full<Bytes>> {
+    let below = match path {
+        AdminPath::AsGiven => "",
+        AdminPath::WithoutBase => ", below /api/v1",
+    };
+    let message =
+        format!("this is the ingest listener: that path is served by the admin listener at {admin}{below}");
+    let error = json!({ "code": StatusCode::NOT_FOUND.as_u16(), "message": message, "metadata": null });
+    json_response(StatusCode::NOT_FOUND, &json!({ "error": error }))
 }
 
 fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {

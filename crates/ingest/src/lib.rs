@@ -19,6 +19,9 @@ mod counters;
 mod grpc;
 mod http;
 mod listener;
+mod mark;
+mod meter;
+mod rehearse;
 
 use std::sync::Arc;
 
@@ -31,6 +34,8 @@ pub use body::RequestBody;
 pub use budget::Budget;
 pub use counters::{Counters, Reason};
 pub use listener::{Listener, Protocol};
+pub use meter::KeyUsage;
+pub use rehearse::{Mistake, Rehearsal};
 
 /// Whether a request must carry a known key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +117,7 @@ struct Shared {
     memory: Arc<TraceMemory>,
     budget: Budget,
     counters: Counters,
+    meter: meter::Meter,
     otlp_limits: tracecast_otlp::Limits,
     options: Options,
     draining: std::sync::atomic::AtomicBool,
@@ -132,6 +138,7 @@ impl Ingest {
                 memory,
                 budget: Budget::new(options.memory_bytes),
                 counters: Counters::default(),
+                meter: meter::Meter::default(),
                 otlp_limits: tracecast_otlp::Limits::default(),
                 options,
                 draining: std::sync::atomic::AtomicBool::new(false),
@@ -142,6 +149,12 @@ impl Ingest {
     /// What was refused, ignored and removed so far.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// What the registered keys' events cost since the last call, earlier days first. Whoever takes it keeps it:
+    /// it is counted from 0 again.
+    pub fn take_usage(&self) -> Vec<KeyUsage> {
+        self.shared.meter.take()
     }
 
     /// The memory requests in progress hold.

@@ -1,5 +1,9 @@
 //! The real request functions, fed with good, bad and mutated requests over a log in memory.
 
+mod identity;
+mod rehearse;
+mod usage;
+
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -77,6 +81,7 @@ fn bench(options: Options) -> Bench {
         disabled: false,
         expires_at: None,
         can_assert,
+        over_limit: false,
     };
     let mut disabled = key("disabled", CanAssert::None);
     disabled.disabled = true;
@@ -130,6 +135,14 @@ impl Bench {
         self.send("/v1/traces", &all, body).await
     }
 
+    /// Another snapshot, in which this key is changed.
+    fn change_key(&self, secret: &str, change: impl FnOnce(&mut IngestKey)) {
+        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        let mut snapshot = Snapshot::clone(&self.ingest.shared.snapshot.load());
+        change(snapshot.keys.get_mut(&hash).unwrap());
+        self.ingest.shared.snapshot.store(Arc::new(snapshot));
+    }
+
     fn selected(&self) -> [u64; 3] {
         self.slots.map(|slot| self.log.books(slot).selected)
     }
@@ -166,7 +179,12 @@ impl Answer {
         }
         match self.headers["content-type"].to_str().unwrap() {
             "application/x-protobuf" => Status::decode(&self.body[..]).unwrap().message,
-            _ => self.json()["message"].as_str().unwrap().to_owned(),
+            _ => {
+                let json = self.json();
+                // The answer to a client of the other listener is in the envelope it reads.
+                let error = json.get("error").unwrap_or(&json);
+                error["message"].as_str().unwrap().to_owned()
+            }
         }
     }
 }

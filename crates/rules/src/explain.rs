@@ -9,7 +9,7 @@ use crate::sampling::{Key, TraceKeys};
 use crate::trace_index::TraceIndex;
 use tracecast_destination::{FilterRule, FilterValue, Logic};
 use tracecast_genai::Generation;
-use tracecast_otlp::Traces;
+use tracecast_otlp::{SpanSet, Traces};
 use uuid::Uuid;
 
 /// What one destination would get of a request, and what its rules say.
@@ -21,6 +21,10 @@ pub struct Explanation {
     pub slot: u32,
     /// Spans it would get.
     pub selected: u32,
+    /// Which (positions in the request); `None` if it gets none.
+    pub spans: Option<SpanSet>,
+    /// It would get them without content.
+    pub private: bool,
     /// Spans it would not get, by reason.
     pub skips: Vec<(Skip, u32)>,
     /// Every rule in the order of evaluation, applied to the first generation of the request (to the
@@ -65,16 +69,14 @@ impl Plan {
             .iter()
             .map(|compiled| {
                 let slot = compiled.slot;
+                let route = decision.routes.iter().find(|route| route.slot == slot);
                 let skips = decision.skips.iter().filter(|(of, ..)| *of == slot);
                 Explanation {
                     destination: compiled.source.id,
                     slot,
-                    selected: decision
-                        .routes
-                        .iter()
-                        .filter(|route| route.slot == slot)
-                        .map(|route| route.spans.count())
-                        .sum(),
+                    selected: route.map_or(0, |route| route.spans.count()),
+                    spans: route.map(|route| route.spans.clone()),
+                    private: compiled.private,
                     skips: skips.map(|(_, reason, count)| (*reason, *count)).collect(),
                     checks: self.checks(compiled, context, key, &fields),
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Everything the data plane needs to know, immutable; swapped as a whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Number of the configuration; grows with every write.
     pub generation: u64,
@@ -40,6 +40,8 @@ pub struct IngestKey {
     pub expires_at: Option<i64>,
     /// Which stated identities count.
     pub can_assert: CanAssert,
+    /// What was counted under it has reached its limit: its events go on and are marked.
+    pub over_limit: bool,
 }
 
 /// Whether events sent with a key may name another identity (`tracecast.api_key_hash` and the like).

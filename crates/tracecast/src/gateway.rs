@@ -26,6 +26,7 @@ use tracecast_telemetry::Metrics;
 use crate::Exit;
 use crate::config::Config;
 use crate::runtime::{GatewayRuntime, INSTRUMENTS};
+use crate::usage;
 
 /// Bytes of the trace memory of the rules.
 const TRACE_MEMORY_BYTES: usize = 16 << 20;
@@ -192,7 +193,8 @@ impl Gateway {
         let servers = vec![
             tokio::spawn(http.serve(ingest.clone(), stopped.clone(), grace)),
             tokio::spawn(grpc.serve(ingest.clone(), stopped.clone(), grace)),
-            tokio::spawn(serve_admin(admin, control.clone(), stopped)),
+            tokio::spawn(serve_admin(admin, control.clone(), stopped.clone())),
+            tokio::spawn(usage::keep_recording(ingest.clone(), control.clone(), stopped)),
         ];
         Ok(Gateway {
             addresses,
@@ -243,6 +245,8 @@ impl Gateway {
                 server.abort();
             }
         }
+        // What the last requests cost, now that no more can come.
+        usage::record_last(&self.ingest, &self.control).await;
         if self.keeps_log {
             self.delivery.shutdown(grace).await;
         } else {

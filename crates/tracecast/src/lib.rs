@@ -6,13 +6,18 @@
 //! commands/serve ─► gateway (opens, binds, wires, stops in order) ─► ingest ─► log ─► delivery
 //!          demo  ─┘                │                                        control ─► runtime
 //!          check, load, sink       └─ config (file, environment)
+//!          destination, key, stats ─► admin (client of the control API)
 //! ```
 
+mod admin;
 mod commands;
 mod config;
 mod gateway;
 mod hints;
+mod output;
+mod preview;
 mod runtime;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -37,6 +42,14 @@ enum Command {
     Demo(commands::demo::Args),
     /// Validate a config file without opening a port: every mistake at once.
     Check(commands::check::Args),
+    /// Manage destinations through the admin API.
+    Destination(commands::destination::Args),
+    /// Manage keys through the admin API.
+    Key(commands::key::Args),
+    /// Show the books: what was accepted, delivered, and what became of the rest.
+    Stats(commands::stats::Args),
+    /// Send one recognisable test generation.
+    Send(commands::send::Args),
     /// Send load to an OTLP/HTTP endpoint and remember every acknowledged id.
     Load(commands::load::Args),
     /// Receive OTLP and JSON, count it, print it, or fail on demand.
@@ -58,6 +71,8 @@ enum Exit {
     Internal = 70,
     /// Data directory unusable or locked, port taken.
     Io = 74,
+    /// The gateway refuses the key.
+    KeyRefused = 77,
 }
 
 impl From<Exit> for ExitCode {
@@ -81,6 +96,10 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(args),
         Command::Demo(args) => commands::demo::run(args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Destination(args) => commands::destination::run(args),
+        Command::Key(args) => commands::key::run(args),
+        Command::Stats(args) => commands::stats::run(args),
+        Command::Send(args) => commands::send::run(args),
         Command::Load(args) => commands::load::run(args),
         Command::Sink(args) => commands::sink::run(args),
     };

@@ -1,5 +1,6 @@
 //! What the control plane and the metrics see of the running gateway.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value as Json, json};
-use tracecast_control::Runtime;
 use tracecast_control::futures_like::BoxFuture;
+use tracecast_control::{Preview, Runtime};
 use tracecast_delivery::{Delivery, State};
 use tracecast_destination::{Config, Destination, Issue, Kind};
 use tracecast_ingest::{Ingest, Reason};
@@ -117,10 +118,9 @@ impl Runtime for GatewayRuntime {
         for (_, destination) in retired {
             self.delivery.pause(destination.id);
         }
-        for (_, destination) in active {
-            if before.iter().any(|k| k.retired && k.destination.id == destination.id) {
-                self.delivery.resume(destination.id);
-            }
+        let back: HashSet<Uuid> = before.iter().filter(|k| k.retired).map(|k| k.destination.id).collect();
+        for (_, destination) in active.iter().filter(|(_, d)| back.contains(&d.id)) {
+            self.delivery.resume(destination.id);
         }
         errors
     }
@@ -217,6 +217,17 @@ impl Runtime for GatewayRuntime {
                 Err(_) => failed("timeout", "no complete answer within 10 s".into()),
             }
         })
+    }
+
+    fn preview(&self, preview: &Preview) -> Result<Json, Vec<Issue>> {
+        match self.ingest.get() {
+            Some(ingest) => crate::preview::preview(ingest, &self.clients, preview),
+            None => Err(vec![Issue {
+                path: String::new(),
+                message: "the gateway is still starting".into(),
+                hint: Some("try again in a moment".into()),
+            }]),
+        }
     }
 
     fn pause(&self, id: Uuid) -> bool {

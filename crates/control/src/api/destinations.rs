@@ -5,21 +5,30 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value as Json, json};
 use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Kind, ManagedBy};
 use uuid::Uuid;
 
 use super::auth::Caller;
 use super::envelope::{self, ApiError, issue};
+use super::once::Once;
+use super::openapi::{
+    CreateErrors, DeleteErrors, DestinationPath, InWorkspace, ListErrors, Paging, ReadErrors, Repeatable,
+    Tested, UpdateErrors,
+};
 use super::request::{Body, LIMIT_DEFAULT, LIMIT_MAX, Params, PathId, paginate};
 use crate::Control;
 use crate::model::{Change, Entry, MANAGED_BY, Model, Workspace, now, wire_name};
-use crate::publish::Write;
+use crate::publish::{Created, Write};
 
 /// Bound of a connection test; the runtime's own is 10 s.
 const TEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+#[utoipa::path(get, path = "/observability/destinations", operation_id = "listDestinations", tag = "destinations",
+    summary = "The destinations of a workspace, oldest first.",
+    params(Paging, InWorkspace),
+    responses((status = 200, description = "A page.", body = ref("#/components/schemas/DestinationPage"), content_type = "application/json"), ListErrors))]
 pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) -> Result<Response, ApiError> {
     let (offset, limit) = (params.offset()?, params.limit(LIMIT_DEFAULT, LIMIT_MAX)?);
     let model = control.model();
@@ -29,6 +38,10 @@ pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) ->
     Ok(envelope::page(data, total))
 }
 
+#[utoipa::path(get, path = "/observability/destinations/{id}", operation_id = "getDestination", tag = "destinations",
+    summary = "One destination.",
+    params(DestinationPath),
+    responses((status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), ReadErrors))]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
     PathId(id): PathId,
@@ -38,12 +51,22 @@ pub(super) async fn show(
     Ok(envelope::data(StatusCode::OK, object(&control, entry)))
 }
 
+#[utoipa::path(post, path = "/observability/destinations", operation_id = "createDestination", tag = "destinations",
+    summary = "Creates a destination; it gets the next event.",
+    params(Tested, Repeatable),
+    request_body(content = ref("#/components/schemas/DestinationCreate"), content_type = "application/json"),
+    responses((status = 201, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), CreateErrors))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     caller: Caller,
+    once: Once,
     params: Params,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
+    let request = once.request_id(&control, &caller, &body);
+    if let Some(answer) = control.answer_of(request.as_ref()).await? {
+        return Ok(answer.into_response());
+    }
     let destination = Arc::new(from_create_body(&control, &body)?);
     if params.flag("test")? {
         ensure_place(&control.model(), &destination, control.limits.destinations_per_kind)?;
@@ -51,22 +74,30 @@ pub(super) async fn create(
     }
     let per_kind_max = control.limits.destinations_per_kind;
     let fields = field_names(&body);
-    let entry = control
-        .write(move |model| {
+    let shower = Arc::clone(&control);
+    let answer = control
+        .create(request, move |model| {
             ensure_place(model, &destination, per_kind_max)?;
             let audit = caller.audit("destination.create", destination.id.to_string(), fields);
             let entry = Entry { destination, paused: false, retired: false };
+            // Before the commit, as all that could fail.
+            let reply = Created::repeatable(object(&shower, &entry));
             Ok::<_, ApiError>(Write {
-                changes: vec![Change::Destination(entry.clone())],
+                changes: vec![Change::Destination(entry)],
                 audit: vec![audit],
                 signal: None,
-                reply: entry,
+                reply,
             })
         })
         .await?;
-    Ok(envelope::data(StatusCode::CREATED, object(&control, &entry)))
+    Ok(answer.into_response())
 }
 
+#[utoipa::path(patch, path = "/observability/destinations/{id}", operation_id = "updateDestination", tag = "destinations",
+    summary = "Changes a destination.",
+    params(DestinationPath, Tested),
+    request_body(content = ref("#/components/schemas/DestinationUpdate"), content_type = "application/json"),
+    responses((status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), UpdateErrors))]
 pub(super) async fn update(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -91,7 +122,7 @@ pub(super) async fn update(
         None
     };
     let editor = Arc::clone(&control);
-    let entry = control
+    let object = control
         .write(move |model| {
             let entry = find(model, id)?;
             let edited = match tested {
@@ -102,17 +133,22 @@ pub(super) async fn update(
                 None => Arc::new(edit(&editor, &entry.destination, &body)?),
             };
             let entry = Entry { destination: edited, ..entry.clone() };
+            let reply = object(&editor, &entry);
             Ok(Write {
-                changes: vec![Change::Destination(entry.clone())],
+                changes: vec![Change::Destination(entry)],
                 audit: vec![caller.audit("destination.update", id.to_string(), fields)],
                 signal: None,
-                reply: entry,
+                reply,
             })
         })
         .await?;
-    Ok(envelope::data(StatusCode::OK, object(&control, &entry)))
+    Ok(envelope::data(StatusCode::OK, object))
 }
 
+#[utoipa::path(delete, path = "/observability/destinations/{id}", operation_id = "deleteDestination", tag = "destinations",
+    summary = "Deletes a destination and gives its backlog up.",
+    params(DestinationPath),
+    responses((status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted"), content_type = "application/json"), DeleteErrors))]
 pub(super) async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,

@@ -13,6 +13,9 @@ use tracecast_destination::Issue;
 
 use crate::publish::WriteFailed;
 
+/// When a request answered 503 is worth a repeat.
+const RETRY_AFTER_SECONDS: &str = "2";
+
 /// An answer that is not a success.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -47,6 +50,16 @@ impl ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
+    pub(crate) fn body(&self) -> Json {
+        json!({
+            "error": {
+                "code": self.status.as_u16(),
+                "message": self.message,
+                "metadata": self.metadata,
+            },
+        })
+    }
+
     /// Everything wrong with a body or query at once: readable in the message, itemised in the metadata.
     pub(crate) fn invalid(issues: &[Issue]) -> ApiError {
         let list: Vec<String> = issues
@@ -70,10 +83,35 @@ pub(crate) fn issue(path: impl Into<String>, message: impl Into<String>) -> Issu
     Issue { path: path.into(), message: message.into(), hint: None }
 }
 
+/// What the store cannot do now it may be able to do later, and nothing was changed: 503, so that the caller repeats
+/// it. What it will never do (a value that does not read back) is 500.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> ApiError {
-        tracing::error!(%error, "the control store failed");
-        ApiError::internal()
+        let Some(reason) = passing_reason(&error) else {
+            tracing::error!(%error, "the control store failed");
+            return ApiError::internal();
+        };
+        tracing::warn!(%error, "the control store cannot be used at the moment");
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the control store cannot be used at the moment, nothing was changed: {reason}"),
+        )
+    }
+}
+
+/// Says what keeps the store from working, if that may pass.
+fn passing_reason(error: &sqlx::Error) -> Option<String> {
+    // Primary codes of SQLite: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN.
+    const PASSING: [u32; 7] = [5, 6, 7, 8, 10, 13, 14];
+    match error {
+        sqlx::Error::Database(error) => {
+            let code: u32 = error.code()?.parse().ok()?;
+            PASSING.contains(&(code & 0xff)).then(|| error.message().to_owned())
+        }
+        sqlx::Error::PoolTimedOut => Some("the writes before this one take too long".to_owned()),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Some("the store is closed".to_owned()),
+        sqlx::Error::Io(error) => Some(error.to_string()),
+        _ => None,
     }
 }
 
@@ -81,6 +119,11 @@ impl From<WriteFailed> for ApiError {
     fn from(failed: WriteFailed) -> ApiError {
         match failed {
             WriteFailed::Store(error) => error.into(),
+            WriteFailed::OtherRequest => ApiError::invalid_field(
+                "idempotency-key",
+                "was used for another request within the last 24 hours: give each new request a key of its own, and \
+                 repeat a request with the same path, query and body",
+            ),
             WriteFailed::Panicked => ApiError::internal(),
         }
     }
@@ -88,14 +131,10 @@ impl From<WriteFailed> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({
-            "error": {
-                "code": self.status.as_u16(),
-                "message": self.message,
-                "metadata": self.metadata,
-            },
-        });
-        let mut response = json_response(self.status, &body);
+        let mut response = json_response(self.status, &self.body());
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -116,6 +155,11 @@ pub(crate) fn data(status: StatusCode, data: Json) -> Response {
 /// `{"data": [...], "total_count": n}`.
 pub(crate) fn page(data: Vec<Json>, total: usize) -> Response {
     json_response(StatusCode::OK, &json!({ "data": data, "total_count": total }))
+}
+
+/// A time of a key or workspace: whole seconds, as upstream's. Those of destinations have milliseconds.
+pub(crate) fn seconds(at: jiff::Timestamp) -> String {
+    format!("{at:.0}")
 }
 
 /// `{"deleted": true}`.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
-use jiff::Timestamp;
+use axum::response::{IntoResponse as _, Response};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use tracecast_destination::{DEFAULT_WORKSPACE_ID, ManagedBy};
 
 use super::auth::Caller;
@@ -15,20 +14,29 @@ use super::destinations::workspace_param;
 use super::envelope::{self, ApiError};
 use super::fields::Fields;
 use super::key_body::{KeyEdit, read_create_body};
+use super::key_usage::{key_limit_budget, usage_fields};
+use super::once::Once;
+use super::openapi::{
+    CreateErrors, DeleteErrors, InWorkspace, KeyFilter, KeyPath, ListErrors, OwnKeyErrors, ReadErrors,
+    Repeatable, UpdateErrors,
+};
 use super::request::{Body, Params, PathText, paginate};
 use crate::Control;
 use crate::bootstrap::{generate_key, label};
 use crate::hex;
-use crate::model::{
-    CAN_ASSERT, Change, Key, KeyHash, KeyKind, LimitReset, MANAGED_BY, Model, Workspace, now, wire_name,
-};
-use crate::publish::Write;
+use crate::model::{CAN_ASSERT, Change, Key, KeyHash, KeyKind, MANAGED_BY, Model, Workspace, now, wire_name};
+use crate::publish::{Created, Write};
+use crate::store::Answer;
 
 /// `GET /keys` has no `limit`.
 const KEYS_PER_PAGE: usize = 100;
 
 const FILE_MANAGED: &str = "the key is declared in the config file: change it there";
 
+#[utoipa::path(get, path = "/keys", operation_id = "listKeys", tag = "keys",
+    summary = "The keys of a workspace, newest first, 100 at a time.",
+    params(KeyFilter, InWorkspace),
+    responses((status = 200, description = "A page.", body = ref("#/components/schemas/KeyList"), content_type = "application/json"), ListErrors))]
 pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) -> Result<Response, ApiError> {
     let offset = params.offset()?;
     let with_disabled = params.flag("include_disabled")?;
@@ -45,27 +53,41 @@ pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) ->
         .collect();
     keys.sort_by_key(|key| std::cmp::Reverse((key.created_at, key.id)));
     let (keys, _) = paginate(keys, offset, KEYS_PER_PAGE);
-    let data: Vec<Json> = keys.into_iter().map(|key| object(key)).collect();
+    let data: Vec<Json> = keys.into_iter().map(|key| object(&model, key)).collect();
     Ok(envelope::data(StatusCode::OK, data.into()))
 }
 
+#[utoipa::path(get, path = "/keys/{hash}", operation_id = "getKey", tag = "keys",
+    summary = "One key.",
+    params(KeyPath),
+    responses((status = 200, description = "The key.", body = ref("#/components/schemas/KeyData"), content_type = "application/json"), ReadErrors))]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
     PathText(hash): PathText,
 ) -> Result<Response, ApiError> {
     let model = control.model();
-    Ok(envelope::data(StatusCode::OK, object(find(&model, path_hash(&hash)?)?)))
+    Ok(envelope::data(StatusCode::OK, object(&model, find(&model, path_hash(&hash)?)?)))
 }
 
+#[utoipa::path(post, path = "/keys", operation_id = "createKey", tag = "keys",
+    summary = "Creates a key, or makes one known that exists elsewhere.",
+    params(Repeatable),
+    request_body(content = ref("#/components/schemas/KeyCreate"), content_type = "application/json"),
+    responses((status = 201, description = "The key, shown this once.", body = ref("#/components/schemas/CreatedKey"), content_type = "application/json"), CreateErrors))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     caller: Caller,
+    once: Once,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
+    let request = once.request_id(&control, &caller, &body);
+    if let Some(answer) = control.answer_of(request.as_ref()).await? {
+        return Ok(answer.into_response());
+    }
     let (edit, external) = read_create_body(&body)?;
     let fields = body.keys().cloned().collect();
-    let reply = control
-        .write(move |model| {
+    let answer = control
+        .create(request, move |model| {
             let (shown, mut key) = match &external.api_key {
                 Some(secret) => imported_key(model, secret)?,
                 None => {
@@ -81,22 +103,36 @@ pub(super) async fn create(
             key.expires_at = edit.expires_at;
             edit.apply_to(&mut key);
             let audit = caller.audit("key.create", hex::encode(&key.hash), fields);
-            let key = Arc::new(key);
+            let reply = shown_once(object(model, &key), shown.expose_secret(), &key);
             Ok::<_, ApiError>(Write {
-                changes: vec![Change::Key(Arc::clone(&key))],
+                changes: vec![Change::Key(Arc::new(key))],
                 audit: vec![audit],
                 signal: None,
-                reply: (shown, key),
+                reply,
             })
         })
         .await?;
-    let (shown, key) = reply;
-    Ok(envelope::json_response(
-        StatusCode::CREATED,
-        &json!({ "data": object(&key), "key": shown.expose_secret() }),
-    ))
+    Ok(answer.into_response())
 }
 
+/// The answer to a create. A repeat cannot be answered the same: the plaintext is stored nowhere.
+fn shown_once(data: Json, secret: &str, key: &Key) -> Created {
+    let repeat = ApiError::conflict(
+        "the request was made before and its key was shown then; it cannot be shown again: delete that key and create \
+         another if it was lost",
+    )
+    .with_metadata(json!({ "hash": hex::encode(&key.hash) }));
+    Created {
+        answer: Answer { status: StatusCode::CREATED.as_u16(), body: json!({ "data": data, "key": secret }) },
+        repeat: Answer { status: StatusCode::CONFLICT.as_u16(), body: repeat.body() },
+    }
+}
+
+#[utoipa::path(patch, path = "/keys/{hash}", operation_id = "updateKey", tag = "keys",
+    summary = "Changes a key.",
+    params(KeyPath),
+    request_body(content = ref("#/components/schemas/KeyUpdate"), content_type = "application/json"),
+    responses((status = 200, description = "The key.", body = ref("#/components/schemas/KeyData"), content_type = "application/json"), UpdateErrors))]
 pub(super) async fn update(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -130,9 +166,13 @@ pub(super) async fn update(
             })
         })
         .await?;
-    Ok(envelope::data(StatusCode::OK, object(&key)))
+    Ok(envelope::data(StatusCode::OK, object(&control.model(), &key)))
 }
 
+#[utoipa::path(delete, path = "/keys/{hash}", operation_id = "deleteKey", tag = "keys",
+    summary = "Deletes a key.",
+    params(KeyPath),
+    responses((status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted"), content_type = "application/json"), DeleteErrors))]
 pub(super) async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -156,11 +196,15 @@ pub(super) async fn delete(
 }
 
 /// `GET /key`: the key the request was made with.
-pub(super) async fn current(caller: Caller) -> Response {
+#[utoipa::path(get, path = "/key", operation_id = "getCurrentKey", tag = "keys",
+    summary = "The key the request is made with.",
+    responses((status = 200, description = "What the key may know of itself.", body = ref("#/components/schemas/CurrentKeyData"), content_type = "application/json"), OwnKeyErrors))]
+pub(super) async fn current(State(control): State<Arc<Control>>, caller: Caller) -> Response {
     let key = &caller.key;
+    let (spent, now) = (control.model().usage.of(&key.hash), now());
     let is_management = key.kind == KeyKind::Management;
-    let budget = key_limit_budget(key, now());
-    let mut fields = usage(key);
+    let budget = key_limit_budget(key, &spent, now);
+    let mut fields = usage_fields(key, &spent, now);
     let own = json!({
         "label": key.label,
         "creator_user_id": key.creator_user_id,
@@ -187,18 +231,19 @@ pub(super) async fn current(caller: Caller) -> Response {
 }
 
 /// The API object of a key.
-fn object(key: &Key) -> Json {
-    let mut fields = usage(key);
+fn object(model: &Model, key: &Key) -> Json {
+    let spent = model.usage.of(&key.hash);
+    let mut fields = usage_fields(key, &spent, now());
     let own = json!({
         "id": key.id,
         "hash": hex::encode(&key.hash),
         "name": key.name,
         "label": key.label,
         "disabled": key.disabled,
-        "created_at": key.created_at.to_string(),
-        "updated_at": key.updated_at.map(|at| at.to_string()),
+        "created_at": envelope::seconds(key.created_at),
+        "updated_at": key.updated_at.map(envelope::seconds),
         "expires_at": key.expires_at.map(|at| at.to_string()),
-        "last_used_at": key.last_used_at.map(|at| at.to_string()),
+        "last_used_at": spent.last_used.map(envelope::seconds),
         "creator_user_id": key.creator_user_id,
         "workspace_id": key.workspace_id,
         "external_user": key.external_user,
@@ -209,54 +254,6 @@ fn object(key: &Key) -> Json {
         fields.extend(own);
     }
     Json::Object(fields)
-}
-
-/// Limits and counters, common to both objects. Nothing is counted yet, so what remains is the limit.
-fn usage(key: &Key) -> Map<String, Json> {
-    let mut fields = Map::new();
-    for name in ["usage", "byok_usage"] {
-        for window in ["", "_daily", "_weekly", "_monthly"] {
-            fields.insert(format!("{name}{window}"), 0.into());
-        }
-    }
-    fields.insert("limit".to_owned(), key.limit_usd.into());
-    fields.insert("limit_remaining".to_owned(), key.limit_usd.into());
-    let reset = key.limit_reset.map(|reset| wire_name(LimitReset::ALL, &reset));
-    fields.insert("limit_reset".to_owned(), reset.into());
-    fields.insert("include_byok_in_limit".to_owned(), key.include_byok_in_limit.into());
-    fields
-}
-
-/// The key's own limit as a budget layer.
-fn key_limit_budget(key: &Key, now: Timestamp) -> Option<Json> {
-    let limit_usd = key.limit_usd?;
-    let reset = key.limit_reset;
-    Some(json!({
-        "scope": "key_limit",
-        "limit_usd": limit_usd,
-        "spend_usd": 0,
-        "remaining_usd": limit_usd,
-        "reset_interval": reset.map(|reset| wire_name(LimitReset::ALL, &reset)),
-        "resets_at": reset.and_then(|reset| next_reset(reset, now)).map(|at| at.to_string()),
-        "include_byok": key.include_byok_in_limit,
-        "guardrail_id": null,
-        "budget_id": null,
-    }))
-}
-
-/// The next midnight UTC at which a window of this length starts; weeks start on Monday.
-fn next_reset(reset: LimitReset, now: Timestamp) -> Option<Timestamp> {
-    use jiff::ToSpan as _;
-    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
-    let start = match reset {
-        LimitReset::Daily => today.tomorrow().ok()?,
-        LimitReset::Weekly => {
-            let days_left = 7 - today.weekday().to_monday_zero_offset();
-            today.checked_add(i32::from(days_left).days()).ok()?
-        }
-        LimitReset::Monthly => today.last_of_month().tomorrow().ok()?,
-    };
-    Some(start.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 fn find(model: &Model, hash: KeyHash) -> Result<&Arc<Key>, ApiError> {
@@ -294,26 +291,4 @@ fn imported_key(model: &Model, secret: &SecretString) -> Result<(SecretString, K
     let label = label(secret.expose_secret());
     let key = Key::new(hash, KeyKind::Ordinary, "", label.clone());
     Ok((SecretString::from(label), key))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_start_at_midnight_utc_and_weeks_on_monday() {
-        // 2026-11-21 is a Saturday.
-        let cases = [
-            ("2026-11-21T08:48:00Z", LimitReset::Daily, "2026-11-22T00:00:00Z"),
-            ("2026-11-21T08:48:00Z", LimitReset::Weekly, "2026-11-23T00:00:00Z"),
-            ("2026-11-22T23:59:59Z", LimitReset::Weekly, "2026-11-23T00:00:00Z"),
-            ("2026-11-23T00:00:00Z", LimitReset::Weekly, "2026-11-30T00:00:00Z"),
-            ("2026-11-21T08:48:00Z", LimitReset::Monthly, "2026-12-01T00:00:00Z"),
-            ("2026-12-31T23:59:59Z", LimitReset::Monthly, "2027-01-01T00:00:00Z"),
-        ];
-        for (now, reset, next) in cases {
-            let at = next_reset(reset, now.parse().unwrap()).unwrap();
-            assert_eq!(at.to_string(), next, "{now} {reset:?}");
-        }
-    }
 }

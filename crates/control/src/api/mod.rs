@@ -7,7 +7,11 @@ mod extensions;
 mod fields;
 mod health;
 mod key_body;
+mod key_usage;
 mod keys;
+mod once;
+mod openapi;
+mod preview;
 mod request;
 mod workspaces;
 
@@ -19,21 +23,28 @@ use axum::extract::{OriginalUri, Request};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Control;
 use envelope::ApiError;
+#[cfg(test)]
+pub(crate) use openapi::document;
 
 pub(crate) fn router(control: Arc<Control>) -> Router {
-    let api = management(Arc::clone(&control))
-        .merge(own_key(Arc::clone(&control)))
-        .layer(middleware::map_response(no_store));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+    let (management, _) = management().split_for_parts();
+    let management = management
+        .fallback(no_such_resource)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&control), auth::management_only));
+    let (own_key, _) = own_key().split_for_parts();
+    let own_key = own_key
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&control), auth::any_key));
+    let api = management.merge(own_key).layer(middleware::map_response(no_store));
+    let (open, _) = open().split_for_parts();
+    open.nest("/api/v1", api)
         .fallback(wrong_address)
         .method_not_allowed_fallback(method_not_allowed)
         // Inside tracing, so that a panic is traced as the 500 it becomes.
@@ -42,36 +53,45 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .with_state(control)
 }
 
+/// The paths of all routes, as OpenAPI describes them.
+fn paths() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(open())
+        .nest("/api/v1", management().merge(own_key()))
+        .into_openapi()
+}
+
+/// What needs no key.
+fn open() -> OpenApiRouter<Arc<Control>> {
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(openapi::openapi))
+}
+
 /// What only management keys may call, paths that do not exist included.
-fn management(control: Arc<Control>) -> Router<Arc<Control>> {
-    Router::new()
-        .route("/observability/destinations", get(destinations::list).post(destinations::create))
-        .route("/observability/destinations/test", post(extensions::test_body))
-        .route(
-            "/observability/destinations/{id}",
-            get(destinations::show).patch(destinations::update).delete(destinations::delete),
-        )
-        .route("/observability/destinations/{id}/test", post(extensions::test))
-        .route("/observability/destinations/{id}/stats", get(extensions::stats))
-        .route("/observability/destinations/{id}/pause", post(extensions::pause))
-        .route("/observability/destinations/{id}/resume", post(extensions::resume))
-        .route("/observability/stats", get(extensions::all_stats))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{hash}", get(keys::show).patch(keys::update).delete(keys::delete))
-        .route("/workspaces", get(workspaces::list).post(workspaces::create))
-        .route("/workspaces/{id}", get(workspaces::show).patch(workspaces::update).delete(workspaces::delete))
-        .route("/audit-log", get(extensions::audit_log))
-        .fallback(no_such_resource)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(control, auth::management_only))
+fn management() -> OpenApiRouter<Arc<Control>> {
+    OpenApiRouter::new()
+        .routes(routes!(destinations::list, destinations::create))
+        .routes(routes!(extensions::test_body))
+        .routes(routes!(preview::preview))
+        .routes(routes!(destinations::show, destinations::update, destinations::delete))
+        .routes(routes!(extensions::test))
+        .routes(routes!(extensions::stats))
+        .routes(routes!(extensions::pause))
+        .routes(routes!(extensions::resume))
+        .routes(routes!(extensions::all_stats))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::update, keys::delete))
+        .routes(routes!(workspaces::list, workspaces::create))
+        .routes(routes!(workspaces::show, workspaces::update, workspaces::delete))
+        .routes(routes!(extensions::audit_log))
 }
 
 /// What every key may call.
-fn own_key(control: Arc<Control>) -> Router<Arc<Control>> {
-    Router::new()
-        .route("/key", get(keys::current))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(control, auth::any_key))
+fn own_key() -> OpenApiRouter<Arc<Control>> {
+    OpenApiRouter::new().routes(routes!(keys::current))
 }
 
 async fn no_such_resource(OriginalUri(uri): OriginalUri) -> ApiError {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value as Json, json};
 use tracecast_destination::{DEFAULT_WORKSPACE_ID, ManagedBy};
 use uuid::Uuid;
@@ -12,14 +12,23 @@ use uuid::Uuid;
 use super::auth::Caller;
 use super::envelope::{self, ApiError};
 use super::fields::Fields;
+use super::once::Once;
+use super::openapi::{
+    CreateErrors, DefaultWorkspaceConfirmed, DeleteErrors, ListErrors, Paging, ReadErrors, Repeatable,
+    UpdateErrors, WorkspacePath,
+};
 use super::request::{Body, LIMIT_DEFAULT, LIMIT_MAX, Params, PathText, paginate};
 use crate::Control;
 use crate::model::{Change, Model, Settings, Workspace, now};
-use crate::publish::Write;
+use crate::publish::{Created, Write};
 
 const PROVIDER_SORTS: &[(&str, &str)] =
     &[("price", "price"), ("throughput", "throughput"), ("latency", "latency"), ("exacto", "exacto")];
 
+#[utoipa::path(get, path = "/workspaces", operation_id = "listWorkspaces", tag = "workspaces",
+    summary = "All workspaces, oldest first.",
+    params(Paging),
+    responses((status = 200, description = "A page.", body = ref("#/components/schemas/WorkspacePage"), content_type = "application/json"), ListErrors))]
 pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) -> Result<Response, ApiError> {
     let (offset, limit) = (params.offset()?, params.limit(LIMIT_DEFAULT, LIMIT_MAX)?);
     let model = control.model();
@@ -29,6 +38,10 @@ pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) ->
     Ok(envelope::page(workspaces.into_iter().map(|w| object(w)).collect(), total))
 }
 
+#[utoipa::path(get, path = "/workspaces/{id}", operation_id = "getWorkspace", tag = "workspaces",
+    summary = "One workspace.",
+    params(WorkspacePath),
+    responses((status = 200, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData"), content_type = "application/json"), ReadErrors))]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
     PathText(reference): PathText,
@@ -37,11 +50,21 @@ pub(super) async fn show(
     Ok(envelope::data(StatusCode::OK, object(find(&model, &reference)?)))
 }
 
+#[utoipa::path(post, path = "/workspaces", operation_id = "createWorkspace", tag = "workspaces",
+    summary = "Creates a workspace.",
+    params(Repeatable),
+    request_body(content = ref("#/components/schemas/WorkspaceCreate"), content_type = "application/json"),
+    responses((status = 201, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData"), content_type = "application/json"), CreateErrors))]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     caller: Caller,
+    once: Once,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
+    let request = once.request_id(&control, &caller, &body);
+    if let Some(answer) = control.answer_of(request.as_ref()).await? {
+        return Ok(answer.into_response());
+    }
     let mut fields = Fields::new(&body);
     let mut workspace = Workspace {
         id: Uuid::now_v7(),
@@ -61,20 +84,27 @@ pub(super) async fn create(
     fields.finish()?;
     let names = body.keys().cloned().collect();
     let workspace = Arc::new(workspace);
-    let workspace = control
-        .write(move |model| {
+    let answer = control
+        .create(request, move |model| {
             ensure_slug_is_free(model, &workspace)?;
+            let reply = Created::repeatable(object(&workspace));
+            let audit = caller.audit("workspace.create", workspace.id.to_string(), names);
             Ok::<_, ApiError>(Write {
-                changes: vec![Change::Workspace(Arc::clone(&workspace))],
-                audit: vec![caller.audit("workspace.create", workspace.id.to_string(), names)],
+                changes: vec![Change::Workspace(workspace)],
+                audit: vec![audit],
                 signal: None,
-                reply: workspace,
+                reply,
             })
         })
         .await?;
-    Ok(envelope::data(StatusCode::CREATED, object(&workspace)))
+    Ok(answer.into_response())
 }
 
+#[utoipa::path(patch, path = "/workspaces/{id}", operation_id = "updateWorkspace", tag = "workspaces",
+    summary = "Changes a workspace.",
+    params(WorkspacePath),
+    request_body(content = ref("#/components/schemas/WorkspaceUpdate"), content_type = "application/json"),
+    responses((status = 200, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData"), content_type = "application/json"), UpdateErrors))]
 pub(super) async fn update(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -103,6 +133,10 @@ pub(super) async fn update(
 }
 
 /// Deletes a workspace with its destinations and the keys that could not be used any more.
+#[utoipa::path(delete, path = "/workspaces/{id}", operation_id = "deleteWorkspace", tag = "workspaces",
+    summary = "Deletes a workspace without active keys, with its destinations.",
+    params(WorkspacePath, DefaultWorkspaceConfirmed),
+    responses((status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted"), content_type = "application/json"), DeleteErrors))]
 pub(super) async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -169,8 +203,8 @@ fn object(workspace: &Workspace) -> Json {
         "slug": workspace.slug,
         "is_default": workspace.id == DEFAULT_WORKSPACE_ID,
         "default_guardrail_id": default_guardrail_id(workspace.id),
-        "created_at": workspace.created_at.to_string(),
-        "updated_at": workspace.updated_at.map(|at| at.to_string()),
+        "created_at": envelope::seconds(workspace.created_at),
+        "updated_at": workspace.updated_at.map(envelope::seconds),
         "created_by": workspace.created_by,
     });
     if let Json::Object(own) = own {

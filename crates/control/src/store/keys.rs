@@ -46,7 +46,6 @@ fn read(row: &SqliteRow) -> Result<Key, sqlx::Error> {
         managed_by: from_wire(MANAGED_BY, managed_by).ok_or_else(|| failed("unknown managed_by"))?,
         created_at: read_time("key", hash_text, row.try_get("created_at")?)?,
         updated_at: time("updated_at")?,
-        last_used_at: time("last_used_at")?,
     })
 }
 
@@ -55,15 +54,15 @@ pub(super) async fn put(connection: &mut SqliteConnection, key: &Key) -> Result<
     sqlx::query(
         "INSERT INTO keys
            (id, hash, kind, name, label, workspace_id, disabled, expires_at, can_assert, limit_usd, limit_reset,
-            include_byok_in_limit, creator_user_id, external_user, managed_by, created_at, updated_at, last_used_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            include_byok_in_limit, creator_user_id, external_user, managed_by, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (hash) DO UPDATE SET
            name = excluded.name, label = excluded.label, workspace_id = excluded.workspace_id,
            disabled = excluded.disabled, expires_at = excluded.expires_at, can_assert = excluded.can_assert,
            limit_usd = excluded.limit_usd, limit_reset = excluded.limit_reset,
            include_byok_in_limit = excluded.include_byok_in_limit, creator_user_id = excluded.creator_user_id,
            external_user = excluded.external_user, managed_by = excluded.managed_by,
-           updated_at = excluded.updated_at, last_used_at = excluded.last_used_at",
+           updated_at = excluded.updated_at",
     )
     // SQLite numbers the row itself when the model gave no number.
     .bind((key.id != 0).then_some(key.id))
@@ -83,7 +82,6 @@ pub(super) async fn put(connection: &mut SqliteConnection, key: &Key) -> Result<
     .bind(wire_name(MANAGED_BY, &key.managed_by))
     .bind(key.created_at.to_string())
     .bind(time(&key.updated_at))
-    .bind(time(&key.last_used_at))
     .execute(connection)
     .await?;
     Ok(())

@@ -2,11 +2,13 @@
 //!
 //! All SQL is in this module. A write is a list of [`Change`]s and audit entries in one transaction.
 
+mod answers;
 mod audit;
 mod destinations;
 mod keys;
 mod schema;
 mod seal;
+mod usage;
 mod workspaces;
 
 use std::fs::File;
@@ -21,6 +23,7 @@ use uuid::Uuid;
 use crate::Error;
 use crate::model::{Change, Model, now};
 
+pub(crate) use answers::{Answer, Found, RequestId};
 pub(crate) use audit::Audit;
 use seal::Sealer;
 
@@ -40,6 +43,7 @@ impl Store {
         let lock = schema::lock(data_dir)?;
         let pool = schema::connect(data_dir).await?;
         let sealer = schema::sealer(&pool, data_dir, master_key).await?;
+        answers::prune(&mut *pool.acquire().await?).await?;
         Ok(Store { pool, sealer, _lock: lock })
     }
 
@@ -67,15 +71,22 @@ impl Store {
         for key in keys::load(&mut connection).await? {
             model.apply(&Change::Key(key.into()));
         }
+        usage::load(&mut connection, &model.usage, now()).await?;
         Ok(model)
     }
 
-    /// Commits a write as a whole, or fails without a trace.
+    /// Adds to what the keys spent, all or nothing.
+    pub(crate) async fn add_usage(&self, sums: &crate::usage::Unsaved) -> Result<(), sqlx::Error> {
+        usage::add(&self.pool, sums).await
+    }
+
+    /// Commits a write as a whole, or fails without a trace. `kept` is what a repeat of the request is answered.
     pub(crate) async fn commit(
         &self,
         generation: u64,
         changes: &[Change],
         audit: &[Audit],
+        kept: Option<(&RequestId, &Answer)>,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
@@ -90,7 +101,27 @@ impl Store {
         for entry in audit {
             entry.write(&mut transaction).await?;
         }
+        if let Some((request, answer)) = kept {
+            answers::put(&mut transaction, request, answer).await?;
+        }
         transaction.commit().await
+    }
+
+    /// What was kept for the request, if it was made before.
+    pub(crate) async fn find_answer(&self, request: &RequestId) -> Result<Option<Found>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        answers::find(&mut connection, request).await
+    }
+
+    /// A hash of a request that tells nothing about it without the master key.
+    pub(crate) fn fingerprint(&self, request: &[u8]) -> [u8; 32] {
+        self.sealer.fingerprint(request)
+    }
+
+    /// For tests that make it fail.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.pool
     }
 
     async fn write(&self, connection: &mut SqliteConnection, change: &Change) -> Result<(), sqlx::Error> {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
@@ -19,12 +20,17 @@ use crate::{Error, hex};
 
 const KEY_ID: u8 = 1;
 const TAG_BYTES: usize = 16;
+/// What the key of the fingerprints is derived for.
+const FINGERPRINT_PURPOSE: &[u8] = b"tracecast request fingerprints";
 
 /// 32 bytes that seal everything secret in the store.
 pub(crate) type MasterKey = Zeroizing<[u8; 32]>;
 
 /// Seals and opens values under one master key.
-pub(crate) struct Sealer(RandomizedNonceKey);
+pub(crate) struct Sealer {
+    key: RandomizedNonceKey,
+    fingerprint_key: hmac::Key,
+}
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,14 +45,29 @@ pub(crate) struct Unsealable;
 
 impl Sealer {
     pub(crate) fn new(key: &MasterKey) -> Result<Sealer, Unsealable> {
-        RandomizedNonceKey::new(&AES_256_GCM, key.as_ref()).map(Sealer).map_err(|_| Unsealable)
+        let fingerprint_key =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), FINGERPRINT_PURPOSE);
+        Ok(Sealer {
+            key: RandomizedNonceKey::new(&AES_256_GCM, key.as_ref()).map_err(|_| Unsealable)?,
+            fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, fingerprint_key.as_ref()),
+        })
+    }
+
+    /// HMAC-SHA-256 under a key of its own, derived from the master key: equal texts have equal fingerprints, and
+    /// nobody who has only the store can try out texts.
+    pub(crate) fn fingerprint(&self, text: &[u8]) -> [u8; 32] {
+        let mut fingerprint = [0; 32];
+        for (to, from) in fingerprint.iter_mut().zip(hmac::sign(&self.fingerprint_key, text).as_ref()) {
+            *to = *from;
+        }
+        fingerprint
     }
 
     pub(crate) fn seal(&self, owner: &[u8], plain: &[u8]) -> Result<Vec<u8>, Unsealable> {
         // Room for the tag up front: growing would leave a copy of the plain text behind.
         let mut text = Vec::with_capacity(plain.len() + TAG_BYTES);
         text.extend_from_slice(plain);
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(owner), &mut text).map_err(|_| Unsealable)?;
+        let nonce = self.key.seal_in_place_append_tag(Aad::from(owner), &mut text).map_err(|_| Unsealable)?;
         let mut sealed = Vec::with_capacity(1 + NONCE_LEN + text.len());
         sealed.push(KEY_ID);
         sealed.extend_from_slice(nonce.as_ref());
@@ -62,7 +83,7 @@ impl Sealer {
         }
         let mut text = Zeroizing::new(text.to_vec());
         let plain_bytes = self
-            .0
+            .key
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(owner), &mut text)
             .map_err(|_| Unsealable)?
             .len();

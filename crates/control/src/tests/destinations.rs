@@ -413,3 +413,58 @@ async fn a_caller_that_hangs_up_cannot_stop_a_write_half_way() {
     let gateway = gateway.restart().await;
     assert_eq!(gateway.ok(DESTINATIONS).await, before);
 }
+
+/// The two examples of upstream's documentation, field for field; ours are `managed_by` and `state`.
+#[tokio::test]
+async fn the_documented_examples() {
+    let gateway = Gateway::new().await;
+    let body: Json = serde_json::from_str(
+        r#"{"config":{"baseUrl":"https://us.cloud.langfuse.com","publicKey":"pk-l...EfGh","secretKey":"sk-l...AbCd"},
+            "name":"Production Langfuse","type":"langfuse"}"#,
+    )
+    .unwrap();
+    let (status, created) = gateway.post(DESTINATIONS, &body).await;
+    assert_eq!(status, 201, "{created}");
+    let created = &created["data"];
+    let expected = json!({
+        "api_key_hashes": null,
+        "broadcast_generation_cost": false,
+        "broadcast_generation_cost_allocation": false,
+        "broadcast_generation_identity": false,
+        "broadcast_generation_request_context": false,
+        "config": { "baseUrl": "https://us.cloud.langfuse.com", "publicKey": "pk-l...EfGh", "secretKey": "sk-l...AbCd" },
+        "created_at": created["created_at"],
+        "enabled": true,
+        "filter_rules": null,
+        "id": created["id"],
+        "managed_by": "api",
+        "name": "Production Langfuse",
+        "privacy_mode": false,
+        "regions": ["global"],
+        "sampling_rate": 1,
+        "state": created["state"],
+        "type": "langfuse",
+        "updated_at": created["created_at"],
+        "workspace_id": DEFAULT_WORKSPACE_ID.to_string(),
+    });
+    assert_eq!(created, &expected);
+    let milliseconds = |time: &Json| {
+        let time = text(time);
+        let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{time}");
+        time.parse::<jiff::Timestamp>().unwrap()
+    };
+    milliseconds(&created["created_at"]);
+
+    let patch: Json = serde_json::from_str(r#"{"enabled":false,"name":"Updated Langfuse"}"#).unwrap();
+    let (status, updated) = gateway.patch(&path_of(created), &patch).await;
+    assert_eq!(status, 200, "{updated}");
+    let updated = &updated["data"];
+    assert!(milliseconds(&updated["updated_at"]) >= milliseconds(&created["updated_at"]));
+    let mut expected = created.clone();
+    expected["enabled"] = false.into();
+    expected["name"] = "Updated Langfuse".into();
+    expected["updated_at"] = updated["updated_at"].clone();
+    assert_eq!(updated, &expected);
+    assert_eq!(&gateway.ok(&path_of(created)).await["data"], updated);
+}

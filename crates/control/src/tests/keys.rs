@@ -30,8 +30,8 @@ async fn a_created_key_is_shown_once_and_known_by_its_hash() {
         "created_at": key["created_at"], "expires_at": null, "last_used_at": null, "creator_user_id": null,
         "workspace_id": DEFAULT_WORKSPACE_ID.to_string(), "limit": 100.0, "limit_remaining": 100.0,
         "limit_reset": "monthly", "include_byok_in_limit": false, "external_user": null,
-        "usage": 0, "usage_daily": 0, "usage_weekly": 0, "usage_monthly": 0,
-        "byok_usage": 0, "byok_usage_daily": 0, "byok_usage_weekly": 0, "byok_usage_monthly": 0,
+        "usage": 0.0, "usage_daily": 0.0, "usage_weekly": 0.0, "usage_monthly": 0.0,
+        "byok_usage": 0.0, "byok_usage_daily": 0.0, "byok_usage_weekly": 0.0, "byok_usage_monthly": 0.0,
         "can_assert_identity": "none", "managed_by": "api",
     });
     expected["id"] = key["id"].clone();
@@ -255,4 +255,24 @@ async fn a_key_asks_about_itself() {
     assert_eq!(own["data"]["is_management_key"], true);
     assert_eq!(own["data"]["workspace_id"], Json::Null);
     assert_eq!(own["data"]["effective_budget"], Json::Null);
+}
+
+#[tokio::test]
+async fn times_are_whole_seconds_in_utc() {
+    let gateway = Gateway::new().await;
+    let (key, _) = create(&gateway, &json!({ "name": "app", "expires_at": "2927-12-31T23:59:59Z" })).await;
+    assert_eq!(key["expires_at"], "2927-12-31T23:59:59Z");
+    let path = format!("{KEYS}/{}", text(&key["hash"]));
+    let (_, patched) = gateway.patch(&path, &json!({ "name": "other" })).await;
+    let (_, workspace) = gateway.patch("/api/v1/workspaces/default", &json!({ "description": "d" })).await;
+    let times = [
+        &key["created_at"],
+        &patched["data"]["updated_at"],
+        &workspace["data"]["created_at"],
+        &workspace["data"]["updated_at"],
+    ];
+    for time in times {
+        let shape: String = text(time).chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(shape, "0000-00-00T00:00:00Z", "{time}");
+    }
 }

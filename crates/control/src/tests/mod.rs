@@ -4,7 +4,12 @@ mod api_errors;
 mod destinations;
 mod files;
 mod keys;
+mod once;
+mod openapi;
+mod overload;
+mod preview;
 mod store;
+mod usage;
 mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,7 +30,7 @@ use tracecast_rules::Snapshot;
 use uuid::Uuid;
 
 use crate::futures_like::BoxFuture;
-use crate::{Control, Error, FileKey, Options, Runtime};
+use crate::{Control, Error, FileKey, Options, Preview, Runtime};
 
 pub(crate) const MANAGEMENT_KEY: &str = "management-key-of-the-operator-0123456789";
 pub(crate) const DESTINATIONS: &str = "/api/v1/observability/destinations";
@@ -44,6 +49,7 @@ pub(crate) struct FakeRuntime {
     pub(crate) stats_panic: AtomicBool,
     pub(crate) apply_errors: Mutex<Vec<(Uuid, String)>>,
     pub(crate) refused: Mutex<Vec<Issue>>,
+    pub(crate) refused_events: Mutex<Vec<Issue>>,
     pub(crate) not_ready: Mutex<Vec<String>>,
 }
 
@@ -94,6 +100,16 @@ impl Runtime for FakeRuntime {
             json!({ "ok": ok, "status": 200, "url": "http://127.0.0.1:9", "latency_ms": 1, "diagnosis": diagnosis,
                     "hint": null })
         })
+    }
+
+    fn preview(&self, preview: &Preview) -> Result<Json, Vec<Issue>> {
+        let refused = self.refused_events.lock().unwrap().clone();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        Ok(json!({
+            "name": preview.destination.name, "event": preview.event, "broadcast": preview.is_broadcast_enabled,
+        }))
     }
 
     fn pause(&self, id: Uuid) -> bool {
@@ -187,6 +203,7 @@ impl Gateway {
             assert_eq!(json["error"]["code"], u64::from(status.as_u16()), "{json}");
             assert!(json["error"]["message"].is_string(), "{json}");
         }
+        openapi::check_answer(method, path, status.as_u16(), &json);
         (status, json)
     }
 

@@ -558,7 +558,29 @@ fn costs_of_each_dialect() {
         one(vec![("gen_ai.usage.cost", OwnedValue::Double(0.75))]),
     ];
     for (i, traces) in cases.iter().enumerate() {
-        assert_eq!(Generation::new(traces.span(0)).cost().total, Some(0.75), "case {i}");
+        let read = Generation::new(traces.span(0));
+        assert_eq!((read.cost().total, read.total_cost()), (Some(0.75), Some(0.75)), "case {i}");
+    }
+}
+
+#[test]
+fn whose_key_paid_the_provider() {
+    let responses = |list: &str| one(vec![("trace.metadata.provider_responses", text(list))]);
+    let table = [
+        (one(vec![]), false),
+        (one(vec![("trace.metadata.openrouter.is_byok", OwnedValue::Bool(true))]), true),
+        (one(vec![("span.metadata.is_byok", OwnedValue::Bool(true))]), true),
+        (one(vec![("openrouter.is_byok", text("true"))]), true),
+        (one(vec![("span.metadata.is_byok", OwnedValue::Bool(false))]), false),
+        (one(vec![("span.metadata.is_byok", int(1))]), false),
+        // The try that came last is the one that was paid for.
+        (responses(r#"[{"is_byok": false}, {"is_byok": true, "status": 200}]"#), true),
+        (responses(r#"[{"is_byok": true}, {"is_byok": false, "status": 200}]"#), false),
+        (responses(r#"[{"is_byok": true}, {"status": 200}]"#), true),
+        (responses(r#"not a list, true"#), false),
+    ];
+    for (i, (traces, expected)) in table.iter().enumerate() {
+        assert_eq!(Generation::new(traces.span(0)).is_byok(), *expected, "{i}");
     }
 }
 
@@ -700,7 +722,8 @@ mod properties {
             }
             let cost = read.cost();
             prop_assert!([cost.input, cost.output, cost.total].into_iter().flatten().all(f64::is_finite));
-            let _ = (read.is_generation(), read.operation(), read.model(), read.provider_name(), read.usage());
+            prop_assert_eq!(read.total_cost(), cost.total);
+            let _ = (read.is_byok(), read.is_generation(), read.operation(), read.model(), read.provider_name(), read.usage());
             let _ = (read.finish_reason(), read.native_finish_reason(), read.input_text(), read.output_text());
             let _ = (read.metadata(), read.tags(), read.model_parameters(), read.tools(), read.error_type());
             let _ = (read.error_message(), read.first_token_ms(), read.environment(), read.unit_prices());

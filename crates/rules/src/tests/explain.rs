@@ -18,6 +18,9 @@ fn explain(
     for one in &explained {
         assert_eq!(one.selected as usize, selected(&decision, one.slot).len());
         assert_eq!(one.skips, skips(&decision, one.slot));
+        let route = decision.routes.iter().find(|route| route.slot == one.slot);
+        assert_eq!(one.spans.as_ref(), route.map(|route| &route.spans));
+        assert!(route.is_none_or(|route| route.private == one.private));
     }
     explained
 }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use tracecast_destination::otlp_traces_url;
 use tracecast_loadkit::load::{Options, Pace, Report, run as run_load};
 
 use super::block_on;
@@ -66,7 +67,7 @@ async fn load(args: Args) -> Exit {
         return Exit::Usage;
     }
     let options = Options {
-        url: traces_url(&args.target),
+        url: otlp_traces_url(&args.target),
         key: args.key.clone(),
         pace: match (args.rate, args.closed) {
             (Some(rate), _) => Pace::Rate(rate),
@@ -103,18 +104,6 @@ async fn load(args: Args) -> Exit {
     }
     let complete = verified.iter().all(|(_, v)| v.as_ref().is_ok_and(|v| v.missing == 0));
     if complete && report.acknowledged_spans > 0 { Exit::Fine } else { Exit::No }
-}
-
-/// An empty path gets `/v1/traces`, a path ending in `/v1` gets `/traces`, anything else is used as given.
-fn traces_url(target: &str) -> String {
-    let authority_at = target.find("://").map_or(0, |i| i + 3);
-    let path = target[authority_at..].find('/').map_or("", |i| &target[authority_at + i..]);
-    let trimmed = target.trim_end_matches('/');
-    match path {
-        "" | "/" => format!("{trimmed}/v1/traces"),
-        p if p.trim_end_matches('/').ends_with("/v1") => format!("{trimmed}/traces"),
-        _ => target.to_owned(),
-    }
 }
 
 fn write_ids(path: &std::path::Path, report: &Report) -> std::io::Result<()> {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::block_on;
+use super::{block_on, secret};
 use crate::gateway::{Gateway, Secrets};
 use crate::{Exit, config, hints};
 
@@ -78,19 +78,6 @@ async fn serve(config: config::Config, secrets: Secrets) -> Exit {
         // A second signal does not wait for open requests and sends; the log is safe in either case.
         _ = terminate.recv() => Exit::Fine,
         _ = interrupt.recv() => Exit::Fine,
-    }
-}
-
-/// `NAME`, or the content of the file `NAME_FILE` names.
-fn secret(name: &str) -> Result<Option<SecretString>, String> {
-    if let Ok(value) = std::env::var(name) {
-        return Ok(Some(SecretString::from(value)));
-    }
-    match std::env::var(format!("{name}_FILE")) {
-        Ok(path) => std::fs::read_to_string(&path)
-            .map(|text| Some(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned())))
-            .map_err(|e| format!("{name}_FILE: cannot read {path}: {e}")),
-        Err(_) => Ok(None),
     }
 }
 

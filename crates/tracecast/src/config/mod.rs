@@ -2,6 +2,7 @@
 //!
 //! Precedence: flag, then `TRACECAST__SECTION__KEY`, then file, then default.
 
+mod entry;
 mod read;
 mod substitute;
 mod tree;
@@ -23,6 +24,7 @@ use tracecast_rules::CanAssert;
 use tracecast_sinks::OutboundPolicy;
 use uuid::Uuid;
 
+pub(crate) use entry::{Entry, Purpose, assign, read_entries, secret_text};
 use read::{Section, address, boolean, bytes, duration, word};
 use substitute::{Process, Sources, substitute};
 use tree::{Node, Origin, Value};

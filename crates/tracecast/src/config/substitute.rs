@@ -92,7 +92,8 @@ fn expand(text: &str, sources: &dyn Sources) -> Result<String, (String, String)>
     Ok(out)
 }
 
-fn resolve(reference: &str, sources: &dyn Sources) -> Result<String, (String, String)> {
+/// What `${reference}` stands for, or what is wrong and what to do.
+pub(super) fn resolve(reference: &str, sources: &dyn Sources) -> Result<String, (String, String)> {
     if let Some(path) = reference.strip_prefix("file:") {
         let text = sources.file(Path::new(path)).map_err(|e| {
             (format!("cannot read the file {path}: {e}"), "check the path and who may read it".to_owned())
