@@ -68,13 +68,15 @@ async fn every_refusal_is_of_the_class_the_sdk_declares() {
     assert!(report["refusals"].as_u64() > Some(90), "{report}");
 }
 
-/// With its own retries: 3 s of 503, and an answer that is lost after the write.
+/// With its own retries: 3 s of 503, a store that is held by another process, an answer lost after the write.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sdk_retries_and_makes_one_destination() {
-    let (_home, gateway) = gateway("");
-    let report = openrouter("openrouter_traps.py", &["retries", &gateway.admin, MANAGEMENT_KEY]).await;
+    let (home, gateway) = gateway("");
+    let store = home.path().join("data/control.sqlite").display().to_string();
+    let report =
+        openrouter("openrouter_traps.py", &["retries", &gateway.admin, MANAGEMENT_KEY, &store]).await;
     let (_, list) = gateway.api("GET", "/observability/destinations", None).await;
-    assert_eq!(list["total_count"], 3, "{report} {list:#}");
+    assert_eq!(list["total_count"], 4, "{report} {list:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,13 @@
 """Where users of the official OpenRouter SDK trip: its retries, and a base URL that is not quite right.
 
-usage: openrouter_traps.py retries ADMIN MANAGEMENT_KEY
+usage: openrouter_traps.py retries ADMIN MANAGEMENT_KEY STORE
        openrouter_traps.py addresses ADMIN INGEST MANAGEMENT_KEY
 prints a report as JSON
 """
 import io
 import json
 import socket
+import sqlite3
 import struct
 import sys
 import threading
@@ -20,6 +21,8 @@ from openrouter import OpenRouter, errors
 from openrouter_common import client, refused
 
 FAULT_SECONDS = 3
+# The gateway waits 5 s and says `Retry-After: 2`.
+STORE_HELD_SECONDS = 6
 HOOK = {"type_": "webhook", "config": {"url": "http://127.0.0.1:9/x"}}
 
 
@@ -53,10 +56,12 @@ class Trouble:
                     self.rfile, self.wfile, self.close_connection = io.BytesIO(), io.BytesIO(), True
                     return self.connection.close()
                 trouble.seen.append(answer.status_code)
-                self.say(answer.status_code, answer.content)
+                self.say(answer.status_code, answer.content, answer.headers.get("retry-after"))
 
-            def say(self, status, body):
+            def say(self, status, body, retry_after=None):
                 self.send_response(status)
+                if retry_after:
+                    self.send_header("retry-after", retry_after)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -74,7 +79,7 @@ class Trouble:
         self.url = f"http://127.0.0.1:{self.server.server_port}/api/v1"
 
 
-def retries(admin, key):
+def retries(admin, key, store):
     """With its own retries, unchanged, the SDK ends with one destination whatever went wrong on the way."""
     direct = client(admin + "/api/v1", key)
     named = lambda name: [d.id for d in direct.observability.list().result.data if d.name == name]
@@ -85,6 +90,15 @@ def retries(admin, key):
     made = OpenRouter(api_key=key, server_url=trouble.url).observability.create(name="busy", **HOOK).data
     assert named("busy") == [made.id] and "busy" in trouble.seen and trouble.seen[-1] == 201, trouble.seen
     report["busy"] = trouble.seen
+
+    # The same from the gateway itself, whose store is held by somebody else for longer than it waits.
+    trouble = Trouble(admin, 0, None)
+    holder = sqlite3.connect(store, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    threading.Timer(STORE_HELD_SECONDS, lambda: holder.execute("ROLLBACK")).start()
+    made = OpenRouter(api_key=key, server_url=trouble.url).observability.create(name="held", **HOOK).data
+    assert named("held") == [made.id] and trouble.seen == [503, 201], trouble.seen
+    report["held"] = trouble.seen
 
     # Stored, and the answer lost: the repeat is given the same answer.
     trouble = Trouble(admin, FAULT_SECONDS, "reset")

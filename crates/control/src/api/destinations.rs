@@ -25,10 +25,15 @@ use crate::publish::{Created, Write};
 /// Bound of a connection test; the runtime's own is 10 s.
 const TEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-#[utoipa::path(get, path = "/observability/destinations", operation_id = "listDestinations", tag = "destinations",
+#[utoipa::path(
+    get, path = "/observability/destinations", operation_id = "listDestinations", tag = "destinations",
     summary = "The destinations of a workspace, oldest first.",
     params(Paging, InWorkspace),
-    responses((status = 200, description = "A page.", body = ref("#/components/schemas/DestinationPage"), content_type = "application/json"), ListErrors))]
+    responses(
+        (status = 200, description = "A page.", body = ref("#/components/schemas/DestinationPage")),
+        ListErrors,
+    ),
+)]
 pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) -> Result<Response, ApiError> {
     let (offset, limit) = (params.offset()?, params.limit(LIMIT_DEFAULT, LIMIT_MAX)?);
     let model = control.model();
@@ -38,10 +43,15 @@ pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) ->
     Ok(envelope::page(data, total))
 }
 
-#[utoipa::path(get, path = "/observability/destinations/{id}", operation_id = "getDestination", tag = "destinations",
+#[utoipa::path(
+    get, path = "/observability/destinations/{id}", operation_id = "getDestination", tag = "destinations",
     summary = "One destination.",
     params(DestinationPath),
-    responses((status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), ReadErrors))]
+    responses(
+        (status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData")),
+        ReadErrors,
+    ),
+)]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
     PathId(id): PathId,
@@ -51,11 +61,16 @@ pub(super) async fn show(
     Ok(envelope::data(StatusCode::OK, object(&control, entry)))
 }
 
-#[utoipa::path(post, path = "/observability/destinations", operation_id = "createDestination", tag = "destinations",
+#[utoipa::path(
+    post, path = "/observability/destinations", operation_id = "createDestination", tag = "destinations",
     summary = "Creates a destination; it gets the next event.",
     params(Tested, Repeatable),
-    request_body(content = ref("#/components/schemas/DestinationCreate"), content_type = "application/json"),
-    responses((status = 201, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), CreateErrors))]
+    request_body = ref("#/components/schemas/DestinationCreate"),
+    responses(
+        (status = 201, description = "The destination.", body = ref("#/components/schemas/DestinationData")),
+        CreateErrors,
+    ),
+)]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -93,11 +108,16 @@ pub(super) async fn create(
     Ok(answer.into_response())
 }
 
-#[utoipa::path(patch, path = "/observability/destinations/{id}", operation_id = "updateDestination", tag = "destinations",
+#[utoipa::path(
+    patch, path = "/observability/destinations/{id}", operation_id = "updateDestination", tag = "destinations",
     summary = "Changes a destination.",
     params(DestinationPath, Tested),
-    request_body(content = ref("#/components/schemas/DestinationUpdate"), content_type = "application/json"),
-    responses((status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), UpdateErrors))]
+    request_body = ref("#/components/schemas/DestinationUpdate"),
+    responses(
+        (status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData")),
+        UpdateErrors,
+    ),
+)]
 pub(super) async fn update(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -145,10 +165,15 @@ pub(super) async fn update(
     Ok(envelope::data(StatusCode::OK, object))
 }
 
-#[utoipa::path(delete, path = "/observability/destinations/{id}", operation_id = "deleteDestination", tag = "destinations",
+#[utoipa::path(
+    delete, path = "/observability/destinations/{id}", operation_id = "deleteDestination", tag = "destinations",
     summary = "Deletes a destination and gives its backlog up.",
     params(DestinationPath),
-    responses((status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted"), content_type = "application/json"), DeleteErrors))]
+    responses(
+        (status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted")),
+        DeleteErrors,
+    ),
+)]
 pub(super) async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,

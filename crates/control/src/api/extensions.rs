@@ -24,10 +24,15 @@ const STATS_LIMIT_DEFAULT: usize = 100;
 const STATS_LIMIT_MAX: usize = 1000;
 
 /// Tests what a create body describes; nothing is stored.
-#[utoipa::path(post, path = "/observability/destinations/test", operation_id = "testDestinationBody", tag = "destinations",
+#[utoipa::path(
+    post, path = "/observability/destinations/test", operation_id = "testDestinationBody", tag = "destinations",
     summary = "Tests the connection a create body describes; nothing is stored.",
-    request_body(content = ref("#/components/schemas/DestinationCreate"), content_type = "application/json"),
-    responses((status = 200, description = "The outcome, whatever it is.", body = ref("#/components/schemas/TestOutcomeData"), content_type = "application/json"), TestBodyErrors))]
+    request_body = ref("#/components/schemas/DestinationCreate"),
+    responses(
+        (status = 200, description = "The outcome, whatever it is.", body = ref("#/components/schemas/TestOutcomeData")),
+        TestBodyErrors,
+    ),
+)]
 pub(super) async fn test_body(
     State(control): State<Arc<Control>>,
     Body(body): Body,
@@ -36,10 +41,15 @@ pub(super) async fn test_body(
     Ok(envelope::data(StatusCode::OK, run_test(&control, &destination).await))
 }
 
-#[utoipa::path(post, path = "/observability/destinations/{id}/test", operation_id = "testDestination", tag = "destinations",
+#[utoipa::path(
+    post, path = "/observability/destinations/{id}/test", operation_id = "testDestination", tag = "destinations",
     summary = "Tests the connection of a destination.",
     params(DestinationPath),
-    responses((status = 200, description = "The outcome, whatever it is.", body = ref("#/components/schemas/TestOutcomeData"), content_type = "application/json"), TestErrors))]
+    responses(
+        (status = 200, description = "The outcome, whatever it is.", body = ref("#/components/schemas/TestOutcomeData")),
+        TestErrors,
+    ),
+)]
 pub(super) async fn test(
     State(control): State<Arc<Control>>,
     PathId(id): PathId,
@@ -48,10 +58,15 @@ pub(super) async fn test(
     Ok(envelope::data(StatusCode::OK, run_test(&control, &destination).await))
 }
 
-#[utoipa::path(get, path = "/observability/destinations/{id}/stats", operation_id = "getDestinationStats", tag = "destinations",
+#[utoipa::path(
+    get, path = "/observability/destinations/{id}/stats", operation_id = "getDestinationStats", tag = "destinations",
     summary = "The books of a destination.",
     params(DestinationPath),
-    responses((status = 200, description = "The books.", body = ref("#/components/schemas/DestinationStatsData"), content_type = "application/json"), ReadErrors))]
+    responses(
+        (status = 200, description = "The books.", body = ref("#/components/schemas/DestinationStatsData")),
+        ReadErrors,
+    ),
+)]
 pub(super) async fn stats(
     State(control): State<Arc<Control>>,
     PathId(id): PathId,
@@ -62,10 +77,15 @@ pub(super) async fn stats(
 }
 
 /// The gateway's figures and those of every destination of a workspace, by default of all.
-#[utoipa::path(get, path = "/observability/stats", operation_id = "getStats", tag = "operations",
+#[utoipa::path(
+    get, path = "/observability/stats", operation_id = "getStats", tag = "operations",
     summary = "The figures of the gateway and the books of its destinations.",
     params(StatsPaging, OfWorkspace),
-    responses((status = 200, description = "A page.", body = ref("#/components/schemas/StatsPage"), content_type = "application/json"), ListErrors))]
+    responses(
+        (status = 200, description = "A page.", body = ref("#/components/schemas/StatsPage")),
+        ListErrors,
+    ),
+)]
 pub(super) async fn all_stats(
     State(control): State<Arc<Control>>,
     params: Params,
@@ -111,10 +131,15 @@ fn stats_of(control: &Control, model: &Model, entry: &Entry) -> Map<String, Json
     fields
 }
 
-#[utoipa::path(post, path = "/observability/destinations/{id}/pause", operation_id = "pauseDestination", tag = "destinations",
+#[utoipa::path(
+    post, path = "/observability/destinations/{id}/pause", operation_id = "pauseDestination", tag = "destinations",
     summary = "Stops sending; events are kept.",
     params(DestinationPath),
-    responses((status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), ActionErrors))]
+    responses(
+        (status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData")),
+        ActionErrors,
+    ),
+)]
 pub(super) async fn pause(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -124,10 +149,15 @@ pub(super) async fn pause(
 }
 
 /// Also on a destination that is not paused: then it means "try now".
-#[utoipa::path(post, path = "/observability/destinations/{id}/resume", operation_id = "resumeDestination", tag = "destinations",
+#[utoipa::path(
+    post, path = "/observability/destinations/{id}/resume", operation_id = "resumeDestination", tag = "destinations",
     summary = "Sends again, at once.",
     params(DestinationPath),
-    responses((status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData"), content_type = "application/json"), ActionErrors))]
+    responses(
+        (status = 200, description = "The destination.", body = ref("#/components/schemas/DestinationData")),
+        ActionErrors,
+    ),
+)]
 pub(super) async fn resume(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -178,10 +208,15 @@ async fn set_paused(
 }
 
 /// Who wrote what and when, newest first.
-#[utoipa::path(get, path = "/audit-log", operation_id = "getAuditLog", tag = "operations",
+#[utoipa::path(
+    get, path = "/audit-log", operation_id = "getAuditLog", tag = "operations",
     summary = "Who wrote what and when, newest first.",
     params(Paging),
-    responses((status = 200, description = "A page.", body = ref("#/components/schemas/AuditPage"), content_type = "application/json"), AuditErrors))]
+    responses(
+        (status = 200, description = "A page.", body = ref("#/components/schemas/AuditPage")),
+        AuditErrors,
+    ),
+)]
 pub(super) async fn audit_log(
     State(control): State<Arc<Control>>,
     params: Params,

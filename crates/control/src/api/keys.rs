@@ -33,10 +33,15 @@ const KEYS_PER_PAGE: usize = 100;
 
 const FILE_MANAGED: &str = "the key is declared in the config file: change it there";
 
-#[utoipa::path(get, path = "/keys", operation_id = "listKeys", tag = "keys",
+#[utoipa::path(
+    get, path = "/keys", operation_id = "listKeys", tag = "keys",
     summary = "The keys of a workspace, newest first, 100 at a time.",
     params(KeyFilter, InWorkspace),
-    responses((status = 200, description = "A page.", body = ref("#/components/schemas/KeyList"), content_type = "application/json"), ListErrors))]
+    responses(
+        (status = 200, description = "A page.", body = ref("#/components/schemas/KeyList")),
+        ListErrors,
+    ),
+)]
 pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) -> Result<Response, ApiError> {
     let offset = params.offset()?;
     let with_disabled = params.flag("include_disabled")?;
@@ -57,10 +62,15 @@ pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) ->
     Ok(envelope::data(StatusCode::OK, data.into()))
 }
 
-#[utoipa::path(get, path = "/keys/{hash}", operation_id = "getKey", tag = "keys",
+#[utoipa::path(
+    get, path = "/keys/{hash}", operation_id = "getKey", tag = "keys",
     summary = "One key.",
     params(KeyPath),
-    responses((status = 200, description = "The key.", body = ref("#/components/schemas/KeyData"), content_type = "application/json"), ReadErrors))]
+    responses(
+        (status = 200, description = "The key.", body = ref("#/components/schemas/KeyData")),
+        ReadErrors,
+    ),
+)]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
     PathText(hash): PathText,
@@ -69,11 +79,16 @@ pub(super) async fn show(
     Ok(envelope::data(StatusCode::OK, object(&model, find(&model, path_hash(&hash)?)?)))
 }
 
-#[utoipa::path(post, path = "/keys", operation_id = "createKey", tag = "keys",
+#[utoipa::path(
+    post, path = "/keys", operation_id = "createKey", tag = "keys",
     summary = "Creates a key, or makes one known that exists elsewhere.",
     params(Repeatable),
-    request_body(content = ref("#/components/schemas/KeyCreate"), content_type = "application/json"),
-    responses((status = 201, description = "The key, shown this once.", body = ref("#/components/schemas/CreatedKey"), content_type = "application/json"), CreateErrors))]
+    request_body = ref("#/components/schemas/KeyCreate"),
+    responses(
+        (status = 201, description = "The key, shown this once.", body = ref("#/components/schemas/CreatedKey")),
+        CreateErrors,
+    ),
+)]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -128,11 +143,16 @@ fn shown_once(data: Json, secret: &str, key: &Key) -> Created {
     }
 }
 
-#[utoipa::path(patch, path = "/keys/{hash}", operation_id = "updateKey", tag = "keys",
+#[utoipa::path(
+    patch, path = "/keys/{hash}", operation_id = "updateKey", tag = "keys",
     summary = "Changes a key.",
     params(KeyPath),
-    request_body(content = ref("#/components/schemas/KeyUpdate"), content_type = "application/json"),
-    responses((status = 200, description = "The key.", body = ref("#/components/schemas/KeyData"), content_type = "application/json"), UpdateErrors))]
+    request_body = ref("#/components/schemas/KeyUpdate"),
+    responses(
+        (status = 200, description = "The key.", body = ref("#/components/schemas/KeyData")),
+        UpdateErrors,
+    ),
+)]
 pub(super) async fn update(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -169,10 +189,15 @@ pub(super) async fn update(
     Ok(envelope::data(StatusCode::OK, object(&control.model(), &key)))
 }
 
-#[utoipa::path(delete, path = "/keys/{hash}", operation_id = "deleteKey", tag = "keys",
+#[utoipa::path(
+    delete, path = "/keys/{hash}", operation_id = "deleteKey", tag = "keys",
     summary = "Deletes a key.",
     params(KeyPath),
-    responses((status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted"), content_type = "application/json"), DeleteErrors))]
+    responses(
+        (status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted")),
+        DeleteErrors,
+    ),
+)]
 pub(super) async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -196,9 +221,14 @@ pub(super) async fn delete(
 }
 
 /// `GET /key`: the key the request was made with.
-#[utoipa::path(get, path = "/key", operation_id = "getCurrentKey", tag = "keys",
+#[utoipa::path(
+    get, path = "/key", operation_id = "getCurrentKey", tag = "keys",
     summary = "The key the request is made with.",
-    responses((status = 200, description = "What the key may know of itself.", body = ref("#/components/schemas/CurrentKeyData"), content_type = "application/json"), OwnKeyErrors))]
+    responses(
+        (status = 200, description = "What the key may know of itself.", body = ref("#/components/schemas/CurrentKeyData")),
+        OwnKeyErrors,
+    ),
+)]
 pub(super) async fn current(State(control): State<Arc<Control>>, caller: Caller) -> Response {
     let key = &caller.key;
     let (spent, now) = (control.model().usage.of(&key.hash), now());

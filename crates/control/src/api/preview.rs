@@ -16,10 +16,15 @@ use super::request::Body;
 use crate::{Control, Preview};
 
 /// The body is a create body or `{"id"}`, and `event`: an OTLP JSON request or a record of `/v1/events`.
-#[utoipa::path(post, path = "/observability/destinations/preview", operation_id = "previewDestination", tag = "destinations",
+#[utoipa::path(
+    post, path = "/observability/destinations/preview", operation_id = "previewDestination", tag = "destinations",
     summary = "Shows the decision of each rule on an event and the requests it would become; nothing is sent.",
-    request_body(content = ref("#/components/schemas/PreviewRequest"), content_type = "application/json"),
-    responses((status = 200, description = "What would happen.", body = ref("#/components/schemas/PreviewData"), content_type = "application/json"), PreviewErrors))]
+    request_body = ref("#/components/schemas/PreviewRequest"),
+    responses(
+        (status = 200, description = "What would happen.", body = ref("#/components/schemas/PreviewData")),
+        PreviewErrors,
+    ),
+)]
 pub(super) async fn preview(
     State(control): State<Arc<Control>>,
     Body(mut body): Body,

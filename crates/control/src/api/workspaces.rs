@@ -25,10 +25,15 @@ use crate::publish::{Created, Write};
 const PROVIDER_SORTS: &[(&str, &str)] =
     &[("price", "price"), ("throughput", "throughput"), ("latency", "latency"), ("exacto", "exacto")];
 
-#[utoipa::path(get, path = "/workspaces", operation_id = "listWorkspaces", tag = "workspaces",
+#[utoipa::path(
+    get, path = "/workspaces", operation_id = "listWorkspaces", tag = "workspaces",
     summary = "All workspaces, oldest first.",
     params(Paging),
-    responses((status = 200, description = "A page.", body = ref("#/components/schemas/WorkspacePage"), content_type = "application/json"), ListErrors))]
+    responses(
+        (status = 200, description = "A page.", body = ref("#/components/schemas/WorkspacePage")),
+        ListErrors,
+    ),
+)]
 pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) -> Result<Response, ApiError> {
     let (offset, limit) = (params.offset()?, params.limit(LIMIT_DEFAULT, LIMIT_MAX)?);
     let model = control.model();
@@ -38,10 +43,15 @@ pub(super) async fn list(State(control): State<Arc<Control>>, params: Params) ->
     Ok(envelope::page(workspaces.into_iter().map(|w| object(w)).collect(), total))
 }
 
-#[utoipa::path(get, path = "/workspaces/{id}", operation_id = "getWorkspace", tag = "workspaces",
+#[utoipa::path(
+    get, path = "/workspaces/{id}", operation_id = "getWorkspace", tag = "workspaces",
     summary = "One workspace.",
     params(WorkspacePath),
-    responses((status = 200, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData"), content_type = "application/json"), ReadErrors))]
+    responses(
+        (status = 200, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData")),
+        ReadErrors,
+    ),
+)]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
     PathText(reference): PathText,
@@ -50,11 +60,16 @@ pub(super) async fn show(
     Ok(envelope::data(StatusCode::OK, object(find(&model, &reference)?)))
 }
 
-#[utoipa::path(post, path = "/workspaces", operation_id = "createWorkspace", tag = "workspaces",
+#[utoipa::path(
+    post, path = "/workspaces", operation_id = "createWorkspace", tag = "workspaces",
     summary = "Creates a workspace.",
     params(Repeatable),
-    request_body(content = ref("#/components/schemas/WorkspaceCreate"), content_type = "application/json"),
-    responses((status = 201, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData"), content_type = "application/json"), CreateErrors))]
+    request_body = ref("#/components/schemas/WorkspaceCreate"),
+    responses(
+        (status = 201, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData")),
+        CreateErrors,
+    ),
+)]
 pub(super) async fn create(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -100,11 +115,16 @@ pub(super) async fn create(
     Ok(answer.into_response())
 }
 
-#[utoipa::path(patch, path = "/workspaces/{id}", operation_id = "updateWorkspace", tag = "workspaces",
+#[utoipa::path(
+    patch, path = "/workspaces/{id}", operation_id = "updateWorkspace", tag = "workspaces",
     summary = "Changes a workspace.",
     params(WorkspacePath),
-    request_body(content = ref("#/components/schemas/WorkspaceUpdate"), content_type = "application/json"),
-    responses((status = 200, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData"), content_type = "application/json"), UpdateErrors))]
+    request_body = ref("#/components/schemas/WorkspaceUpdate"),
+    responses(
+        (status = 200, description = "The workspace.", body = ref("#/components/schemas/WorkspaceData")),
+        UpdateErrors,
+    ),
+)]
 pub(super) async fn update(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -133,10 +153,15 @@ pub(super) async fn update(
 }
 
 /// Deletes a workspace with its destinations and the keys that could not be used any more.
-#[utoipa::path(delete, path = "/workspaces/{id}", operation_id = "deleteWorkspace", tag = "workspaces",
+#[utoipa::path(
+    delete, path = "/workspaces/{id}", operation_id = "deleteWorkspace", tag = "workspaces",
     summary = "Deletes a workspace without active keys, with its destinations.",
     params(WorkspacePath, DefaultWorkspaceConfirmed),
-    responses((status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted"), content_type = "application/json"), DeleteErrors))]
+    responses(
+        (status = 200, description = "It is gone.", body = ref("#/components/schemas/Deleted")),
+        DeleteErrors,
+    ),
+)]
 pub(super) async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,

@@ -189,3 +189,33 @@ async fn a_405_names_the_methods_and_answers_are_not_cached() {
     assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
     assert_eq!(gateway.raw(request("GET")).await.headers()["cache-control"], "no-store");
 }
+
+/// The forms the SDKs send: `null` and nothing are "not given", a segment may be percent-encoded, fields of newer
+/// clients are ignored.
+#[tokio::test]
+async fn requests_as_sdks_write_them() {
+    let gateway = Gateway::new().await;
+    gateway.ordinary_key().await;
+    for query in
+        ["offset=null", "offset=", "offset=0&include_disabled=0", "include_disabled=false&include_expired=1"]
+    {
+        let keys = gateway.ok(&format!("/api/v1/keys?{query}")).await;
+        assert_eq!(keys["data"].as_array().unwrap().len(), 1, "{query}");
+        assert!(keys.get("total_count").is_none());
+    }
+    for query in
+        ["limit=null&offset=null", "limit=1&offset=0", "workspace_id=default", "workspace_id=null", "new=1"]
+    {
+        assert_eq!(gateway.ok(&format!("{DESTINATIONS}?{query}")).await["total_count"], 0, "{query}");
+    }
+    let workspace = gateway.ok("/api/v1/workspaces/%64efault").await;
+    assert_eq!(workspace["data"]["slug"], "default");
+    for (path, mut body) in [
+        (DESTINATIONS, webhook("hook")),
+        ("/api/v1/keys", json!({ "name": "k", "limit": null, "external": null, "workspace_id": null })),
+        ("/api/v1/workspaces", json!({ "name": "W", "slug": "w", "description": null })),
+    ] {
+        body["from_the_future"] = json!({ "a": 1 });
+        gateway.created(path, &body).await;
+    }
+}

@@ -43,10 +43,6 @@ pub(super) struct Settings {
     /// Filter rules as JSON; `null` is none.
     #[arg(long, value_name = "JSON")]
     filter_rules: Option<String>,
-    /// Metadata of the generation to send along, repeatable or with commas; `none` is none of them.
-    #[arg(long, value_name = "PART", value_delimiter = ',')]
-    #[arg(value_parser = ["cost", "identity", "request-context", "cost-allocation", "none"])]
-    broadcast: Vec<String>,
 }
 
 /// A body, and the file it came from, if any. It may hold secrets, so it has no `Debug`.
@@ -145,12 +141,6 @@ impl Settings {
             let rules = serde_json::from_str(text)
                 .map_err(|error| Failure::Usage(format!("--filter-rules is not JSON: {error}")))?;
             put("filter_rules", Some(rules));
-        }
-        if !self.broadcast.is_empty() {
-            for part in ["cost", "identity", "request-context", "cost-allocation"] {
-                let key = format!("broadcast_generation_{}", part.replace('-', "_"));
-                put(&key, Some(self.broadcast.iter().any(|given| given == part).into()));
-            }
         }
         Ok(())
     }
@@ -275,8 +265,6 @@ mod tests {
             "europe",
             "--filter-rules",
             r#"{"groups":[]}"#,
-            "--broadcast",
-            "cost,request-context",
         ]);
         let expected = json!({
             "name": "n",
@@ -287,10 +275,6 @@ mod tests {
             "api_key_hashes": ["aa"],
             "regions": ["us", "europe"],
             "filter_rules": { "groups": [] },
-            "broadcast_generation_cost": true,
-            "broadcast_generation_identity": false,
-            "broadcast_generation_request_context": true,
-            "broadcast_generation_cost_allocation": false,
         });
         assert_eq!(given, expected);
     }

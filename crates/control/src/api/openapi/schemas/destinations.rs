@@ -13,7 +13,8 @@ pub(super) fn all() -> Json {
     let filter_rules = settings["filter_rules"].take();
     all.insert("FilterRules".to_owned(), filter_rules);
     settings["filter_rules"] = reference("FilterRules");
-    let workspace_id = settings["workspace_id"].clone();
+    let workspace_id =
+        json!({ "type": ["string", "null"], "description": "Id or slug; by default the default workspace." });
     for name in ["id", "type", "config", "workspace_id"] {
         if let Some(fields) = settings.as_object_mut() {
             fields.remove(name);
