@@ -94,6 +94,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Sends again, at once; `false` if the destination is unknown.
     fn resume(&self, id: Uuid) -> bool;
 
+    /// `host:port` of the listener that takes OTLP over HTTP; named to those who sent it to the admin listener.
+    fn ingest_address(&self) -> Option<String> {
+        None
+    }
+
     /// Prometheus text.
     fn metrics(&self) -> String;
 

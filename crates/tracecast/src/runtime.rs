@@ -238,6 +238,10 @@ impl Runtime for GatewayRuntime {
         self.delivery.resume(id)
     }
 
+    fn ingest_address(&self) -> Option<String> {
+        Some(self.addresses.http.to_string())
+    }
+
     fn metrics(&self) -> String {
         self.metrics.get().map(Metrics::text).unwrap_or_default()
     }

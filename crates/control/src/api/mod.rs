@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::{OriginalUri, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -103,12 +103,15 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
 }
 
 /// The listener's own 404: most often a client that was pointed at the wrong port or left out the base path.
-async fn wrong_address(uri: Uri) -> ApiError {
+async fn wrong_address(State(control): State<Arc<Control>>, uri: Uri) -> ApiError {
     const API_ROOTS: [&str; 5] = ["observability", "keys", "key", "workspaces", "audit-log"];
     let root = uri.path().split('/').nth(1).unwrap_or_default();
     let mut message =
         "this is the admin listener; the control API lives under /api/v1; OTLP goes to the ingest listener"
             .to_owned();
+    if let Some(address) = control.runtime().ingest_address() {
+        message.push_str(&format!(" at {address}"));
+    }
     if API_ROOTS.contains(&root) {
         message.push_str(&format!(" (did you mean /api/v1{}?)", uri.path()));
     }
