@@ -180,6 +180,10 @@ mod tests {
         fn file(&self, _: &Path) -> std::io::Result<String> {
             Err(std::io::ErrorKind::NotFound.into())
         }
+
+        fn workspace(&self, _: &Path, _: &str) -> Result<Option<uuid::Uuid>, String> {
+            Ok(None)
+        }
     }
 
     fn bodies(text: &str, purpose: Purpose) -> Result<Vec<Json>, String> {

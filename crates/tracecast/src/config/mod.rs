@@ -123,17 +123,14 @@ pub(crate) fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Confi
         })?,
     };
     let env = std::env::vars().filter(|(name, _)| name.starts_with("TRACECAST__")).collect();
-    let mut config = build(&text, file, env, &Process)?;
-    if let Some(dir) = data_dir {
-        config.data_dir = dir.to_owned();
-    }
-    Ok(config)
+    build(&text, file, env, data_dir, &Process)
 }
 
 fn build(
     text: &str,
     file: Option<&Path>,
     env: Vec<(String, String)>,
+    data_dir: Option<&Path>,
     sources: &dyn Sources,
 ) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes { file: file.map(Path::to_owned), list: Vec::new() };
@@ -153,7 +150,7 @@ fn build(
     for (name, value) in env {
         override_with(&mut root, &name, value, &mut mistakes);
     }
-    let config = read_config(&root, &mut mistakes);
+    let config = read_config(&root, data_dir, sources, &mut mistakes);
     if mistakes.list.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
@@ -186,7 +183,12 @@ fn override_with(root: &mut Node, name: &str, value: String, mistakes: &mut Mist
     *node = Node { origin, value: Value::Text { text: value, retype: true } };
 }
 
-fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
+fn read_config(
+    root: &Node,
+    data_dir_flag: Option<&Path>,
+    sources: &dyn Sources,
+    mistakes: &mut Mistakes,
+) -> Config {
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let mut top = Section::root(root, mistakes);
 
@@ -222,10 +224,12 @@ fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
     let admin_listen = admin.setting("listen", loopback(4320), mistakes, address);
     admin.finish(mistakes);
 
-    let data_dir = top.setting("data_dir", PathBuf::from("./tracecast-data"), mistakes, |t| match t.trim() {
-        "" => Err("is empty".into()),
-        dir => Ok(PathBuf::from(dir)),
-    });
+    let from_file =
+        top.setting("data_dir", PathBuf::from("./tracecast-data"), mistakes, |t| match t.trim() {
+            "" => Err("is empty".into()),
+            dir => Ok(PathBuf::from(dir)),
+        });
+    let data_dir = data_dir_flag.map_or(from_file, Path::to_owned);
 
     let mut log = top.section("log", mistakes);
     let durability = log.setting("durability", Durability::Durable, mistakes, |t| {
@@ -288,7 +292,7 @@ fn read_config(root: &Node, mistakes: &mut Mistakes) -> Config {
     telemetry.finish(mistakes);
 
     let destinations = match top.take("destinations") {
-        Some(node) => read_destinations(node, mistakes),
+        Some(node) => read_destinations(node, &data_dir, sources, mistakes),
         None => Vec::new(),
     };
     top.finish(mistakes);
@@ -478,7 +482,24 @@ const DESTINATION_KEYS: [&str; 15] = [
     "broadcast_generation_cost_allocation",
 ];
 
-fn read_destinations(node: &Node, mistakes: &mut Mistakes) -> Vec<Destination> {
+/// A workspace by uuid, or by a slug the store in the data directory knows.
+fn resolve_workspace(text: &str, data_dir: &Path, sources: &dyn Sources) -> Result<Uuid, String> {
+    if let Ok(id) = Uuid::parse_str(text) {
+        return Ok(id);
+    }
+    match sources.workspace(data_dir, text) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(format!("there is no workspace `{text}` in {}", data_dir.display())),
+        Err(error) => Err(format!("workspace `{text}` cannot be looked up: {error}")),
+    }
+}
+
+fn read_destinations(
+    node: &Node,
+    data_dir: &Path,
+    sources: &dyn Sources,
+    mistakes: &mut Mistakes,
+) -> Vec<Destination> {
     let Value::List(items) = &node.value else {
         let message = format!("must be a list, not {}", node.value.kind());
         mistakes.add(&node.origin, "destinations", message, None);
@@ -501,9 +522,8 @@ fn read_destinations(node: &Node, mistakes: &mut Mistakes) -> Vec<Destination> {
         let body = to_json(item, "");
         let workspace = match body.get("workspace_id").and_then(Json::as_str) {
             None | Some("default") => DEFAULT_WORKSPACE_ID,
-            Some(text) => Uuid::parse_str(text).unwrap_or_else(|_| {
+            Some(text) => resolve_workspace(text, data_dir, sources).unwrap_or_else(|message| {
                 let at = &item.nearest("workspace_id").origin;
-                let message = format!("`{text}` is neither a workspace uuid nor `default`");
                 mistakes.add(at, &format!("{path}.workspace_id"), message, None);
                 DEFAULT_WORKSPACE_ID
             }),

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::Mistakes;
 use super::tree::{Node, Value};
 
@@ -9,6 +11,8 @@ use super::tree::{Node, Value};
 pub(crate) trait Sources {
     fn env(&self, name: &str) -> Option<String>;
     fn file(&self, path: &Path) -> std::io::Result<String>;
+    /// The workspace of that slug in the store of a data directory.
+    fn workspace(&self, data_dir: &Path, slug: &str) -> Result<Option<Uuid>, String>;
 }
 
 /// The process's environment and files.
@@ -21,6 +25,15 @@ impl Sources for Process {
 
     fn file(&self, path: &Path) -> std::io::Result<String> {
         std::fs::read_to_string(path)
+    }
+
+    fn workspace(&self, data_dir: &Path, slug: &str) -> Result<Option<Uuid>, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let workspaces = runtime
+            .map_err(|e| e.to_string())?
+            .block_on(tracecast_control::read_workspaces(data_dir))
+            .map_err(|e| e.to_string())?;
+        Ok(workspaces.into_iter().find(|(_, found)| found == slug).map(|(id, _)| id))
     }
 }
 

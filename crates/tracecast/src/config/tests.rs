@@ -5,6 +5,8 @@ use std::io;
 
 use super::*;
 
+const RESEARCH: Uuid = Uuid::from_u128(0x51);
+
 #[derive(Default)]
 struct Fixed {
     env: HashMap<&'static str, &'static str>,
@@ -20,10 +22,15 @@ impl Sources for Fixed {
         let name = path.to_str().unwrap();
         self.files.get(name).map(|v| (*v).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    fn workspace(&self, data_dir: &Path, slug: &str) -> Result<Option<Uuid>, String> {
+        assert_eq!(data_dir, Path::new("./tracecast-data"));
+        Ok((slug == "research").then_some(RESEARCH))
+    }
 }
 
 fn with(text: &str, sources: &Fixed) -> Result<Config, Mistakes> {
-    build(text, None, Vec::new(), sources)
+    build(text, None, Vec::new(), None, sources)
 }
 
 fn fine(text: &str) -> Config {
@@ -213,7 +220,7 @@ fn overrides_win_over_the_file_and_unknown_ones_are_mistakes() {
     let env =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let good = env(&[("TRACECAST__INGEST__HTTP", "127.0.0.1:9"), ("TRACECAST__LOG__MAX_BYTES", "1GiB")]);
-    let config = build("ingest: { http: 127.0.0.1:8 }", None, good, &Fixed::default())
+    let config = build("ingest: { http: 127.0.0.1:8 }", None, good, None, &Fixed::default())
         .unwrap_or_else(|m| panic!("{m}"));
     assert_eq!(config.ingest_http.port(), 9);
     assert_eq!(config.log_max_bytes, 1 << 30);
@@ -222,7 +229,7 @@ fn overrides_win_over_the_file_and_unknown_ones_are_mistakes() {
         ("TRACECAST__NOPE", "x"),
         ("TRACECAST__DESTINATIONS__0", "x"),
     ]);
-    let error = build("", None, bad, &Fixed::default()).unwrap_err();
+    let error = build("", None, bad, None, &Fixed::default()).unwrap_err();
     assert_eq!(error.len(), 3, "{error}");
 }
 
@@ -257,6 +264,22 @@ fn the_same_destination_twice_is_a_mistake() {
         found.iter().any(|(_, p, m)| p == "destinations[1]" && m.contains("destinations[0]")),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_workspace_is_named_by_uuid_or_slug() {
+    let text = |w: &str| {
+        format!(
+            "destinations: [{{ type: webhook, name: a, workspace_id: '{w}', config: {{ url: 'http://127.0.0.1:1/' }} }}]"
+        )
+    };
+    assert_eq!(fine(&text("research")).destinations[0].workspace_id, RESEARCH);
+    assert_eq!(fine(&text(&RESEARCH.to_string())).destinations[0].workspace_id, RESEARCH);
+    assert_eq!(fine(&text("default")).destinations[0].workspace_id, DEFAULT_WORKSPACE_ID);
+    let found = mistakes(&text("reserch"), &Fixed::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].1, "destinations[0].workspace_id");
+    assert!(found[0].2.contains("reserch"), "{found:?}");
 }
 
 #[test]
