@@ -1,5 +1,6 @@
 //! From an indexed request to records in the log: identity, rules, what is kept, the ack.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,7 @@ use crate::{Ingest, Media};
 const REASONS_MAX: usize = 5;
 
 /// Who a span is counted as: what its sender's credential says, or what it may state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) workspace: Uuid,
     pub(crate) key_hash: Option<[u8; 32]>,
@@ -104,15 +105,12 @@ impl Ingest {
             let traces = self.rewrite(&traces, &all, Some(&StripIdentity))?;
             return Ok(vec![self.record(traces, own, sender, snapshot, now)?]);
         }
-        let mut groups: Vec<(Identity, Vec<u32>)> = Vec::new();
+        let mut groups: HashMap<Identity, Vec<u32>> = HashMap::new();
         for span in traces.spans() {
             match resolve(&stated_identity(span), own, sender.can_assert, snapshot) {
-                Ok(identity) => match groups.iter_mut().find(|(i, _)| *i == identity) {
-                    Some((_, spans)) => spans.push(span.index() as u32),
-                    None => groups.push((identity, vec![span.index() as u32])),
-                },
+                Ok(identity) => groups.entry(identity).or_default().push(span.index() as u32),
                 Err((reason, message)) => {
-                    refused.add(reason, || format!("span {}: {message}", span.index()));
+                    refused.add(reason, || format!("{}: {message}", span.path()));
                 }
             }
         }
