@@ -97,6 +97,9 @@ async fn a_write_holds_for_the_next_event_and_survives_a_restart() {
     let (status, deleted) = gateway.api("DELETE", &path, None).await;
     assert_eq!((status, &deleted), (200, &json!({ "deleted": true })));
     assert_eq!(gateway.api("GET", &path, None).await.0, 404);
+    let (_, all) = gateway.api("GET", "/observability/stats", None).await;
+    let gone = &all["data"]["gateway"]["deleted_destinations"];
+    assert_eq!((gone["selected"].as_u64(), gone["delivered"].as_u64()), (Some(4), Some(4)), "{all:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

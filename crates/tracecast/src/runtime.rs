@@ -85,6 +85,31 @@ impl GatewayRuntime {
         self.known.load().iter().filter(|k| !k.retired).map(|k| k.destination.clone()).collect()
     }
 
+    /// The books of destinations that are gone: their spans are accounted for as well.
+    fn deleted_books(&self) -> Map<String, Json> {
+        let known = self.known.load();
+        let known: HashSet<u32> = known.iter().map(|k| k.slot).collect();
+        let mut sum = Books::default();
+        for (slot, _) in self.log.slots().into_iter().filter(|(slot, _)| !known.contains(slot)) {
+            let books = self.log.books(slot);
+            sum.selected += books.selected;
+            sum.requeued += books.requeued;
+            sum.delivered += books.delivered;
+            sum.pending += books.pending;
+            sum.dead_lettered.iter_mut().zip(books.dead_lettered).for_each(|(sum, n)| *sum += n);
+            sum.dropped.iter_mut().zip(books.dropped).for_each(|(sum, n)| *sum += n);
+        }
+        let figures = [
+            ("selected", sum.selected),
+            ("requeued", sum.requeued),
+            ("delivered", sum.delivered),
+            ("dead_lettered", sum.dead_lettered.iter().sum()),
+            ("dropped", sum.dropped.iter().sum()),
+            ("pending", sum.pending),
+        ];
+        figures.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect()
+    }
+
     fn find(&self, id: Uuid) -> Option<Known> {
         self.known.load().iter().find(|k| k.destination.id == id).cloned()
     }
@@ -191,6 +216,7 @@ impl Runtime for GatewayRuntime {
         let mut map = Map::new();
         map.insert("accepted".into(), self.log.accepted().into());
         map.insert("log_bytes".into(), self.log.bytes().into());
+        map.insert("deleted_destinations".into(), self.deleted_books().into());
         if let Some(ingest) = self.ingest.get() {
             let rejected: Map<String, Json> = Reason::ALL
                 .iter()
