@@ -158,5 +158,6 @@ async fn metrics_show_the_books() {
     assert_eq!(value("tracecast_destination_selected_total"), 7.0);
     assert_eq!(value("tracecast_destination_delivered_total"), 7.0);
     assert_eq!(value("tracecast_destination_pending_events"), 0.0);
+    assert!(text.contains("tracecast_destination_attempts_total{class=\"ok\""), "{text}");
     assert!(text.contains("tracecast_destination_state{"), "{text}");
 }

@@ -352,6 +352,7 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
         "Spans the destination refused for good, by reason.",
     ),
     counter("tracecast_destination_dropped_total", "Spans given up, by reason."),
+    counter("tracecast_destination_attempts_total", "Requests made, by the class of their answer."),
     gauge("tracecast_destination_pending_events", "Spans waiting to be delivered."),
     gauge("tracecast_destination_pending_bytes", "Bytes waiting to be delivered."),
     gauge("tracecast_destination_oldest_pending_seconds", "Age of the oldest span that waits."),
@@ -421,9 +422,14 @@ impl GatewayRuntime {
             series.push((labels, 1.0));
             return;
         }
-        if matches!(what, "in_flight" | "state") {
+        if matches!(what, "attempts_total" | "in_flight" | "state") {
             let Some(live) = self.delivery.stats(id) else { return };
             match what {
+                "attempts_total" => {
+                    for (class, n) in &live.attempts_by_class {
+                        push(Some(("class", *class)), *n as f64);
+                    }
+                }
                 "in_flight" => push(None, f64::from(live.in_flight)),
                 _ => {
                     for state in State::ALL {
