@@ -10,6 +10,7 @@ mod delivery;
 mod durability;
 mod keys;
 mod privacy;
+mod rust_client;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_tracecast-under-test");

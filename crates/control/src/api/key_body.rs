@@ -38,8 +38,9 @@ impl KeyEdit {
         let can_assert = fields.choice("can_assert_identity", CAN_ASSERT);
         let workspace = fields.text("workspace_id", 1..=usize::MAX);
         KeyEdit {
-            name: fields.not_null("name", name),
-            disabled: fields.not_null("disabled", disabled),
+            // `openrouter-rs` sends null for what it does not change: nothing else can be meant by it.
+            name: name.flatten(),
+            disabled: disabled.flatten(),
             limit: fields.number("limit", "a number of 0 or more, or null", 0.0..=f64::MAX),
             limit_reset: fields.choice("limit_reset", LimitReset::ALL),
             include_byok_in_limit: fields.not_null("include_byok_in_limit", include_byok),
@@ -82,8 +83,10 @@ pub(super) struct External {
 pub(super) fn read_create_body(body: &Map<String, Json>) -> Result<(KeyEdit, External), ApiError> {
     let mut fields = Fields::new(body);
     let mut edit = KeyEdit::read(&mut fields);
-    if !body.contains_key("name") {
-        fields.refuse("name", "is required");
+    match body.get("name") {
+        None => fields.refuse("name", "is required"),
+        Some(Json::Null) => fields.refuse("name", "must not be null"),
+        Some(_) => {}
     }
     edit.disabled = None;
     edit.creator_user_id = fields.text("creator_user_id", 1..=usize::MAX).flatten();

@@ -76,7 +76,6 @@ async fn patch_sets_clears_and_keeps() {
     assert_eq!(gateway.call_as(Some(&secret), "GET", "/api/v1/key", None).await.0, 401);
 
     for wrong in [
-        json!({ "name": null }),
         json!({ "name": "" }),
         json!({ "limit": -1 }),
         json!({ "limit_reset": "hourly" }),
@@ -85,6 +84,16 @@ async fn patch_sets_clears_and_keeps() {
     ] {
         assert_eq!(gateway.patch(&path, &wrong).await.0, 400, "{wrong}");
     }
+    // What a key cannot be without stays as it is; the limit is cleared.
+    let (status, kept) =
+        gateway.patch(&path, &json!({ "name": null, "disabled": null, "limit": null })).await;
+    assert_eq!(status, 200, "{kept}");
+    assert_eq!(
+        (&kept["data"]["name"], &kept["data"]["disabled"], &kept["data"]["limit"]),
+        (&json!("app"), &json!(true), &Json::Null)
+    );
+    let nameless = gateway.post(KEYS, &json!({ "name": null })).await;
+    assert_eq!(nameless.0, 400);
 }
 
 #[tokio::test]
