@@ -249,7 +249,7 @@ pub(crate) fn resolve(
         identity.workspace = id;
     }
     if let Some(text) = stated.api_key_hash {
-        identity.key_hash = Some(parse_hash(text).ok_or_else(|| {
+        identity.key_hash = Some(tracecast_otlp::from_hex(text).ok_or_else(|| {
             (Reason::InvalidSpan, "tracecast.api_key_hash: not 64 hexadecimal digits".to_owned())
         })?);
     }
@@ -258,20 +258,6 @@ pub(crate) fn resolve(
             .ok_or_else(|| (Reason::InvalidSpan, "tracecast.region: not global, europe or us".to_owned()))?;
     }
     Ok(identity)
-}
-
-fn parse_hash(text: &str) -> Option<[u8; 32]> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 64 {
-        return None;
-    }
-    let mut out = [0u8; 32];
-    for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = (high << 4 | low) as u8;
-    }
-    Some(out)
 }
 
 /// A record the log did not take. The client is told to come back; nothing of it is acknowledged.

@@ -47,7 +47,7 @@ pub(crate) fn digits(byte: u8) -> [u8; 2] {
 }
 
 /// Reads exactly `N` bytes of hex, either case.
-pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.as_bytes();
     if text.len() != N * 2 {
         return None;

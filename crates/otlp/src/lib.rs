@@ -25,7 +25,7 @@ mod walk;
 mod wire;
 pub mod write;
 
-pub use ids::{Hex, SpanId, TraceId, hex};
+pub use ids::{Hex, SpanId, TraceId, from_hex, hex};
 pub use index::{DecodeError, Limits, Rejected, Traces};
 pub use payload::Payload;
 pub use span_set::SpanSet;

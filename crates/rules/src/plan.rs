@@ -129,26 +129,11 @@ fn allowlist(hashes: &[String]) -> Result<Box<[[u8; 32]]>, String> {
     let mut keys = hashes
         .iter()
         .enumerate()
-        .map(|(i, text)| sha256_hex(text).ok_or_else(|| format!("api_key_hashes[{i}]: not 64 hex digits")))
+        .map(|(i, text)| {
+            tracecast_otlp::from_hex(text).ok_or_else(|| format!("api_key_hashes[{i}]: not 64 hex digits"))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     keys.sort_unstable();
     keys.dedup();
     Ok(keys.into())
-}
-
-fn sha256_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte = (hex_digit(*high)? << 4) | hex_digit(*low)?;
-    }
-    Some(hash)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
 }

@@ -30,17 +30,7 @@ pub(super) fn derived(content: &Value, index: usize, receive_unix_nano: u64) -> 
 
 /// Exactly N bytes of hex, not all zero.
 fn unhex<const N: usize>(raw: &str) -> Option<[u8; N]> {
-    let digits = raw.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        let digit = |b: &u8| char::from(*b).to_digit(16);
-        *byte = (digit(high)? * 16 + digit(low)?) as u8;
-    }
-    (out != [0; N]).then_some(out)
+    tracecast_otlp::from_hex(raw).filter(|id| *id != [0; N])
 }
 
 fn hashed<const N: usize>(raw: &str) -> [u8; N] {

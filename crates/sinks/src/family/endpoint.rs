@@ -5,11 +5,14 @@ use http::{HeaderMap, HeaderName, Method};
 use tracecast_destination::Headers;
 use url::Url;
 
+use super::answer::with_damaged;
 use super::headers;
-use super::http::{Outgoing, Reply, exchange};
+use super::http::{BODY_BYTES_MAX, Outgoing, Reply, exchange};
+use super::otlp_http::Body;
+use super::probe::Verdict;
 use super::redact::{Redactor, shown_url};
 use super::transport::TransportError;
-use crate::{BuildError, Clients};
+use crate::{Answer, Batch, BuildError, Clients, Sent};
 
 const VIA: HeaderName = HeaderName::from_static("x-tracecast-via");
 
@@ -49,6 +52,38 @@ impl Endpoint {
 
     pub(crate) async fn call(&self, outgoing: Outgoing, cap: usize) -> Result<Reply, TransportError> {
         exchange(&self.clients, outgoing, cap).await
+    }
+
+    /// Sends an encoded batch in one request. If no item of it could be encoded, nothing is sent.
+    pub(crate) async fn deliver(
+        &self,
+        batch: &Batch,
+        body: Body,
+        cap: usize,
+        outgoing: impl FnOnce(Bytes) -> Outgoing,
+        answer: impl FnOnce(&Reply) -> Answer,
+    ) -> Sent {
+        if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
+            let answer = with_damaged(batch, &body.damaged, Answer::Delivered);
+            return Sent { answer, bytes: 0 };
+        }
+        let bytes = body.bytes.len() as u64;
+        match self.call(outgoing(body.bytes), cap).await {
+            Ok(reply) => Sent { answer: with_damaged(batch, &body.damaged, answer(&reply)), bytes },
+            Err(error) => Sent { answer: error.answer(), bytes: 0 },
+        }
+    }
+
+    /// Makes the request of a connection test.
+    pub(crate) async fn probe(
+        &self,
+        outgoing: Outgoing,
+        verdict: impl FnOnce(&Reply, &Redactor) -> Verdict,
+    ) -> Verdict {
+        match self.call(outgoing, BODY_BYTES_MAX).await {
+            Ok(reply) => verdict(&reply, &self.redactor),
+            Err(error) => Verdict::transport(&error),
+        }
     }
 
     pub(crate) fn shown_url(&self) -> String {

@@ -30,9 +30,9 @@ use futures_util::future::BoxFuture;
 use tracecast_destination::LangfuseConfig;
 
 use crate::family::endpoint::Endpoint;
-use crate::family::http::{BODY_BYTES_MAX, OTLP_BODY_BYTES_MAX};
-use crate::family::{answer, offload, probe};
-use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
+use crate::family::http::{OTLP_BODY_BYTES_MAX, Reply};
+use crate::family::{offload, probe};
+use crate::{Adapter, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 const LIMITS: BatchLimits = BatchLimits {
     spans_max: 200,
@@ -55,28 +55,13 @@ impl Langfuse {
 
     async fn send_once(&self, batch: &Batch) -> Sent {
         let body = offload::encode(batch, request::packed).await;
-        if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
-            let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
-            return Sent { answer, bytes: 0 };
-        }
-        let bytes = body.bytes.len() as u64;
-        let outgoing = request::outgoing(&self.endpoint, body.bytes);
-        match self.endpoint.call(outgoing, OTLP_BODY_BYTES_MAX).await {
-            Ok(reply) => {
-                let answer = response::answer(batch, &reply, &self.endpoint.redactor);
-                let answer = answer::with_damaged(batch, &body.damaged, answer);
-                Sent { answer, bytes }
-            }
-            Err(error) => Sent { answer: error.answer(), bytes: 0 },
-        }
+        let outgoing = |bytes| request::outgoing(&self.endpoint, bytes);
+        let answer = |reply: &Reply| response::answer(batch, reply, &self.endpoint.redactor);
+        self.endpoint.deliver(batch, body, OTLP_BODY_BYTES_MAX, outgoing, answer).await
     }
 
     async fn probe(&self) -> probe::Verdict {
-        let outgoing = request::test(&self.endpoint);
-        match self.endpoint.call(outgoing, BODY_BYTES_MAX).await {
-            Ok(reply) => response::verdict(&reply, &self.endpoint.redactor),
-            Err(error) => probe::Verdict::transport(&error),
-        }
+        self.endpoint.probe(request::test(&self.endpoint), response::verdict).await
     }
 }
 

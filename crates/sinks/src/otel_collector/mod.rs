@@ -28,9 +28,9 @@ use tracecast_destination::OtelCollectorConfig;
 
 use self::request::{Form, Forms};
 use crate::family::endpoint::Endpoint;
-use crate::family::http::{BODY_BYTES_MAX, OTLP_BODY_BYTES_MAX};
-use crate::family::{answer, offload, probe};
-use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
+use crate::family::http::{BODY_BYTES_MAX, OTLP_BODY_BYTES_MAX, Reply};
+use crate::family::{offload, probe};
+use crate::{Adapter, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 const LIMITS: BatchLimits = BatchLimits {
     spans_max: 512,
@@ -67,25 +67,17 @@ impl OtelCollector {
         } else {
             offload::encode(batch, move |batch| request::packed(form, batch)).await
         };
-        if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
-            let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
-            return Sent { answer, bytes: 0 };
-        }
-        let sent = body.bytes.len() as u64;
-        let outgoing = request::outgoing(&self.endpoint, form, body.bytes);
-        let answer = match self.endpoint.call(outgoing, OTLP_BODY_BYTES_MAX).await {
-            Ok(reply) if reply.status == 415 && self.forms.has(position + 1) => {
+        let outgoing = |bytes| request::outgoing(&self.endpoint, form, bytes);
+        let answer = |reply: &Reply| {
+            if reply.status == 415 && self.forms.has(position + 1) {
                 // Another sender may have moved on already; then this changes nothing.
                 let _ =
                     self.form.compare_exchange(position, position + 1, Ordering::Relaxed, Ordering::Relaxed);
-                response::again(&reply, &self.endpoint.redactor)
+                return response::again(reply, &self.endpoint.redactor);
             }
-            Ok(reply) => response::answer(batch, &reply, &self.endpoint.redactor),
-            Err(error) => {
-                return Sent { answer: error.answer(), bytes: 0 };
-            }
+            response::answer(batch, reply, &self.endpoint.redactor)
         };
-        Sent { answer: answer::with_damaged(batch, &body.damaged, answer), bytes: sent }
+        self.endpoint.deliver(batch, body, OTLP_BODY_BYTES_MAX, outgoing, answer).await
     }
 
     async fn probe(&self) -> probe::Verdict {

@@ -24,9 +24,9 @@ use futures_util::future::BoxFuture;
 use tracecast_destination::WebhookConfig;
 
 use crate::family::endpoint::Endpoint;
-use crate::family::http::BODY_BYTES_MAX;
-use crate::family::{answer, offload, probe};
-use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
+use crate::family::http::{BODY_BYTES_MAX, Reply};
+use crate::family::{offload, probe};
+use crate::{Adapter, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
 const LIMITS: BatchLimits = BatchLimits {
     spans_max: 100,
@@ -49,28 +49,13 @@ impl Webhook {
 
     async fn send_once(&self, batch: &Batch) -> Sent {
         let body = offload::encode(batch, request::body).await;
-        if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
-            let answer = answer::with_damaged(batch, &body.damaged, Answer::Delivered);
-            return Sent { answer, bytes: 0 };
-        }
-        let bytes = body.bytes.len() as u64;
-        let outgoing = request::outgoing(&self.endpoint, batch, body.bytes);
-        match self.endpoint.call(outgoing, BODY_BYTES_MAX).await {
-            Ok(reply) => {
-                let answer = response::answer(&reply, &self.endpoint.redactor);
-                let answer = answer::with_damaged(batch, &body.damaged, answer);
-                Sent { answer, bytes }
-            }
-            Err(error) => Sent { answer: error.answer(), bytes: 0 },
-        }
+        let outgoing = |bytes| request::outgoing(&self.endpoint, batch, bytes);
+        let answer = |reply: &Reply| response::answer(reply, &self.endpoint.redactor);
+        self.endpoint.deliver(batch, body, BODY_BYTES_MAX, outgoing, answer).await
     }
 
     async fn probe(&self) -> probe::Verdict {
-        let outgoing = request::test(&self.endpoint);
-        match self.endpoint.call(outgoing, BODY_BYTES_MAX).await {
-            Ok(reply) => response::verdict(&reply, &self.endpoint.redactor),
-            Err(error) => probe::Verdict::transport(&error),
-        }
+        self.endpoint.probe(request::test(&self.endpoint), response::verdict).await
     }
 }
 

@@ -373,7 +373,7 @@ fn read_keys(node: &Node, mistakes: &mut Mistakes) -> Vec<FileKey> {
         let name = section.setting("name", None, mistakes, text);
         let key = section.setting("key", None, mistakes, text);
         let sha256 = section.setting("sha256", None, mistakes, |t| {
-            parse_sha256(t).map(Some).ok_or_else(|| "is not 64 hexadecimal digits".to_owned())
+            tracecast_otlp::from_hex(t).map(Some).ok_or_else(|| "is not 64 hexadecimal digits".to_owned())
         });
         let workspace = section.setting("workspace", None, mistakes, text);
         let can_assert = section.setting("can_assert_identity", CanAssert::None, mistakes, |t| {
@@ -406,18 +406,6 @@ fn read_keys(node: &Node, mistakes: &mut Mistakes) -> Vec<FileKey> {
         keys.push(FileKey { name, sha256, workspace, can_assert });
     }
     keys
-}
-
-fn parse_sha256(text: &str) -> Option<[u8; 32]> {
-    let bytes = text.as_bytes();
-    let mut out = [0u8; 32];
-    if bytes.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(out)
 }
 
 /// Fields that are not text. A substituted scalar takes this type where it stands for one of them.
