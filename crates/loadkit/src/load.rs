@@ -31,6 +31,13 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Options {
+    /// The request bodies of this run: request `n` is made from the `n`th of these, round and round.
+    pub fn templates(&self) -> Vec<Template> {
+        (0..8).map(|i| Template::new(self.seed + i, self.spans_per_request, self.body_bytes)).collect()
+    }
+}
+
 /// Open or closed loop.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
@@ -90,9 +97,7 @@ pub async fn run(options: Options, progress: Option<Progress>) -> Result<Report,
         .build()?;
     let nanos = unix_nano();
     let state = Arc::new(State {
-        templates: (0..8)
-            .map(|i| Template::new(options.seed + i, options.spans_per_request, options.body_bytes))
-            .collect(),
+        templates: options.templates(),
         run: (nanos ^ options.seed) as u32 & 0xff_ffff,
         next: AtomicU64::new(0),
         stop: AtomicBool::new(false),

@@ -252,7 +252,7 @@ fn reply(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
 }
 
 /// The body without its content coding.
-fn decode(headers: &HeaderMap, body: Bytes) -> Option<Bytes> {
+pub(crate) fn decode(headers: &HeaderMap, body: Bytes) -> Option<Bytes> {
     match headers.get("content-encoding").and_then(|v| v.to_str().ok()) {
         None | Some("" | "identity") => Some(body),
         Some("gzip") => {
@@ -281,7 +281,7 @@ pub fn otlp_spans(headers: &HeaderMap, body: &Bytes) -> Option<Vec<SeenSpan>> {
     )
 }
 
-fn index(headers: &HeaderMap, body: &Bytes) -> Option<Traces> {
+pub(crate) fn index(headers: &HeaderMap, body: &Bytes) -> Option<Traces> {
     let json = headers
         .get("content-type")
         .and_then(|v| v.to_str().ok())
