@@ -20,6 +20,51 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("loadkit", &["otlp", "genai"]),
 ];
 
+/// What the log and delivery may have only by `tracecast_log::world`, so that a simulation decides it.
+const BY_THE_SEAM: &[&str] = &[
+    "std::fs",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+    "RandomState",
+    "rand::rng()",
+    "spawn_blocking",
+    "Condvar",
+];
+
+#[test]
+fn time_chance_threads_and_files_come_by_the_seam() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let mut directories = vec![root.join("log/src"), root.join("delivery/src")];
+    let mut found = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("sources") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() {
+                directories.extend((name != "tests").then_some(path));
+                continue;
+            }
+            if ["world.rs", "disk.rs", "tests.rs"].contains(&name.as_str()) {
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).expect("a source");
+            let product = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for (at, line) in product.lines().enumerate() {
+                // Delivery's timers are tokio's, which a simulation pauses; a `use` of our own Condvar is the seam.
+                let tokios = path.starts_with(root.join("delivery")) && line.contains("Instant::now");
+                let hit = BY_THE_SEAM.iter().find(|part| line.contains(**part));
+                if let Some(part) =
+                    hit.filter(|part| !tokios && (**part != "Condvar" || line.contains("std::sync")))
+                {
+                    found.push(format!("{}:{}: {part}", path.display(), at + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "use tracecast_log::world instead:\n{}", found.join("\n"));
+}
+
 #[test]
 fn dependencies_point_one_way() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());

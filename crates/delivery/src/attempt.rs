@@ -126,8 +126,8 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
         Ok(())
     };
     // Writing syncs, which blocks; and it reads foreign bytes, so a panic must stay here.
-    let written = tokio::task::spawn_blocking(write).await;
-    Done::Buried(written.unwrap_or_else(|e| Err(format!("writing the dead letter failed: {e}"))))
+    let written = tracecast_log::world::blocking(write).await;
+    Done::Buried(written.unwrap_or_else(|| Err("writing the dead letter failed".to_owned())))
 }
 
 /// The stored decision or the destination's privacy mode now, whichever is stricter.

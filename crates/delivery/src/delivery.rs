@@ -1,6 +1,6 @@
 //! The set of destinations: where committed records, configuration and recovery come in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -38,7 +38,7 @@ struct Inner {
     build: Builder,
     registry: RwLock<Registry>,
     /// References for slots that no `apply` has named yet. Locked only while `registry` is.
-    aside: Mutex<HashMap<Slot, Vec<Ref>>>,
+    aside: Mutex<BTreeMap<Slot, Vec<Ref>>>,
     /// Configurations are applied one after the other.
     applying: Mutex<()>,
 }
@@ -124,7 +124,7 @@ impl Delivery {
         let shared = &self.inner.shared;
         let _context = shared.runtime.enter();
         let (now, wall) = (Instant::now(), unix_nano());
-        let mut by_slot: HashMap<Slot, Vec<Ref>> = HashMap::new();
+        let mut by_slot: BTreeMap<Slot, Vec<Ref>> = BTreeMap::new();
         for entry in &pending {
             // The wall clock tells the age once; from here on the monotonic clock does.
             let age = Duration::from_nanos(wall.saturating_sub(entry.received_unix_nano));
@@ -145,7 +145,7 @@ impl Delivery {
                     None => unowned.push((slot, refs)),
                 }
             }
-            unowned.extend(self.inner.aside().drain());
+            unowned.extend(std::mem::take(&mut *self.inner.aside()));
         }
         for (slot, refs) in unowned {
             tracing::info!(slot, records = refs.len(), "backlog of a deleted destination dropped");
@@ -264,7 +264,7 @@ impl Inner {
         self.registry.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn aside(&self) -> MutexGuard<'_, HashMap<Slot, Vec<Ref>>> {
+    fn aside(&self) -> MutexGuard<'_, BTreeMap<Slot, Vec<Ref>>> {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -284,7 +284,9 @@ impl Inner {
         let mut registry = self.write();
         registry.shutdown = true;
         let leaving = registry.leaving.iter().filter_map(Weak::upgrade);
-        leaving.chain(registry.lanes.values().cloned()).collect()
+        let mut lanes: Vec<_> = leaving.chain(registry.lanes.values().cloned()).collect();
+        lanes.sort_by_key(|lane| lane.slot);
+        lanes
     }
 
     /// Waits until no driver runs; false if some still do after `time`.
@@ -313,8 +315,9 @@ impl Inner {
     fn remove_all_but(&self, wanted: &HashSet<Slot>) {
         let mut registry = self.write();
         registry.leaving.retain(|lane| lane.strong_count() > 0);
-        let unwanted: Vec<Slot> =
+        let mut unwanted: Vec<Slot> =
             registry.lanes.keys().filter(|slot| !wanted.contains(slot)).copied().collect();
+        unwanted.sort_unstable();
         let removed: Vec<_> = unwanted.into_iter().filter_map(|slot| registry.remove(slot)).collect();
         drop(registry);
         // Nobody finds these lanes any more, so nothing is queued after they are closed.

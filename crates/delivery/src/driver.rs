@@ -21,7 +21,7 @@ use crate::attempt::{self, Done, Unread, WITHHELD};
 use crate::health::Gate;
 use crate::job::{Job, Part, Piece};
 use crate::lane::{Closing, Lane, Shared, Take};
-use crate::policy::{IO_TRIES, PACE, PACE_AFTER, Policy};
+use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, Policy};
 use crate::ruling::{rule, take_out};
 
 /// Counts a driver among the running ones for as long as it exists, polled or not.
@@ -70,6 +70,7 @@ pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
         }
         let lane = driver.lane.clone();
         tokio::select! {
+            biased;
             ended = driver.tasks.join_next_with_id(), if !driver.tasks.is_empty() => {
                 if let Some(ended) = ended {
                     driver.finish(ended);
@@ -196,7 +197,9 @@ impl Driver {
             job.parts.push(part);
             job
         });
-        self.waiting.extend(flights);
+        let mut cut: Vec<Job> = flights.collect();
+        cut.sort_by_key(|job| job.next().map(Part::first_sequence));
+        self.waiting.append(&mut cut);
         self.count_sending(isize::MIN);
     }
 
@@ -365,7 +368,7 @@ impl Driver {
             return None;
         }
         tracing::warn!(%destination, reason, "log not usable for a destination, trying again");
-        part.not_before = now + self.policy().backoff(part.io_failures, None, &mut rand::rng());
+        part.not_before = now + self.policy().backoff(part.io_failures, None, &mut policy::chance());
         Some(part)
     }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::driver::{self, Running};
 use crate::health::{Gate, Health, Signal};
 use crate::job::Piece;
-use crate::policy::{CEILING_FLOOR, CEILING_LIFE, Policy};
+use crate::policy::{self, CEILING_FLOOR, CEILING_LIFE, Policy};
 use crate::queue::{Queue, Ref};
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
@@ -315,7 +315,7 @@ impl Lane {
         now: Instant,
     ) -> Duration {
         let mut desk = self.desk();
-        let wait = desk.health.react(signal, tries, epoch, now, &mut rand::rng());
+        let wait = desk.health.react(signal, tries, epoch, now, &mut policy::chance());
         if let Some(bytes) = too_large {
             let ceiling = (bytes / 2).max(CEILING_FLOOR);
             let lowest = desk.ceiling.map_or(ceiling, |(c, _)| c.min(ceiling));

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use rand::{Rng, RngExt};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
 
 /// Longest wait a vendor may ask for; above it this is used instead.
 pub(crate) const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
@@ -75,15 +76,17 @@ fn doubled(base: Duration, n: u32, cap: Duration) -> Duration {
     base.checked_mul(factor).map_or(cap, |d| d.min(cap))
 }
 
+/// A source of jitter.
+pub(crate) fn chance() -> SmallRng {
+    SmallRng::seed_from_u64(tracecast_log::world::entropy())
+}
+
 fn between(low: Duration, high: Duration, rng: &mut impl Rng) -> Duration {
     if high <= low { low } else { rng.random_range(low..=high) }
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
     use super::*;
 
     const POLICY: Policy = Policy { base: Duration::from_millis(500), cap: Duration::from_secs(60) };

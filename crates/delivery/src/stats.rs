@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::State;
 
@@ -245,8 +245,7 @@ fn bounds(bucket: usize) -> (u64, u64) {
 
 /// Wall clock, unix nanoseconds.
 pub(crate) fn unix_nano() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    tracecast_log::world::unix_nano()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Recent payloads in memory: first in, first out, within a budget of bytes.
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tracecast_otlp::Payload;
 
 use crate::shared::lock;
 use crate::types::Sequence;
+use crate::world::Mutex;
 
 /// What an item costs besides its bytes.
 const ITEM: u64 = 256;

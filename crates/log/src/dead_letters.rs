@@ -4,13 +4,13 @@
 //! rise for ever without anything being read at the start. What lies in older files is found when first asked.
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::VERSION;
-use crate::shared::{lock, now_unix_nano};
+use crate::shared::lock;
 use crate::types::{LogError, Slot};
+use crate::world::{Mutex, nanos, unix_nano};
 
 use self::letter::{FILE_HEADER, FILE_MAGIC, Spot, encode, places, read_letter};
 
@@ -106,12 +106,11 @@ impl DeadLetters {
         let io = |source| LogError::Io { path: dir.clone(), source };
         disk.make_dir(&dir).map_err(io)?;
         let mut store = Store::default();
-        for entry in std::fs::read_dir(&dir).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let number =
-                entry.file_name().to_str().and_then(|n| n.strip_suffix(".dead")?.parse::<u64>().ok());
-            if let (Some(number), Ok(metadata)) = (number, entry.metadata()) {
-                store.files.push(LetterFile { number, bytes: metadata.len(), letters: None });
+        for path in disk.list(&dir).map_err(io)? {
+            let name = path.file_name().and_then(|n| n.to_str());
+            let number = name.and_then(|n| n.strip_suffix(".dead")?.parse::<u64>().ok());
+            if let (Some(number), Ok(about)) = (number, disk.about(&path)) {
+                store.files.push(LetterFile { number, bytes: about.bytes, letters: None });
             }
         }
         store.files.sort_by_key(|f| f.number);
@@ -129,7 +128,12 @@ impl DeadLetters {
             Place::Files { disk, dir, store, syncing } => {
                 let (file, number, end) = {
                     let mut store = lock(store);
-                    store.make_room(dir, (letter.payload.len() + letter.excerpt.len()) as u64, &self.limits);
+                    store.make_room(
+                        disk,
+                        dir,
+                        (letter.payload.len() + letter.excerpt.len()) as u64,
+                        &self.limits,
+                    );
                     store.open_for_writing(disk, dir, &self.limits)?;
                     let (file, number, end) = store.write(&mut letter)?;
                     (file, number, end)
@@ -208,7 +212,7 @@ impl DeadLetters {
     }
 
     fn age_limit(&self) -> u64 {
-        now_unix_nano().saturating_sub(self.limits.age.as_nanos() as u64)
+        unix_nano().saturating_sub(nanos(self.limits.age))
     }
 }
 
@@ -234,24 +238,23 @@ fn ring_cost(letter: &DeadLetter) -> u64 {
 
 impl Store {
     /// Drops the oldest files beyond the caps.
-    fn make_room(&mut self, dir: &Path, more: u64, limits: &Limits) {
-        let now = now_unix_nano();
+    fn make_room(&mut self, disk: &Disk, dir: &Path, more: u64, limits: &Limits) {
+        let now = unix_nano();
         loop {
             let bytes: u64 = self.files.iter().map(|f| f.bytes).sum();
             let is_open = self.open.is_some() && self.files.len() == 1;
             let Some(oldest) = self.files.first() else { return };
             let path = path_of(dir, oldest.number);
             // A file's letters are older than its last write.
-            let written = path.metadata().and_then(|m| m.modified()).ok();
-            let age = written.and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            let written = disk.about(&path).map_or(now, |about| about.modified_unix_nano);
             let newest = oldest.letters.as_ref().and_then(|l| l.iter().map(|l| l.at_unix_nano).max());
-            let aged = age > limits.age
-                || newest.is_some_and(|at| at < now.saturating_sub(limits.age.as_nanos() as u64));
+            let limit = now.saturating_sub(nanos(limits.age));
+            let aged = written < limit || newest.is_some_and(|at| at < limit);
             if is_open || !(aged || bytes + more > limits.cap_bytes) {
                 return;
             }
             let dropped = oldest.letters.as_ref().map_or(0, |letters| letters.len() as u64);
-            if let Err(error) = std::fs::remove_file(&path) {
+            if let Err(error) = disk.remove(&path) {
                 tracing::warn!(%error, path = %path.display(), "dead letters not removed");
             }
             self.dropped += dropped;

@@ -1,12 +1,16 @@
 //! The file system as the log uses it: private files, positioned vectored writes, syncs, directory syncs.
 //!
-//! One place, so that tests can fail a write or a sync, and remember what a power cut would leave.
-use std::fs::{File, OpenOptions};
+//! One place, so that tests can fail a write or a sync, and remember what a power cut would leave; and so that a
+//! thread in a [`World`](crate::world::World) has that world's files instead.
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use crate::types::LogError;
+use crate::world::{self, About, Access, OpenFile, World};
 
 /// The most buffers of one vectored write (Linux's limit).
 const IOV_MAX: usize = 1024;
@@ -20,15 +24,28 @@ pub(crate) struct Disk {
 /// An open file that knows its name.
 #[derive(Debug)]
 pub(crate) struct DiskFile {
-    file: File,
+    file: Handle,
     path: PathBuf,
     #[cfg(test)]
     disk: Disk,
 }
 
+#[derive(Debug)]
+enum Handle {
+    Real(File),
+    Simulated(Box<dyn OpenFile>),
+}
+
+fn world() -> Option<Arc<dyn World>> {
+    world::current()
+}
+
 impl Disk {
     /// Makes the directory (0700) if it is missing.
     pub(crate) fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if let Some(world) = world() {
+            return world.files().make_dir(dir);
+        }
         match std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             other => other,
@@ -41,32 +58,83 @@ impl Disk {
         if create {
             self.faults.on_create(path)?;
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        Ok(self.file(file, path))
+        self.handle(path, if create { Access::Create } else { Access::Write })
     }
 
     pub(crate) fn open_read(&self, path: &Path) -> io::Result<DiskFile> {
-        Ok(self.file(File::open(path)?, path))
+        self.handle(path, Access::Read)
     }
 
-    fn file(&self, file: File, path: &Path) -> DiskFile {
-        DiskFile {
+    fn handle(&self, path: &Path, how: Access) -> io::Result<DiskFile> {
+        let file = match world() {
+            Some(world) => Handle::Simulated(world.files().open(path, how)?),
+            None if how == Access::Read => Handle::Real(File::open(path)?),
+            None => {
+                let create = how == Access::Create;
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(create).truncate(false).mode(0o600);
+                Handle::Real(options.open(path)?)
+            }
+        };
+        Ok(DiskFile {
             file,
             path: path.to_path_buf(),
             #[cfg(test)]
             disk: self.clone(),
+        })
+    }
+
+    /// What is in a directory.
+    pub(crate) fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        match world() {
+            Some(world) => world.files().list(dir),
+            None => std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect(),
+        }
+    }
+
+    /// The whole content of a file.
+    pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if world().is_none() {
+            return std::fs::read(path);
+        }
+        let file = self.open_read(path)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// Length and age of a file.
+    pub(crate) fn about(&self, path: &Path) -> io::Result<About> {
+        if let Some(world) = world() {
+            return world.files().about(path);
+        }
+        let metadata = std::fs::metadata(path)?;
+        let modified = metadata.modified()?.duration_since(UNIX_EPOCH).map_or(0, world::nanos);
+        Ok(About { bytes: metadata.len(), modified_unix_nano: modified })
+    }
+
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        match world() {
+            Some(world) => world.files().remove(path),
+            None => std::fs::remove_file(path),
+        }
+    }
+
+    /// Copies a file's content to another name.
+    pub(crate) fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match world() {
+            Some(_) => self.open(to, true)?.write_at(&self.read(from)?, 0),
+            None => std::fs::copy(from, to).map(|_| ()),
         }
     }
 
     /// Makes created, renamed and removed names last.
     pub(crate) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        match world() {
+            Some(world) => world.files().sync_dir(dir),
+            None => File::open(dir)?.sync_all(),
+        }
     }
 
     /// Writes a small file so that it is either the old or the new one, whatever happens.
@@ -77,34 +145,52 @@ impl Disk {
             file.set_len(0)?;
             file.write_at(bytes, 0)?;
             file.sync()?;
-            self.rename(&temp, path)
+            self.rename(&temp, path)?;
+            #[cfg(test)]
+            self.faults.on_rename(&temp, path);
+            match path.parent() {
+                Some(dir) => self.sync_dir(dir),
+                None => Ok(()),
+            }
         })();
         if result.is_err() {
             // The room is worth more than the leftover; a later attempt starts over anyway.
-            let _ = std::fs::remove_file(&temp);
+            let _ = self.remove(&temp);
         }
         result
     }
 
+    /// Gives a file another name, for good once the directory is synced.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)?;
-        #[cfg(test)]
-        self.faults.on_rename(from, to);
-        match to.parent() {
-            Some(dir) => self.sync_dir(dir),
-            None => Ok(()),
+        match world() {
+            Some(world) => world.files().rename(from, to),
+            None => std::fs::rename(from, to),
         }
     }
 }
 
 impl DiskFile {
-    /// The file itself, for its lock.
-    pub(crate) fn into_file(self) -> File {
-        self.file
+    /// Takes the file's lock; false if another process has it.
+    pub(crate) fn try_lock(&self) -> io::Result<bool> {
+        let Handle::Real(file) = &self.file else { return Ok(true) };
+        match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(source)) => Err(source),
+        }
+    }
+
+    pub(crate) fn unlock(&self) {
+        if let Handle::Real(file) = &self.file {
+            let _ = file.unlock();
+        }
     }
 
     pub(crate) fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        match &self.file {
+            Handle::Real(file) => Ok(file.metadata()?.len()),
+            Handle::Simulated(file) => file.len(),
+        }
     }
 
     pub(crate) fn error(&self, source: io::Error) -> LogError {
@@ -112,15 +198,22 @@ impl DiskFile {
     }
 
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        match &self.file {
+            Handle::Real(file) => file.set_len(len),
+            Handle::Simulated(file) => file.set_len(len),
+        }
     }
 
     /// Reserves blocks for the first `len` bytes and makes the file that long.
     pub(crate) fn allocate(&self, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        let file = match &self.file {
+            Handle::Real(file) => file,
+            Handle::Simulated(file) => return file.allocate(len),
+        };
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
             Ok(()) => Ok(()),
             // Not every file system can; a sparse file will do there.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.file.set_len(len),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(len),
             Err(e) => Err(e.into()),
         }
     }
@@ -128,7 +221,10 @@ impl DiskFile {
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         self.disk.faults.on_sync(&self.path)?;
-        self.file.sync_data()?;
+        match &self.file {
+            Handle::Real(file) => file.sync_data()?,
+            Handle::Simulated(file) => file.sync()?,
+        }
         #[cfg(test)]
         self.disk.faults.synced(&self.path);
         Ok(())
@@ -137,17 +233,27 @@ impl DiskFile {
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(test)]
         self.disk.faults.on_write(&self.path)?;
-        self.file.write_all_at(bytes, offset)
+        match &self.file {
+            Handle::Real(file) => file.write_all_at(bytes, offset),
+            Handle::Simulated(file) => file.write_at(bytes, offset),
+        }
     }
 
     /// Writes all slices one after the other from `offset`.
     pub(crate) fn write_vectored_at(&self, slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
         #[cfg(test)]
         self.disk.faults.on_write(&self.path)?;
+        let file = match &self.file {
+            Handle::Real(file) => file,
+            Handle::Simulated(file) => {
+                let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                return file.write_at(&bytes, offset);
+            }
+        };
         let mut left = slices;
         while !left.is_empty() {
             let now = left.len().min(IOV_MAX);
-            let written = match rustix::io::pwritev(&self.file, left.get(..now).unwrap_or_default(), offset) {
+            let written = match rustix::io::pwritev(file, left.get(..now).unwrap_or_default(), offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => n,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -161,9 +267,13 @@ impl DiskFile {
 
     /// Fills `buf` from `offset` as far as the file goes; answers the bytes read.
     pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let file = match &self.file {
+            Handle::Real(file) => file,
+            Handle::Simulated(file) => return file.read_at(buf, offset),
+        };
         let mut read = 0;
         while let Some(rest) = buf.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset + read as u64) {
+            match file.read_at(rest, offset + read as u64) {
                 Ok(0) => break,
                 Ok(n) => read += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -1,11 +1,12 @@
 //! A kept record as delivery sees it: routing in memory, the payload maybe only on disk.
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tracecast_otlp::{Payload, SpanSet};
 
 use crate::format::{Life, StoredRoute};
 use crate::types::{Projection, Sequence, Slot};
+use crate::world::{Mutex, MutexGuard};
 
 /// A kept record as delivery sees it. Cheap to hold: the payload may have left memory.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Entry {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// The payload, if it is in memory.

@@ -62,7 +62,7 @@ pub struct RecordInfo {
 
 fn read_checkpoint(dir: &Path) -> Result<Option<Checkpoint>, String> {
     let path = dir.join(checkpoint::FILE);
-    match std::fs::read(&path) {
+    match Disk::default().read(&path) {
         Ok(bytes) => match Checkpoint::decode(&bytes) {
             Ok(checkpoint) => Ok(Some(checkpoint)),
             Err(why) => Err(format!("{}: {why:?}", path.display())),
@@ -82,7 +82,7 @@ fn each_segment(
     let segments = dir.join("segments");
     let io = |source| LogError::Io { path: segments.clone(), source };
     let checkpoint = read_checkpoint(dir).ok().flatten();
-    let files = pool::list(&segments).map_err(io)?;
+    let files = pool::list(&disk, &segments).map_err(io)?;
     let states: Vec<_> = files.iter().map(|(file, path)| (path, examine(&disk, *file, path))).collect();
     let known = states.iter().filter_map(|(_, s)| match s {
         Ok(FileState::Segment(found)) => found.header.as_ref(),
@@ -96,7 +96,7 @@ fn each_segment(
             sequences: None,
             records: 0,
             record_bytes: 0,
-            file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+            file_bytes: disk.about(path).map_or(0, |about| about.bytes),
             sealed: false,
             free: matches!(state, Ok(FileState::Fresh)),
         };
@@ -159,6 +159,7 @@ pub fn list_records(dir: &Path) -> Result<Vec<RecordInfo>, LogError> {
 
 /// Reads everything and checks every checksum.
 pub fn verify(dir: &Path) -> Result<Report, LogError> {
+    let disk = Disk::default();
     let mut report = Report::default();
     if let Err(problem) = read_checkpoint(dir) {
         report.problems.push(problem);
@@ -179,9 +180,9 @@ pub fn verify(dir: &Path) -> Result<Report, LogError> {
         }
     })?;
     let io = |source| LogError::Io { path: dir.to_path_buf(), source };
-    for (_, path) in journal::list(dir).map_err(io)? {
+    for (_, path) in journal::list(&disk, dir).map_err(io)? {
         // A generation that a running gateway has just replaced is no finding.
-        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let Ok(bytes) = disk.read(&path) else { continue };
         match journal::read(&bytes) {
             Ok(read) => {
                 report.journal_entries += read.entries.len() as u64;

@@ -230,10 +230,9 @@ fn path_of(dir: &Path, generation: u64) -> PathBuf {
 }
 
 /// Journal files by generation.
-pub(crate) fn list(dir: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn list(disk: &Disk, dir: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in disk.list(dir)? {
         let generation = path
             .file_name()
             .and_then(|name| name.to_str()?.strip_prefix("journal-")?.strip_suffix(".log")?.parse().ok());

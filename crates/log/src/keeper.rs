@@ -1,8 +1,8 @@
 //! The keeper: seals, syncs, checkpoints, gives segments back, and asks for backlog to be given up.
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
@@ -10,6 +10,7 @@ use crate::journal::{self, Journal};
 use crate::segment::Sealing;
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{LogError, Sequence, Slot};
+use crate::world::{self, Condvar, Mutex};
 
 const LOG_SYNC: Duration = Duration::from_millis(100);
 const JOURNAL_SYNC: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ impl Inbox {
     fn wait(&self, most: Duration) -> bool {
         let mut state = lock(&self.state);
         if !state.woken && !state.stopped {
-            state = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.work.wait_timeout(state, most).0;
         }
         state.woken = false;
         state.stopped
@@ -95,7 +96,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(inner: Arc<Inner>) -> Keeper {
-        let now = Instant::now();
+        let now = world::now();
         Keeper {
             inner,
             log_synced: now,
@@ -146,14 +147,14 @@ impl Keeper {
     }
 
     fn tend(&mut self, on_disk: &OnDisk) {
-        if self.log_synced.elapsed() >= LOG_SYNC {
-            self.log_synced = Instant::now();
+        if world::elapsed(self.log_synced) >= LOG_SYNC {
+            self.log_synced = world::now();
             let _ = self.sync_log(on_disk);
         }
         self.seal_waiting(on_disk);
         let short = on_disk.pool.is_short();
-        if self.journal_synced.elapsed() >= JOURNAL_SYNC || (short && self.has_settled_segments()) {
-            self.journal_synced = Instant::now();
+        if world::elapsed(self.journal_synced) >= JOURNAL_SYNC || (short && self.has_settled_segments()) {
+            self.journal_synced = world::now();
             if let Err(error) = self.sync_journal(on_disk) {
                 // A failed sync is not repeated on the same file: a checkpoint and a new journal replace it.
                 tracing::error!(%error, "settlement journal not synced");
@@ -186,14 +187,14 @@ impl Keeper {
         let waiting: Vec<_> =
             lock(&self.inner.inbox.state).to_seal.iter().map(|(s, _)| s.file.clone()).collect();
         for file in waiting.into_iter().chain(current) {
-            let started = Instant::now();
+            let started = world::now();
             if let Err(source) = file.sync() {
                 on_disk.sync_failed.store(true, Ordering::Release);
                 let error = file.error(source);
                 tracing::error!(%error, "segment not synced, it is left");
                 return Err(error);
             }
-            self.inner.count_sync(started.elapsed());
+            self.inner.count_sync(world::elapsed(started));
         }
         Ok(())
     }
@@ -258,7 +259,7 @@ impl Keeper {
         let logged = self.inner.state().activity.bytes;
         let journaled = lock(&on_disk.journal).at;
         let due = self.inner.inbox.is_checkpoint_due(logged) || journaled >= CHECKPOINT_JOURNAL;
-        let waits = self.checkpoint_after.is_some_and(|at| Instant::now() < at);
+        let waits = self.checkpoint_after.is_some_and(|at| world::now() < at);
         if waits || !(due || self.checkpoint_wanted) {
             return;
         }
@@ -268,7 +269,7 @@ impl Keeper {
                 tracing::error!(%error, "checkpoint not written");
                 let full = matches!(&error, LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
                 if !(full && on_disk.pool.sacrifice()) {
-                    self.checkpoint_after = Some(Instant::now() + RETRY);
+                    self.checkpoint_after = Some(world::now() + RETRY);
                 }
             }
         }
@@ -328,22 +329,22 @@ impl Keeper {
         if let Some((asked, number, at)) = self.waiting
             && asked == slot
             && state.segments.is_held_by(number, slot)
-            && at.elapsed() < GIVE_UP_WAIT
+            && world::elapsed(at) < GIVE_UP_WAIT
         {
             return;
         }
         let asked = self.asked.get(&slot).copied().unwrap_or(0);
         let Some((number, up_to)) = state.segments.oldest_held_by(slot, asked) else {
             // Everything was asked for; what was in flight then may be pending again.
-            if self.asked_at.elapsed() > RETRY {
+            if world::elapsed(self.asked_at) > RETRY {
                 self.asked.remove(&slot);
             }
             return;
         };
         drop(state);
         self.asked.insert(slot, up_to);
-        self.waiting = Some((slot, number, Instant::now()));
-        self.asked_at = Instant::now();
+        self.waiting = Some((slot, number, world::now()));
+        self.asked_at = world::now();
         self.inner.tell(|subscriber| subscriber.give_up(slot, up_to));
     }
 }
@@ -370,9 +371,9 @@ pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
 
 /// Journals that a checkpoint has replaced.
 pub(crate) fn remove_journals_before(on_disk: &OnDisk, generation: u64) {
-    let Ok(journals) = journal::list(&on_disk.dir) else { return };
+    let Ok(journals) = journal::list(&on_disk.disk, &on_disk.dir) else { return };
     for (_, path) in journals.into_iter().filter(|(g, _)| *g < generation) {
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = on_disk.disk.remove(&path) {
             tracing::warn!(%error, path = %path.display(), "journal not removed");
         }
     }

@@ -143,6 +143,7 @@ mod shared;
 mod tests;
 mod types;
 mod walk;
+pub mod world;
 mod writer;
 
 pub use dead_letters::{DeadLetter, DeadLetters};

@@ -1,16 +1,14 @@
 //! The log as others see it: opening, the calls, closing.
-use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tracecast_otlp::Payload;
 
 use crate::cache::Cache;
 use crate::dead_letters::{DeadLetters, Limits};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::entry::Entry;
 use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::keeper::{Inbox, Keeper};
@@ -25,6 +23,7 @@ use crate::types::{
     Activity, Books, Damage, Durability, LogError, NewRecord, Options, Recovered, Sequence, Settlement, Slot,
     SlotKey, Subscriber,
 };
+use crate::world::{self, Mutex, Thread};
 use crate::writer::Writer;
 
 /// Smallest segment file.
@@ -49,10 +48,10 @@ struct Handle {
 
 #[derive(Debug, Default)]
 struct Threads {
-    writer: Option<JoinHandle<()>>,
-    settle: Option<JoinHandle<()>>,
-    keeper: Option<JoinHandle<()>>,
-    pool: Option<JoinHandle<()>>,
+    writer: Option<Thread>,
+    settle: Option<Thread>,
+    keeper: Option<Thread>,
+    pool: Option<Thread>,
 }
 
 impl Log {
@@ -161,7 +160,7 @@ impl Log {
         }
         let inner = self.handle.inner.clone();
         let (sequence, location) = (entry.sequence, entry.location);
-        let read = tokio::task::spawn_blocking(move || read_payload(&inner, sequence, location));
+        let read = world::blocking(move || read_payload(&inner, sequence, location));
         let payload = read.await.unwrap_or(Err(LogError::Closed))?;
         Ok(entry.share(payload))
     }
@@ -245,7 +244,7 @@ impl Handle {
             join(threads.pool.take());
             // Unlocked by name: a process that is being started elsewhere may hold a copy of the descriptor.
             if let Some(file) = lock(&on_disk.lock).take() {
-                let _ = file.unlock();
+                file.unlock();
             }
         }
         *lock(&inner.subscriber) = None;
@@ -259,9 +258,9 @@ impl Drop for Handle {
 }
 
 /// Waits for a thread, unless it is this one (the last clone went inside a callback).
-fn join(thread: Option<JoinHandle<()>>) {
-    if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id())
-        && thread.join().is_err()
+fn join(thread: Option<Thread>) {
+    if let Some(thread) = thread.filter(|t| !t.is_this_one())
+        && !thread.join()
     {
         tracing::error!("a thread of the log panicked");
     }
@@ -295,7 +294,7 @@ fn inner(
 
 fn start(inner: Arc<Inner>, next_sequence: Sequence, next_segment: u64) -> Result<Log, LogError> {
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        let spawned = std::thread::Builder::new().name(format!("log-{name}")).spawn(run);
+        let spawned = Thread::spawn(&format!("log-{name}"), run);
         spawned.map_err(|source| LogError::Io { path: inner.options.dir.clone(), source })
     };
     let handle = Handle { inner: inner.clone(), threads: Mutex::default() };
@@ -320,16 +319,12 @@ fn start(inner: Arc<Inner>, next_sequence: Sequence, next_segment: u64) -> Resul
 }
 
 /// Makes the directory and takes its lock.
-fn acquire(disk: &Disk, dir: &Path) -> Result<File, LogError> {
+fn acquire(disk: &Disk, dir: &Path) -> Result<DiskFile, LogError> {
     disk.make_dir(dir).map_err(|source| LogError::Io { path: dir.to_path_buf(), source })?;
     let path = dir.join("lock");
     let io = |source| LogError::Io { path: path.clone(), source };
-    let file = disk.open(&path, true).map_err(io)?.into_file();
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
-    }
+    let file = disk.open(&path, true).map_err(io)?;
+    if file.try_lock().map_err(io)? { Ok(file) } else { Err(LogError::Locked { path }) }
 }
 
 /// Refuses what could never be kept, before it takes a number.

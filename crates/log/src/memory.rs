@@ -1,7 +1,6 @@
 //! Memory mode: the bound on wanted bytes, and the commit without a file. The rest is the log's own code.
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::commit::hand_over;
@@ -11,6 +10,7 @@ use crate::queue::Waiting;
 use crate::segment::Prepared;
 use crate::shared::lock;
 use crate::types::{LogError, Sequence};
+use crate::world::{self, Condvar, Mutex};
 use crate::writer::{SPACE_WAIT, Writer, number};
 
 /// Records are grouped so that `give_up` speaks of about one in so many parts of the cap.
@@ -65,7 +65,7 @@ impl Budget {
 
     /// Waits for a release, at most so long.
     pub(crate) fn wait(&self, most: Duration) {
-        drop(self.released.wait_timeout(lock(&self.held), most).unwrap_or_else(PoisonError::into_inner));
+        drop(self.released.wait_timeout(lock(&self.held), most));
     }
 
     pub(crate) fn wake(&self) {
@@ -95,7 +95,7 @@ impl Writer {
                 self.keep_chunk(chunk);
                 continue;
             }
-            if since.elapsed() >= SPACE_WAIT || self.inner.queue.is_stopped() {
+            if world::elapsed(since) >= SPACE_WAIT || self.inner.queue.is_stopped() {
                 self.inner.full.store(true, Ordering::Release);
                 if let Some(first) = waiting.pop_front() {
                     first.refuse(LogError::Full);

@@ -3,11 +3,11 @@
 //! Appending to a file that was written before costs a fraction of appending to a fresh one, because no extent
 //! has to be converted at each sync. So files are kept, and new ones are filled with zeros in the background.
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::disk::{Disk, DiskFile};
 use crate::types::LogError;
+use crate::world::{Condvar, Mutex, MutexGuard};
 
 /// Free files kept; more than that goes back to the file system.
 const FREE_MAX: usize = 8;
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(crate) fn path(&self, file: u32) -> PathBuf {
@@ -215,7 +215,7 @@ impl Pool {
     }
 
     fn remove(&self, state: &mut PoolState, file: u32, bytes: u64) {
-        match std::fs::remove_file(self.path(file)) {
+        match self.disk.remove(&self.path(file)) {
             Ok(()) => state.total = state.total.saturating_sub(bytes),
             Err(error) => {
                 tracing::warn!(%error, path = %self.path(file).display(), "segment file not removed")
@@ -246,7 +246,7 @@ impl Pool {
             Ok(handle)
         };
         make().map_err(|source| {
-            let _ = std::fs::remove_file(&path);
+            let _ = self.disk.remove(&path);
             LogError::Io { path: path.clone(), source }
         })
     }
@@ -257,7 +257,7 @@ impl Pool {
         while !state.stopped {
             let room = state.total + self.segment_bytes <= self.max_bytes;
             if state.free.len() >= state.ahead || !room {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait(state);
                 continue;
             }
             let file = state.next_file;
@@ -274,8 +274,7 @@ impl Pool {
                     state.total -= self.segment_bytes;
                     if !state.stopped {
                         tracing::warn!(%error, "segment file not made ahead of need");
-                        let waited = self.changed.wait_timeout(state, Duration::from_secs(1));
-                        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                        state = self.changed.wait_timeout(state, Duration::from_secs(1)).0;
                     }
                 }
             }
@@ -289,10 +288,9 @@ pub(crate) fn path_of(dir: &Path, file: u32) -> PathBuf {
 }
 
 /// Segment files by name.
-pub(crate) fn list(dir: &Path) -> std::io::Result<Vec<(u32, PathBuf)>> {
+pub(crate) fn list(disk: &Disk, dir: &Path) -> std::io::Result<Vec<(u32, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in disk.list(dir)? {
         let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".seg")?.parse().ok());
         if let Some(number) = number {
             found.push((number, path));

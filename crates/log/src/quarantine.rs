@@ -9,6 +9,7 @@ const CHUNK: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Quarantine {
+    disk: Disk,
     dir: PathBuf,
     /// Bytes set aside.
     pub(crate) bytes: u64,
@@ -16,24 +17,24 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    pub(crate) fn new(dir: PathBuf) -> Quarantine {
-        Quarantine { dir, bytes: 0, notes: Vec::new() }
+    pub(crate) fn new(disk: Disk, dir: PathBuf) -> Quarantine {
+        Quarantine { disk, dir, bytes: 0, notes: Vec::new() }
     }
 
     /// Moves a file away.
     pub(crate) fn set_aside(&mut self, path: &Path) {
-        self.keep(path, |from, to| std::fs::rename(from, to));
+        self.keep(path, |disk, to| disk.rename(path, to));
     }
 
     /// Copies a file that is still needed where it is.
     pub(crate) fn set_aside_copy(&mut self, path: &Path) {
-        self.keep(path, |from, to| std::fs::copy(from, to).map(|_| ()));
+        self.keep(path, |disk, to| disk.copy(path, to));
     }
 
-    fn keep(&mut self, path: &Path, how: impl Fn(&Path, &Path) -> std::io::Result<()>) {
-        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    fn keep(&mut self, path: &Path, how: impl Fn(&Disk, &Path) -> std::io::Result<()>) {
+        let bytes = self.disk.about(path).map_or(0, |about| about.bytes);
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
-        let kept = self.make().and_then(|()| how(path, &self.free_name(name)));
+        let kept = self.make().and_then(|()| how(&self.disk, &self.free_name(name)));
         match kept {
             Ok(()) => self.bytes += bytes,
             Err(error) => self.notes.push(format!("{}: not set aside: {error}", path.display())),
@@ -43,8 +44,7 @@ impl Quarantine {
     /// Copies `from..to` of a segment.
     pub(crate) fn copy(&mut self, file: &DiskFile, segment: u64, from: u64, to: u64) {
         let copied = self.make().and_then(|()| {
-            let out =
-                Disk::default().open(&self.free_name(&format!("segment-{segment}-{from}.bin")), true)?;
+            let out = self.disk.open(&self.free_name(&format!("segment-{segment}-{from}.bin")), true)?;
             let mut at = from;
             while at < to && self.bytes < MAX_BYTES {
                 let mut part = vec![0; (to - at).min(CHUNK) as usize];
@@ -64,14 +64,15 @@ impl Quarantine {
     }
 
     fn make(&self) -> std::io::Result<()> {
-        Disk::default().make_dir(&self.dir)
+        self.disk.make_dir(&self.dir)
     }
 
     fn free_name(&self, name: &str) -> PathBuf {
         let plain = self.dir.join(name);
-        if !plain.exists() {
+        let is_free = |path: &PathBuf| self.disk.about(path).is_err();
+        if is_free(&plain) {
             return plain;
         }
-        (1..10_000).map(|n| self.dir.join(format!("{name}.{n}"))).find(|p| !p.exists()).unwrap_or(plain)
+        (1..10_000).map(|n| self.dir.join(format!("{name}.{n}"))).find(is_free).unwrap_or(plain)
     }
 }

@@ -1,6 +1,5 @@
 //! Appends on their way to the writer, bounded by bytes.
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -10,6 +9,7 @@ use crate::format::{Meta, StoredRoute};
 use crate::segment::Prepared;
 use crate::shared::lock;
 use crate::types::{LogError, NewRecord, Sequence};
+use crate::world::{self, Condvar, Mutex};
 
 /// One commit takes at most this many bytes (or one record).
 const COMMIT_BYTES: u64 = 16 << 20;
@@ -55,7 +55,7 @@ impl Queue {
         record: NewRecord,
     ) -> Result<oneshot::Receiver<Result<Sequence, LogError>>, LogError> {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { record: prepare(record), since: Instant::now(), answer };
+        let waiting = Waiting { record: prepare(record), since: world::now(), answer };
         let mut state = lock(&self.state);
         if state.stopped {
             return Err(LogError::Closed);
@@ -89,11 +89,11 @@ impl Queue {
                 return None;
             }
             match most {
-                None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state = self.work.wait(state),
                 Some(most) => {
-                    let waited = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner);
-                    state = waited.0;
-                    if waited.1.timed_out() && state.items.is_empty() {
+                    let (waited, timed_out) = self.work.wait_timeout(state, most);
+                    state = waited;
+                    if timed_out && state.items.is_empty() {
                         return Some(VecDeque::new());
                     }
                 }

@@ -1,6 +1,6 @@
 //! Payloads read back from segment files.
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tracecast_otlp::Payload;
@@ -10,6 +10,7 @@ use crate::entry::Location;
 use crate::format::{RECORD_HEADER, RecordHeader, is_intact, record_len};
 use crate::shared::{Inner, OnDisk, lock};
 use crate::types::{LogError, Sequence};
+use crate::world::Mutex;
 
 /// Segment files kept open for reading.
 const OPEN_MAX: usize = 64;

@@ -71,7 +71,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
         segment_bytes,
         state: State::default(),
         notes: Vec::new(),
-        quarantine: Quarantine::new(dir.join("quarantine")),
+        quarantine: Quarantine::new(disk.clone(), dir.join("quarantine")),
         candidates: Vec::new(),
         highest: 0,
         unsealed: Vec::new(),
@@ -109,7 +109,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
                     (None, Some(at)) => files.segments.remove(at).path,
                     (None, None) => return Err(LogError::Io { path: dir.to_path_buf(), source }),
                 };
-                std::fs::remove_file(&path).map_err(|source| LogError::Io { path, source })?;
+                disk.remove(&path).map_err(|source| LogError::Io { path, source })?;
                 let slots = crate::keeper::slot_table(&state);
                 let made = Journal::create(disk, dir, generation, epoch, &slots)?;
                 crate::keeper::image(&state, epoch, generation).write(disk, dir)?;
@@ -119,21 +119,22 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
         }
     };
     let (file, at) = make_journal(&mut files)?;
-    for (_, path) in journal::list(dir).unwrap_or_default().into_iter().filter(|(g, _)| *g < generation) {
-        let _ = std::fs::remove_file(path);
+    for (_, path) in journal::list(disk, dir).unwrap_or_default().into_iter().filter(|(g, _)| *g < generation)
+    {
+        let _ = disk.remove(&path);
     }
 
     let mut free: Vec<u32> = files.fresh.iter().map(|(file, _)| *file).collect();
     let mut total = free.len() as u64 * segment_bytes;
     for segment in &files.segments {
-        let bytes = std::fs::metadata(&segment.path).map_or(segment.bytes, |m| m.len());
+        let bytes = disk.about(&segment.path).map_or(segment.bytes, |about| about.bytes);
         if let Some(kept) = state.segments.get_mut(segment.life.number) {
             kept.bytes = bytes;
             total += bytes;
         } else if bytes == segment_bytes {
             free.push(segment.file);
             total += bytes;
-        } else if std::fs::remove_file(&segment.path).is_err() {
+        } else if disk.remove(&segment.path).is_err() {
             total += bytes;
         }
     }
@@ -161,7 +162,7 @@ struct Files {
 impl Recovery<'_> {
     fn read_checkpoint(&mut self) -> Result<Checkpoint, LogError> {
         let path = self.dir.join(checkpoint::FILE);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match self.disk.read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
             Err(source) => return Err(LogError::Io { path, source }),
@@ -195,12 +196,13 @@ impl Recovery<'_> {
     fn read_journals(&mut self, checkpoint: &Checkpoint) -> Result<(Vec<Settled>, u64), LogError> {
         let io = |source| LogError::Io { path: self.dir.to_path_buf(), source };
         let (mut settled, mut last) = (Vec::new(), 0);
-        for (generation, path) in journal::list(self.dir).map_err(io)? {
+        for (generation, path) in journal::list(self.disk, self.dir).map_err(io)? {
             last = last.max(generation);
             if generation < checkpoint.journal {
                 continue;
             }
-            let bytes = std::fs::read(&path).map_err(|source| LogError::Io { path: path.clone(), source })?;
+            let bytes =
+                self.disk.read(&path).map_err(|source| LogError::Io { path: path.clone(), source })?;
             let read = journal::read(&bytes).map_err(|version| newer(path.clone(), version))?;
             if read.damaged > 0 {
                 let name = path.display();
@@ -223,16 +225,16 @@ impl Recovery<'_> {
     fn find_segments(&mut self, dir: &Path) -> Result<Files, LogError> {
         let io = |source| LogError::Io { path: dir.to_path_buf(), source };
         let mut files = Files { segments: Vec::new(), fresh: Vec::new(), next_file: 1 };
-        for (file, path) in pool::list(dir).map_err(io)? {
+        for (file, path) in pool::list(self.disk, dir).map_err(io)? {
             files.next_file = files.next_file.max(file.saturating_add(1));
             match examine(self.disk, file, &path)? {
                 FileState::Newer(version) => return Err(newer(path, version)),
                 FileState::Segment(found) => files.segments.push(found),
                 FileState::Fresh => {
-                    let full = std::fs::metadata(&path).is_ok_and(|m| m.len() == self.segment_bytes);
+                    let full = self.disk.about(&path).is_ok_and(|about| about.bytes == self.segment_bytes);
                     if full {
                         files.fresh.push((file, path));
-                    } else if let Err(source) = std::fs::remove_file(&path) {
+                    } else if let Err(source) = self.disk.remove(&path) {
                         return Err(LogError::Io { path, source });
                     }
                 }

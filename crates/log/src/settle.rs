@@ -1,13 +1,14 @@
 //! Settlements on their way into the journal and, once written there, into the books.
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::journal::{JournalEntry, Settled};
 use crate::segments::{Run, runs};
 use crate::shared::{Inner, OnDisk, lock, same_error};
 use crate::types::{LogError, Settlement, Slot, SlotKey};
+use crate::world::{self, Condvar, Mutex};
 
 /// Settlements are gathered this long; with the write itself they are visible within 20 ms.
 const GATHER: Duration = Duration::from_millis(10);
@@ -54,7 +55,7 @@ impl Settlements {
 
     /// Waits until everything pushed so far is written and visible.
     pub(crate) fn flush(&self, most: Option<Duration>) -> Result<(), LogError> {
-        let until = most.map(|most| Instant::now() + most);
+        let until = most.map(|most| world::now() + most);
         let mut queue = lock(&self.queue);
         let wanted = queue.pushed;
         while queue.finished < wanted {
@@ -63,11 +64,11 @@ impl Settlements {
             }
             queue.urgent = true;
             self.work.notify_one();
-            let most = until.map_or(RETRY, |until| until.saturating_duration_since(Instant::now()));
+            let most = until.map_or(RETRY, |until| until.saturating_duration_since(world::now()));
             if most.is_zero() {
                 return Err(queue.error.as_ref().map_or(LogError::Closed, same_error));
             }
-            queue = self.done.wait_timeout(queue, most).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.done.wait_timeout(queue, most).0;
         }
         Ok(())
     }
@@ -84,15 +85,15 @@ impl Settlements {
             if queue.stopped {
                 return None;
             }
-            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.work.wait(queue);
         }
-        let until = Instant::now() + GATHER;
+        let until = world::now() + GATHER;
         while !queue.urgent && !queue.stopped {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(world::now());
             if left.is_zero() {
                 break;
             }
-            queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.work.wait_timeout(queue, left).0;
         }
         queue.urgent = false;
         Some(std::mem::take(&mut queue.items))

@@ -3,9 +3,8 @@
 //! Order: journal, then state; every other lock is taken alone. The subscriber is called with no lock held.
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -22,6 +21,7 @@ use crate::reader::Files;
 use crate::segments::{Run, Segments};
 use crate::settle::Settlements;
 use crate::types::{Activity, Damage, LogError, Options, Sequence, Slot, Subscriber};
+use crate::world::{Mutex, MutexGuard};
 
 /// Trace keys are remembered for so long, and no more than so many bytes of them.
 const TRACE_NANOS: u64 = 600 * 1_000_000_000;
@@ -97,7 +97,7 @@ pub(crate) struct OnDisk {
     /// Last record covered by a checkpoint on disk.
     pub(crate) checkpointed: Mutex<Sequence>,
     /// Held while the log is open.
-    pub(crate) lock: Mutex<Option<std::fs::File>>,
+    pub(crate) lock: Mutex<Option<DiskFile>>,
 }
 
 pub(crate) struct Inner {
@@ -127,15 +127,9 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Locks without giving up on a panic elsewhere: every critical section leaves its data whole.
+/// Waits for the lock.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(crate) fn now_unix_nano() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+    mutex.lock()
 }
 
 /// The same error for every waiter of a commit.

@@ -3,7 +3,6 @@
 //! It gathers while the previous sync runs: whoever comes meanwhile is in the next commit, and a lone request
 //! is synced at once. Sequence and ordinals are given here, so that their order is the order on disk.
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,8 +12,9 @@ use crate::format::{Life, SegmentHeader};
 use crate::pool::Taken;
 use crate::queue::Waiting;
 use crate::segment::{Active, Prepared, Staged};
-use crate::shared::{Inner, OnDisk, lock, now_unix_nano, same_error};
+use crate::shared::{Inner, OnDisk, lock, same_error};
 use crate::types::{Durability, LogError, Sequence};
+use crate::world;
 
 /// An append waits for space this long before it is refused.
 pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(2);
@@ -150,16 +150,16 @@ impl Writer {
 
     fn fail(&mut self, waiting: VecDeque<Waiting>, error: &LogError) {
         self.inner.failed.store(true, Ordering::Release);
-        self.retry_at = Some(Instant::now() + RETRY);
+        self.retry_at = Some(world::now() + RETRY);
         waiting.into_iter().for_each(|w| w.refuse(same_error(error)));
     }
 
     /// True when a new segment could be opened, written and synced.
     fn recover_from_failure(&mut self, on_disk: &OnDisk) -> bool {
-        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.retry_at.is_some_and(|at| world::now() < at) {
             return false;
         }
-        self.retry_at = Some(Instant::now() + RETRY);
+        self.retry_at = Some(world::now() + RETRY);
         let Ok(Some(taken)) = on_disk.pool.take(0) else { return false };
         let mut active = self.activate(on_disk, taken);
         let proven =
@@ -192,7 +192,7 @@ impl Writer {
                 Ok(None) => {}
                 Err(error) => return Err(NoSegment::Failed(error)),
             }
-            if since.elapsed() >= SPACE_WAIT || self.inner.queue.is_stopped() {
+            if world::elapsed(since) >= SPACE_WAIT || self.inner.queue.is_stopped() {
                 return Err(NoSegment::Full);
             }
             self.inner.inbox.wake();
@@ -203,12 +203,12 @@ impl Writer {
     fn activate(&mut self, on_disk: &OnDisk, taken: Taken) -> Active {
         let number = self.next_segment;
         self.next_segment += 1;
-        let nonce = RandomState::new().build_hasher().finish() as u32;
+        let nonce = world::entropy() as u32;
         let header = SegmentHeader {
             life: Life { number, epoch: on_disk.epoch, nonce },
             first_sequence: self.next_sequence,
             bytes: taken.bytes,
-            created_unix_nano: now_unix_nano(),
+            created_unix_nano: world::unix_nano(),
             ends: lock(&on_disk.unsealed).clone(),
         };
         let active = Active::new(taken.file, taken.handle, header);
@@ -218,8 +218,8 @@ impl Writer {
         drop(state);
         *lock(&on_disk.current) = Some(active.file.clone());
         // More files are made ahead when the last one did not last.
-        let fast = self.opened_at.is_some_and(|at| at.elapsed() < FAST);
-        self.opened_at = Some(Instant::now());
+        let fast = self.opened_at.is_some_and(|at| world::elapsed(at) < FAST);
+        self.opened_at = Some(world::now());
         on_disk.pool.want(if fast { 2 } else { 0 });
         active
     }
@@ -262,9 +262,9 @@ impl Writer {
         let Some(active) = &mut self.active else { return Err(LogError::Closed) };
         active.write(&self.staged)?;
         if self.inner.options.durability == Durability::Durable {
-            let started = Instant::now();
+            let started = world::now();
             active.file.sync().map_err(|e| active.file.error(e))?;
-            self.inner.count_sync(started.elapsed());
+            self.inner.count_sync(world::elapsed(started));
         } else {
             // The keeper sleeps while there is nothing to sync.
             if !on_disk.unsynced.swap(true, Ordering::AcqRel) {

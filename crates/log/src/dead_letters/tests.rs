@@ -10,7 +10,7 @@ fn letter(slot: Slot, payload: usize) -> DeadLetter {
         slot,
         sequence: 12,
         received_unix_nano: 34,
-        at_unix_nano: now_unix_nano(),
+        at_unix_nano: unix_nano(),
         reason: DeadReason::TooLarge,
         status: Some(413),
         excerpt: "too large".to_owned(),
@@ -59,7 +59,7 @@ fn the_oldest_go_at_the_cap() {
 fn old_letters_are_not_shown_and_go_with_their_file() {
     let dir = tempfile::tempdir().unwrap();
     let store = DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small()).unwrap();
-    let old = now_unix_nano() - 2 * 3600 * 1_000_000_000;
+    let old = unix_nano() - 2 * 3600 * 1_000_000_000;
     for _ in 0..10 {
         store.append(DeadLetter { at_unix_nano: old, ..letter(1, 1000) }).unwrap();
     }

@@ -246,7 +246,9 @@ fn a_newer_format_is_refused_and_left_alone() {
         sample(dir.path(), false);
         let path = match what {
             "segment" => newest_segment(dir.path()),
-            "journal" => crate::journal::list(dir.path()).unwrap().pop().unwrap().1,
+            "journal" => {
+                crate::journal::list(&crate::disk::Disk::default(), dir.path()).unwrap().pop().unwrap().1
+            }
             _ => dir.path().join("checkpoint"),
         };
         let mut bytes = std::fs::read(&path).unwrap();
@@ -275,7 +277,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let slot = copied_sample(dir.path(), close);
         let mut files: Vec<_> = std::fs::read_dir(dir.path().join("segments")).unwrap().map(|e| e.unwrap().path()).collect();
-        files.extend(crate::journal::list(dir.path()).unwrap().into_iter().map(|(_, path)| path));
+        files.extend(crate::journal::list(&crate::disk::Disk::default(), dir.path()).unwrap().into_iter().map(|(_, path)| path));
         files.push(dir.path().join("checkpoint"));
         files.sort();
         let path = &files[file % files.len()];

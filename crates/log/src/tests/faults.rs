@@ -2,10 +2,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::shared::lock;
+use crate::world::Mutex;
 
 /// Switches of one simulated disk.
 #[derive(Debug, Default)]

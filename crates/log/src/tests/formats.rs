@@ -180,7 +180,7 @@ proptest! {
             entry
         }).collect();
         file.write_at(&bytes, start).unwrap();
-        let whole = std::fs::read(&journal::list(dir.path()).unwrap()[0].1).unwrap();
+        let whole = std::fs::read(&journal::list(&Disk::default(), dir.path()).unwrap()[0].1).unwrap();
         let slots = [JournalEntry::Slot { slot: 0, key: key(1) }, JournalEntry::Slot { slot: 1, key: key(2) }];
         let all: Vec<_> = slots.into_iter().chain(written).collect();
         prop_assert_eq!(&journal::read(&whole).unwrap().entries, &all);

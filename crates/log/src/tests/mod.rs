@@ -11,13 +11,14 @@ mod power_cut;
 mod space;
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tracecast_otlp::{Payload, SpanSet};
 
 use crate::shared::lock;
+use crate::world::{Condvar, Mutex};
 use crate::*;
 
 /// How often a randomised test repeats itself: more with `TRACECAST_SOAK=n`.
@@ -119,7 +120,7 @@ impl Collector {
     pub(crate) fn upto(&self, sequence: Sequence) -> Vec<Arc<Entry>> {
         let mut last = lock(&self.last);
         while *last < sequence {
-            last = self.came.wait(last).unwrap();
+            last = self.came.wait(last);
         }
         drop(last);
         lock(&self.entries).clone()
