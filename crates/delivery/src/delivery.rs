@@ -14,6 +14,7 @@ use tracecast_sinks::{Adapter, BuildError, Clients};
 use uuid::Uuid;
 
 use crate::Options;
+use crate::history::Transition;
 use crate::lane::{Closing, Lane, Setup, Shared, settle};
 use crate::queue::Ref;
 use crate::stack::Sender;
@@ -156,6 +157,11 @@ impl Delivery {
     /// Live figures of a destination; `None` if it is not configured.
     pub fn stats(&self, id: Uuid) -> Option<Stats> {
         self.lane(id).map(|lane| lane.stats())
+    }
+
+    /// A destination's latest changes of state, oldest first; empty if it is not configured.
+    pub fn history(&self, id: Uuid) -> Vec<Transition> {
+        self.lane(id).map(|lane| lane.history()).unwrap_or_default()
     }
 
     /// Stops sending to a destination; requests under way end, the backlog stays. False if unknown.

@@ -6,7 +6,8 @@
 //!
 //! At most `concurrency_max` batches are being sent; at most twice as many are outstanding, which is what
 //! bounds the payload memory and the references a failing destination takes out of its queue. A batch that
-//! waits to be sent again holds no payload.
+//! waits to be sent again holds no payload. Of the batches being sent, one in five may be a retry, so that
+//! a destination that fails is not kept busy with its own past.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use tracecast_log::{DropReason, LogError, Outcome};
 use tracecast_sinks::{Answer, Batch, Failure, Sent};
 
 use crate::attempt::{self, Done, Unread, WITHHELD};
-use crate::health::Gate;
+use crate::health::{Gate, Request};
 use crate::job::{Job, Part, Piece};
-use crate::lane::{Closing, Lane, Shared, Take};
-use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, Policy};
-use crate::ruling::{rule, take_out};
+use crate::lane::{Closing, Lane, Orders, Shared, Take};
+use crate::limits::Size;
+use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, PROBE_SPANS_MAX, Policy, RETRY_ONE_IN};
+use crate::ruling::{encoded_bytes, rule, take_out};
+use crate::stats::Class;
 
 /// Counts a driver among the running ones for as long as it exists, polled or not.
 pub(crate) struct Running(Arc<Shared>);
@@ -46,6 +49,8 @@ struct Driver {
     flights: HashMap<Id, Flight>,
     /// Flights that are sends: the others write dead letters and take no place with the vendor.
     sending: usize,
+    /// Sends of batches that were sent before.
+    retrying: usize,
     waiting: Vec<Job>,
 }
 
@@ -54,12 +59,19 @@ struct Flight {
     job: Job,
     part: Part,
     epoch: u64,
+    started: Instant,
 }
 
 /// Runs until there is nothing to do.
 pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
-    let mut driver =
-        Driver { lane, tasks: JoinSet::new(), flights: HashMap::new(), sending: 0, waiting: Vec::new() };
+    let mut driver = Driver {
+        lane,
+        tasks: JoinSet::new(),
+        flights: HashMap::new(),
+        sending: 0,
+        retrying: 0,
+        waiting: Vec::new(),
+    };
     loop {
         while let Some(ended) = driver.tasks.try_join_next_with_id() {
             driver.finish(ended);
@@ -100,7 +112,7 @@ fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 impl Driver {
     fn policy(&self) -> Policy {
         let options = &self.lane.shared.options;
-        Policy { base: options.retry_base, cap: options.retry_cap }
+        Policy::from(options)
     }
 
     /// Nothing under way and nothing waiting. On shutdown what waits is left to the log.
@@ -111,8 +123,8 @@ impl Driver {
     /// Does everything that can be done now. Returns when there will be more to do, by time.
     fn step(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let orders = self.lane.orders(now);
-        for (piece, reason) in orders.dropped {
+        let mut orders = self.lane.orders(now);
+        for (piece, reason) in std::mem::take(&mut orders.dropped) {
             self.lane.settle(piece, Outcome::Dropped(reason));
         }
         let again = orders.more.then_some(now);
@@ -139,7 +151,7 @@ impl Driver {
             self.waiting.iter_mut().flat_map(|job| &mut job.parts).for_each(|part| part.not_before = now);
         }
         while let Some(job) = self.due(now, |part| part.refusal.is_some(), |_| 0) {
-            self.start(job, orders.epoch);
+            self.start(job, orders.epoch, now);
         }
 
         let timer = sooner(again, sooner(self.deadlines().min(), orders.queue_deadline));
@@ -149,32 +161,74 @@ impl Driver {
             Gate::Shut => return timer,
             Gate::Until(until) => return sooner(timer, Some(until)),
             Gate::Open(window) => window,
+            Gate::Probe => 1,
         };
         let mut linger = None;
         while self.sending < window {
-            // Usually what waited longest goes first. While the destination fails, a batch that failed less
-            // often does: a few that fail by themselves must not keep the rest from showing that it is well.
-            let job = if orders.failing {
-                let fresh = self.form(now, orders.outstanding_max, &mut linger);
-                fresh.or_else(|| self.due(now, |part| part.refusal.is_none(), |part| part.tries))
-            } else {
-                let due = self.due(now, |part| part.refusal.is_none(), |_| 0);
-                due.or_else(|| self.form(now, orders.outstanding_max, &mut linger))
+            let job = match orders.gate {
+                Gate::Probe => self.probe(now, &orders, &mut linger),
+                _ => self.next_send(now, &orders, window, &mut linger),
             };
             let Some(job) = job else {
-                return sooner(timer, sooner(linger, self.next_due(|part| part.refusal.is_none())));
+                let spare = self.may_retry(window);
+                return sooner(timer, sooner(linger, self.next_due(|part| part.is_send(spare))));
             };
-            self.start(job, orders.epoch);
+            self.start(job, orders.epoch, now);
         }
         timer
     }
 
+    /// What is sent next. Usually what waited longest goes first. While the destination fails, a batch that
+    /// failed less often does: a few that fail by themselves must not keep the rest from showing that it is
+    /// well.
+    fn next_send(
+        &mut self,
+        now: Instant,
+        orders: &Orders,
+        window: usize,
+        linger: &mut Option<Instant>,
+    ) -> Option<Job> {
+        let spare = self.may_retry(window);
+        if orders.failing {
+            let fresh = self.form(now, orders.outstanding_max, u32::MAX, linger);
+            fresh.or_else(|| self.due(now, |part| part.is_send(spare), |part| part.tries))
+        } else {
+            let due = self.due(now, |part| part.is_send(spare), |_| 0);
+            due.or_else(|| self.form(now, orders.outstanding_max, u32::MAX, linger))
+        }
+    }
+
+    /// A small batch that shows whether the destination is back: what was sent least often, whatever its own
+    /// wait.
+    fn probe(&mut self, now: Instant, orders: &Orders, linger: &mut Option<Instant>) -> Option<Job> {
+        if let Some(job) = self.form(now, orders.outstanding_max, PROBE_SPANS_MAX, linger) {
+            return Some(job);
+        }
+        let order = |(_, job): &(usize, &Job)| job.next().map(|part| (part.attempts, part.first_sequence()));
+        let sends = |(_, job): &(usize, &Job)| job.next().is_some_and(|part| part.is_send(true));
+        let (i, _) = self.waiting.iter().enumerate().filter(sends).min_by_key(order)?;
+        let mut job = self.waiting.swap_remove(i);
+        job.carve(PROBE_SPANS_MAX);
+        Some(job)
+    }
+
+    /// Another batch that was sent before may be under way.
+    fn may_retry(&self, window: usize) -> bool {
+        self.retrying < (window / RETRY_ONE_IN).max(1)
+    }
+
     /// A new batch from the queue, if one is due and may be outstanding; else, when one will be due.
-    fn form(&self, now: Instant, outstanding_max: usize, linger: &mut Option<Instant>) -> Option<Job> {
+    fn form(
+        &self,
+        now: Instant,
+        outstanding_max: usize,
+        spans_max: u32,
+        linger: &mut Option<Instant>,
+    ) -> Option<Job> {
         if self.waiting.len() + self.flights.len() >= outstanding_max {
             return None;
         }
-        match self.lane.take(now) {
+        match self.lane.take(now, spans_max) {
             Take::Batch(pieces) if pieces.is_empty() => None,
             Take::Batch(pieces) => Some(Job::new(Part::new(pieces, now))),
             Take::Linger(until) => {
@@ -201,6 +255,7 @@ impl Driver {
         cut.sort_by_key(|job| job.next().map(Part::first_sequence));
         self.waiting.append(&mut cut);
         self.count_sending(isize::MIN);
+        self.retrying = 0;
     }
 
     /// Takes a waiting job whose next part is `wanted` and due: the lowest by `rank`, then the oldest.
@@ -226,7 +281,7 @@ impl Driver {
     }
 
     /// Starts the next part of `job`.
-    fn start(&mut self, mut job: Job, epoch: u64) {
+    fn start(&mut self, mut job: Job, epoch: u64, now: Instant) {
         let Some(mut part) = job.parts.pop() else { return };
         let lane = self.lane.clone();
         let task = match part.refusal.clone() {
@@ -236,11 +291,12 @@ impl Driver {
                 part.tries = before.saturating_add(1);
                 part.attempts = part.attempts.saturating_add(1);
                 self.count_sending(1);
+                self.retrying += usize::from(before > 0);
                 let token = part.token(lane.id);
                 self.tasks.spawn(attempt::send(lane, part.pieces.clone(), token, before))
             }
         };
-        self.flights.insert(task.id(), Flight { job, part, epoch });
+        self.flights.insert(task.id(), Flight { job, part, epoch, started: now });
     }
 
     fn count_sending(&mut self, by: isize) {
@@ -259,6 +315,7 @@ impl Driver {
         let is_send = flight.part.refusal.is_none();
         if is_send {
             self.count_sending(-1);
+            self.retrying -= usize::from(flight.part.tries > 1).min(self.retrying);
         }
         match done {
             Some(Done::Answered { sent, batch }) => self.answered(flight, sent, &batch, now),
@@ -281,11 +338,25 @@ impl Driver {
     }
 
     fn answered(&mut self, flight: Flight, sent: Sent, batch: &Batch, now: Instant) {
-        let Flight { mut job, part, epoch } = flight;
+        let Flight { mut job, part, epoch, started } = flight;
         let tries = part.tries;
+        let searched = job.search_requests > 0;
+        let size = Size {
+            // Shares of a cut record are estimates; while limits are searched they must be exact.
+            bytes: if searched { encoded_bytes(batch) } else { part.bytes() },
+            spans: part.spans(),
+        };
         let ruling = rule(part, batch, sent.answer);
         let meters = &self.lane.meters;
         meters.attempted(ruling.class, tries, sent.bytes);
+        if searched {
+            meters.bisect_requests.fetch_add(1, Relaxed);
+        }
+        if ruling.too_large {
+            self.lane.refused(Size { bytes: encoded_bytes(batch), ..size }, now);
+        } else if ruling.class == Class::Ok {
+            self.lane.accepted(size, now);
+        }
         if ruling.settled.iter().any(|(_, outcome)| *outcome == Outcome::Delivered) {
             let max_age = self.lane.shared.options.max_age;
             let delivered = ruling.settled.iter().filter(|(_, outcome)| *outcome == Outcome::Delivered);
@@ -301,15 +372,20 @@ impl Driver {
         for (piece, outcome) in ruling.settled {
             self.lane.settle(piece, outcome);
         }
-        let wait = self.lane.react(ruling.signal, tries, epoch, ruling.too_large, now);
+        let latency = now.saturating_duration_since(started);
+        let wait = self.lane.react(ruling.signal, Request { epoch, tries, latency }, now);
 
         if job.search_requests > 0 || !ruling.next.is_empty() {
             job.search_requests = job.search_requests.saturating_add(1);
         }
         if let Some(mut part) = ruling.retry {
             part.not_before = now + wait;
-            // Behind the parts that have not had their turn: both halves are always tried.
-            job.parts.insert(0, part);
+            if searched {
+                // Behind the parts that have not had their turn: both halves are always tried.
+                job.parts.insert(0, part);
+            } else {
+                job.parts.push(part);
+            }
         }
         for mut part in ruling.next.into_iter().rev() {
             part.not_before = now;

@@ -119,6 +119,11 @@ impl Part {
         }
     }
 
+    /// It is to be sent, and `retries` says whether it may have been sent before.
+    pub(crate) fn is_send(&self, retries: bool) -> bool {
+        self.refusal.is_none() && (retries || self.tries == 0)
+    }
+
     pub(crate) fn spans(&self) -> u32 {
         self.pieces.iter().map(Piece::count).sum()
     }
@@ -203,6 +208,14 @@ impl Job {
         self.parts.last()
     }
 
+    /// Cuts the next part so that it has at most `spans_max` spans; the rest follows it.
+    pub(crate) fn carve(&mut self, spans_max: u32) {
+        let Some(part) = self.parts.pop_if(|part| part.spans() > spans_max) else { return };
+        let (head, tail) = split_at(&part.pieces, spans_max);
+        self.parts.push(part.with_pieces(tail));
+        self.parts.push(part.with_pieces(head));
+    }
+
     /// Takes out the pieces `unwanted` names, in every part.
     pub(crate) fn remove(&mut self, unwanted: impl Fn(&Piece) -> bool, out: &mut Vec<Piece>) {
         let parts = std::mem::take(&mut self.parts);
@@ -239,7 +252,11 @@ pub(crate) fn halve(
         sum = sum.saturating_add(*w);
         cut += 1;
     }
-    let mut left = cut.clamp(1, spans - 1);
+    Some(split_at(pieces, cut.clamp(1, spans - 1)))
+}
+
+/// The first `left` spans of `pieces`, and the rest.
+fn split_at(pieces: &[Piece], mut left: u32) -> (Vec<Piece>, Vec<Piece>) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for piece in pieces {
         let count = piece.count();
@@ -255,5 +272,5 @@ pub(crate) fn halve(
             second.push(tail);
         }
     }
-    Some((first, second))
+    (first, second)
 }

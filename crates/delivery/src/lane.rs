@@ -14,9 +14,11 @@ use tracecast_sinks::BatchLimits;
 use uuid::Uuid;
 
 use crate::driver::{self, Running};
-use crate::health::{Gate, Health, Signal};
+use crate::health::{Gate, Health, Request, Signal};
+use crate::history::{History, Transition};
 use crate::job::Piece;
-use crate::policy::{self, CEILING_FLOOR, CEILING_LIFE, Policy};
+use crate::limits::{Learned, Size};
+use crate::policy::{self, Policy};
 use crate::queue::{Queue, Ref};
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
@@ -73,8 +75,8 @@ struct Desk {
     give_up: Option<Sequence>,
     /// Waits of batches are to end.
     nudged: bool,
-    /// A size that was refused: batches stay below it until then.
-    ceiling: Option<(u64, Instant)>,
+    learned: Learned,
+    history: History,
     shown: State,
     since_unix_nano: u64,
     running: bool,
@@ -113,8 +115,7 @@ pub(crate) enum Take {
 impl Lane {
     pub(crate) fn new(slot: Slot, setup: Setup, shared: Arc<Shared>) -> Lane {
         let options = &shared.options;
-        let policy = Policy { base: options.retry_base, cap: options.retry_cap };
-        let health = Health::new(policy, setup.concurrency());
+        let health = Health::new(Policy::from(options), setup.concurrency());
         let mut desk = Desk {
             queue: Queue::default(),
             setup: Arc::new(setup),
@@ -123,7 +124,8 @@ impl Lane {
             closing: None,
             give_up: None,
             nudged: false,
-            ceiling: None,
+            learned: Learned::default(),
+            history: History::default(),
             shown: State::Healthy,
             since_unix_nano: unix_nano(),
             running: false,
@@ -147,11 +149,13 @@ impl Lane {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (state, since) = {
+        let now = Instant::now();
+        let (state, since, gate) = {
             let desk = self.desk();
-            (desk.shown, desk.since_unix_nano)
+            (desk.shown, desk.since_unix_nano, desk.gate(now))
         };
-        self.meters.stats(state, since)
+        let wait = if let Gate::Until(until) = gate { until - now } else { Duration::ZERO };
+        self.meters.stats(state, since, wait)
     }
 
     pub(crate) fn settle(&self, piece: Piece, outcome: Outcome) {
@@ -163,7 +167,7 @@ impl Lane {
     /// Called by the log's writer: cheap, never waits.
     pub(crate) fn push(self: &Arc<Self>, item: Ref) {
         let mut desk = self.desk();
-        let (spans_max, bytes_max) = desk.maxima();
+        let (spans_max, bytes_max) = desk.maxima(Instant::now());
         let idle = desk.queue.is_empty();
         let filled = desk.queue.fills(spans_max, bytes_max);
         desk.queue.push(item);
@@ -186,10 +190,11 @@ impl Lane {
             let privacy_on = setup.destination.privacy_mode && !desk.setup.destination.privacy_mode;
             if privacy_on {
                 self.meters.forget_error();
+                desk.history.forget_errors();
             }
             desk.health.retry_now(setup.concurrency());
             desk.setup = Arc::new(setup);
-            desk.ceiling = None;
+            desk.learned = Learned::default();
             desk.nudged = true;
         });
         self.note_setup_error();
@@ -232,7 +237,7 @@ impl Lane {
     fn change(self: &Arc<Self>, apply: impl FnOnce(&mut Desk)) {
         let mut desk = self.desk();
         apply(&mut desk);
-        let transition = desk.transition();
+        let transition = self.transition(&mut desk);
         self.rouse(&mut desk);
         drop(desk);
         self.announce(transition);
@@ -290,12 +295,12 @@ impl Lane {
         }
     }
 
-    /// The next batch, if one is due.
-    pub(crate) fn take(&self, now: Instant) -> Take {
+    /// The next batch, if one is due, of at most so many spans.
+    pub(crate) fn take(&self, now: Instant, at_most: u32) -> Take {
         let mut desk = self.desk();
         let Some(limits) = desk.setup.limits() else { return Take::Empty };
-        desk.ceiling = desk.ceiling.filter(|(_, until)| *until > now);
-        let (spans_max, bytes_max) = desk.maxima();
+        let (spans_max, bytes_max) = desk.maxima(now);
+        let spans_max = spans_max.min(at_most);
         let Some(ready) = desk.queue.linger_until(limits.age_max, self.shared.options.max_age, now) else {
             return Take::Empty;
         };
@@ -306,25 +311,42 @@ impl Lane {
     }
 
     /// Takes note of an answer; see [`Health::react`].
-    pub(crate) fn react(
-        &self,
-        signal: Signal,
-        tries: u32,
-        epoch: u64,
-        too_large: Option<u64>,
-        now: Instant,
-    ) -> Duration {
+    pub(crate) fn react(&self, signal: Signal, request: Request, now: Instant) -> Duration {
         let mut desk = self.desk();
-        let wait = desk.health.react(signal, tries, epoch, now, &mut policy::chance());
-        if let Some(bytes) = too_large {
-            let ceiling = (bytes / 2).max(CEILING_FLOOR);
-            let lowest = desk.ceiling.map_or(ceiling, |(c, _)| c.min(ceiling));
-            desk.ceiling = Some((lowest, now + CEILING_LIFE));
-        }
-        let transition = desk.transition();
+        let wait = desk.health.react(signal, request, now, &mut policy::chance());
+        let transition = self.transition(&mut desk);
         drop(desk);
         self.announce(transition);
         wait
+    }
+
+    /// A request of this size was taken.
+    pub(crate) fn accepted(&self, size: Size, now: Instant) {
+        self.desk().learned.accepted(size, now);
+    }
+
+    /// A request of this size was refused because of it.
+    pub(crate) fn refused(&self, size: Size, now: Instant) {
+        self.desk().learned.refused(size, now);
+    }
+
+    /// The latest changes of state, oldest first.
+    pub(crate) fn history(&self) -> Vec<Transition> {
+        self.desk().history.entries()
+    }
+
+    /// Brings the shown state up to date and notes the change; (before, after) if there was one.
+    fn transition(&self, desk: &mut Desk) -> Option<(State, State)> {
+        let (from, to) = (desk.shown, desk.state());
+        if from == to {
+            return None;
+        }
+        desk.shown = to;
+        desk.since_unix_nano = unix_nano();
+        self.meters.entered(to);
+        let error = if to == State::Healthy { None } else { self.meters.last_error() };
+        desk.history.push(Transition { from, to, at_unix_nano: desk.since_unix_nano, times: 1, error });
+        Some((from, to))
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -352,8 +374,8 @@ impl Lane {
         let Some((from, to)) = transition else { return };
         let setup = self.setup();
         let weight = |state: State| match state {
-            State::HeldAuth | State::HeldConfig | State::Gone => 2,
-            State::Throttled | State::Paused | State::Draining => 1,
+            State::HeldAuth | State::HeldConfig | State::AutoPaused | State::Gone => 2,
+            State::Throttled | State::Open | State::Paused | State::Draining | State::Retired => 1,
             _ => 0,
         };
         let (heavy_from, heavy_to) = (weight(from), weight(to));
@@ -405,10 +427,10 @@ impl Desk {
     }
 
     /// Spans and bytes of the largest batch.
-    fn maxima(&self) -> (u32, u64) {
+    fn maxima(&self, now: Instant) -> (u32, u64) {
         let Some(limits) = self.setup.limits() else { return (u32::MAX, u64::MAX) };
-        let bytes = self.ceiling.map_or(limits.bytes_max, |(ceiling, _)| ceiling.min(limits.bytes_max));
-        (limits.spans_max, bytes)
+        let (bytes, spans) = self.learned.maxima(now);
+        (spans.min(limits.spans_max), bytes.min(limits.bytes_max))
     }
 
     fn is_idle(&self) -> bool {
@@ -416,17 +438,6 @@ impl Desk {
             Some(Closing::Shutdown) => true,
             _ => self.queue.is_empty(),
         }
-    }
-
-    /// Brings the shown state up to date; (before, after) if it changed.
-    fn transition(&mut self) -> Option<(State, State)> {
-        let (from, to) = (self.shown, self.state());
-        if from == to {
-            return None;
-        }
-        self.shown = to;
-        self.since_unix_nano = unix_nano();
-        Some((from, to))
     }
 }
 

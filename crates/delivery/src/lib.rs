@@ -19,9 +19,10 @@
 //! | `attempt` | one send, or one dead letter, as a task of its own |
 //! | `stack` | the adapter behind tower layers |
 //! | `ruling` | from an answer to the fate of each span (pure) |
-//! | `health`, `policy` | from answers to the state and the waits of the destination (pure) |
+//! | `health`, `policy` | from answers to the state, the waits and the concurrency of the destination (pure) |
+//! | `limits` | which sizes a destination takes, as learned from its answers (pure) |
 //! | `job` | pieces, parts with their tokens, halving (pure) |
-//! | `stats` | counters and latencies |
+//! | `stats`, `history` | counters, latencies and changes of state |
 //!
 //! # What holds
 //!
@@ -37,8 +38,10 @@ mod attempt;
 mod delivery;
 mod driver;
 mod health;
+mod history;
 mod job;
 mod lane;
+mod limits;
 mod policy;
 mod queue;
 mod ruling;
@@ -48,6 +51,7 @@ mod stats;
 use std::time::Duration;
 
 pub use delivery::{Builder, Delivery};
+pub use history::Transition;
 pub use stats::{LastError, Latency, Stats};
 
 /// Settings that hold for all destinations.
@@ -61,6 +65,8 @@ pub struct Options {
     pub retry_cap: Duration,
     /// Longest time one attempt may take, from connecting to the last byte of the reply.
     pub attempt_timeout: Duration,
+    /// A destination with nothing but failures for so long is probed only once per hour.
+    pub pause_after: Duration,
 }
 
 impl Default for Options {
@@ -70,6 +76,7 @@ impl Default for Options {
             retry_base: Duration::from_millis(500),
             retry_cap: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(30),
+            pause_after: Duration::from_secs(5 * 24 * 3600),
         }
     }
 }

@@ -8,17 +8,22 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+use crate::Options;
+
 /// Longest wait a vendor may ask for; above it this is used instead.
 pub(crate) const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
 /// First wait of a destination held for its credentials or its address.
 pub(crate) const HOLD_FIRST: Duration = Duration::from_secs(60);
 /// Longest wait of a held destination.
 pub(crate) const HOLD_CAP: Duration = Duration::from_secs(15 * 60);
-/// Failures in a row after which only one request at a time is risked.
-pub(crate) const FAILURES_TO_NARROW: u32 = 5;
-/// Answers in a row that look like a wrong address before the destination is held: some vendors answer
-/// 404 while they are being maintained.
-pub(crate) const CONFIG_STRIKES: u32 = 3;
+/// First wait of an open circuit.
+const PROBE_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait of an open circuit.
+const PROBE_CAP: Duration = Duration::from_secs(5 * 60);
+/// Wait of a destination that failed for days.
+const PAUSED_PROBE: Duration = Duration::from_secs(3600);
+/// Spans in a probe, at most.
+pub(crate) const PROBE_SPANS_MAX: u32 = 10;
 /// Tries answered 500 after which a batch is suspected to be the cause and is halved, once.
 pub(crate) const SUSPECT_AFTER: u32 = 3;
 /// Requests spent on one batch after which the search for its bad spans slows down.
@@ -28,20 +33,26 @@ pub(crate) const PACE: Duration = Duration::from_millis(100);
 /// Tries of one batch that may follow one another at once when the adapter says that it will send the batch
 /// differently.
 pub(crate) const AT_ONCE_TRIES: u32 = 3;
-/// How long a size that was refused keeps later batches small.
-pub(crate) const CEILING_LIFE: Duration = Duration::from_secs(3600);
-/// A learned size never makes batches smaller than this, bytes.
-pub(crate) const CEILING_FLOOR: u64 = 16 << 10;
+/// One in so many requests under way may be a retry, and at least one.
+pub(crate) const RETRY_ONE_IN: usize = 5;
 /// Failed attempts to read a payload or to write a dead letter before its spans are given up as damaged.
 pub(crate) const IO_TRIES: u32 = 10;
 
-/// Bounds of the exponential backoff.
+/// How long a destination is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     /// Upper bound of the first wait.
     pub(crate) base: Duration,
     /// Upper bound of every wait.
     pub(crate) cap: Duration,
+    /// Nothing but failures for so long pauses the destination.
+    pub(crate) pause_after: Duration,
+}
+
+impl From<&Options> for Policy {
+    fn from(options: &Options) -> Policy {
+        Policy { base: options.retry_base, cap: options.retry_cap, pause_after: options.pause_after }
+    }
 }
 
 impl Policy {
@@ -70,6 +81,28 @@ pub(crate) fn hold(probes: u32, rng: &mut impl Rng) -> Duration {
     between(wait, wait + wait / 10, rng)
 }
 
+/// Wait of an open circuit after `probes` earlier probes: 1 s growing to 5 min, 0 to 10 % on top.
+pub(crate) fn probe(probes: u32, rng: &mut impl Rng) -> Duration {
+    let wait = doubled(PROBE_FIRST, probes, PROBE_CAP);
+    between(wait, wait + wait / 10, rng)
+}
+
+/// Wait of a destination that was paused because it only failed: an hour, 0 to 10 % on top.
+pub(crate) fn hourly(rng: &mut impl Rng) -> Duration {
+    between(PAUSED_PROBE, PAUSED_PROBE + PAUSED_PROBE / 10, rng)
+}
+
+/// Answers in a row that look like a wrong address before the destination is held. Some vendors answer
+/// 404 while they are being maintained, and name servers and certificates have bad minutes; 410 and 508
+/// mean what they say.
+pub(crate) fn config_strikes(status: Option<u16>) -> u32 {
+    match status {
+        Some(410 | 508) => 1,
+        Some(_) => 3,
+        None => 5,
+    }
+}
+
 /// `min(cap, base * 2^n)` without overflow.
 fn doubled(base: Duration, n: u32, cap: Duration) -> Duration {
     let factor = 1u32.checked_shl(n).unwrap_or(u32::MAX);
@@ -89,7 +122,11 @@ fn between(low: Duration, high: Duration, rng: &mut impl Rng) -> Duration {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { base: Duration::from_millis(500), cap: Duration::from_secs(60) };
+    const POLICY: Policy = Policy {
+        base: Duration::from_millis(500),
+        cap: Duration::from_secs(60),
+        pause_after: Duration::from_secs(5 * 24 * 3600),
+    };
 
     #[test]
     fn backoff_is_full_jitter_below_the_doubled_base() {
@@ -136,6 +173,16 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(4);
         for (probes, secs) in [(0, 60.0), (1, 120.0), (2, 240.0), (3, 480.0), (4, 900.0), (40, 900.0)] {
             let wait = hold(probes, &mut rng).as_secs_f64();
+            assert!(wait >= secs && wait <= secs * 1.1 + 1e-6, "{probes}: {wait}");
+        }
+    }
+
+    #[test]
+    fn probes_of_an_open_circuit_grow_from_a_second_to_five_minutes() {
+        let mut rng = SmallRng::seed_from_u64(5);
+        for (probes, secs) in [(0, 1.0), (1, 2.0), (2, 4.0), (7, 128.0), (8, 256.0), (9, 300.0), (99, 300.0)]
+        {
+            let wait = probe(probes, &mut rng).as_secs_f64();
             assert!(wait >= secs && wait <= secs * 1.1 + 1e-6, "{probes}: {wait}");
         }
     }

@@ -23,8 +23,8 @@ pub(crate) struct Ruling {
     pub(crate) retry: Option<Part>,
     /// To be sent (or buried) next, in this order.
     pub(crate) next: Vec<Part>,
-    /// The payload bytes of a batch that was refused for its size.
-    pub(crate) too_large: Option<u64>,
+    /// The batch was refused for its size.
+    pub(crate) too_large: bool,
     /// For the destination's last error.
     pub(crate) note: Option<(Option<u16>, String)>,
 }
@@ -41,7 +41,10 @@ pub(crate) fn rule(part: Part, batch: &Batch, answer: Answer) -> Ruling {
         Answer::Isolate { by_size, failure } => isolate(part, batch, by_size, failure),
         Answer::Retry(failure) => retry(part, failure),
         Answer::Auth(failure) => again(part, Class::Auth, Signal::Auth, failure),
-        Answer::Config(failure) => again(part, Class::Config, Signal::Config, failure),
+        Answer::Config(failure) => {
+            let signal = Signal::Config { status: failure.status };
+            again(part, Class::Config, signal, failure)
+        }
         Answer::Gone(failure) => again(part, Class::Gone, Signal::Gone, failure),
     }
 }
@@ -54,7 +57,7 @@ impl Ruling {
             settled: Vec::new(),
             retry: None,
             next: Vec::new(),
-            too_large: None,
+            too_large: false,
             note: None,
         }
     }
@@ -132,12 +135,12 @@ fn per_item(part: Part, batch: &Batch, answers: Vec<ItemAnswer>) -> Ruling {
 }
 
 fn isolate(part: Part, batch: &Batch, by_size: bool, failure: Failure) -> Ruling {
-    let mut ruling = Ruling::new(Class::Isolate, Signal::Alive);
+    let mut ruling = Ruling::new(Class::Isolate, Signal::Refused);
     ruling.note = Some((failure.status, excerpt(&failure.message)));
+    ruling.too_large = by_size;
     let halves = if by_size { halve(&part.pieces, weigher(batch)) } else { halve(&part.pieces, |_, _| 1) };
     match halves {
         Some(halves) => {
-            ruling.too_large = by_size.then(|| part.bytes());
             push_halves(&part, halves, &mut ruling.next);
         }
         None => {
@@ -182,6 +185,13 @@ fn weigher(batch: &Batch) -> impl Fn(usize, u32) -> u64 {
         let position = position as usize;
         traces.filter(|t| position < t.len()).map_or(1, |t| t.span(position).encoded_len() as u64)
     }
+}
+
+/// The spans' length as they were received.
+pub(crate) fn encoded_bytes(batch: &Batch) -> u64 {
+    let weigh = weigher(batch);
+    let weigh = &weigh;
+    batch.items.iter().enumerate().flat_map(|(i, item)| item.spans.iter().map(move |p| weigh(i, p))).sum()
 }
 
 /// At most [`EXCERPT_MAX`] bytes on one line, without control characters.

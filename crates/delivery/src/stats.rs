@@ -33,6 +33,12 @@ pub struct Stats {
     pub attempts_by_class: Vec<(&'static str, u64)>,
     /// The same latencies as cumulative buckets, for export.
     pub latency: Latency,
+    /// How often each state was entered, every state named.
+    pub transitions: Vec<(&'static str, u64)>,
+    /// Requests made to find the bad spans of batches that were refused.
+    pub bisect_requests: u64,
+    /// How long nothing is sent because of earlier answers; zero if something may be sent.
+    pub retry_wait: Duration,
 }
 
 /// The latest trouble, for people: no secret, at most 2 KiB.
@@ -94,6 +100,8 @@ pub(crate) struct Meters {
     retries: AtomicU64,
     bytes_sent: AtomicU64,
     by_class: [AtomicU64; Class::ALL.len()],
+    entered: [AtomicU64; State::ALL.len()],
+    pub(crate) bisect_requests: AtomicU64,
     /// Zero: never.
     last_delivered: AtomicU64,
     tally: Mutex<Tally>,
@@ -126,6 +134,16 @@ impl Meters {
         latencies.for_each(|(latency, spans)| histogram.record(latency, spans));
     }
 
+    pub(crate) fn entered(&self, state: State) {
+        if let Some(counter) = self.entered.get(state as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn last_error(&self) -> Option<LastError> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).last_error.clone()
+    }
+
     pub(crate) fn error(&self, status: Option<u16>, excerpt: String) {
         let error = LastError { status, excerpt, at_unix_nano: unix_nano() };
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).last_error = Some(error);
@@ -136,11 +154,12 @@ impl Meters {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).last_error = None;
     }
 
-    pub(crate) fn stats(&self, state: State, since_unix_nano: u64) -> Stats {
+    pub(crate) fn stats(&self, state: State, since_unix_nano: u64, retry_wait: Duration) -> Stats {
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let quantile = |q: f64| tally.latency.as_ref().and_then(|h| h.quantile_ms(q));
         let last_delivered = self.last_delivered.load(Relaxed);
         let by_class = Class::ALL.iter().zip(&self.by_class);
+        let entered = State::ALL.iter().zip(&self.entered);
         Stats {
             state,
             since_unix_nano,
@@ -154,6 +173,9 @@ impl Meters {
             latency_p99_ms: quantile(0.99),
             attempts_by_class: by_class.map(|(c, n)| (c.as_str(), n.load(Relaxed))).collect(),
             latency: tally.latency.as_ref().map(|h| h.export()).unwrap_or_default(),
+            transitions: entered.map(|(s, n)| (s.as_str(), n.load(Relaxed))).collect(),
+            bisect_requests: self.bisect_requests.load(Relaxed),
+            retry_wait,
         }
     }
 }

@@ -5,4 +5,5 @@ mod batching;
 mod books;
 mod harness;
 mod lifecycle;
+mod outages;
 mod pieces;

@@ -4,16 +4,20 @@
 //! when somebody asks: by Prometheus at `/metrics`, and by a push over OTLP/HTTP if a URL is set. Both show
 //! the same numbers.
 
+mod histogram;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::{MetricExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
+
+pub use histogram::{Histogram, HistogramSeries};
 
 /// A metric the gateway publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +26,19 @@ pub struct Instrument {
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
-    /// Whether it only ever grows.
-    pub counter: bool,
+    /// What it counts.
+    pub kind: Kind,
+}
+
+/// What the figures of an instrument mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows; [`Source::series`].
+    Counter,
+    /// Goes up and down; [`Source::series`].
+    Gauge,
+    /// How often which values were seen; [`Source::histograms`].
+    Histogram,
 }
 
 /// One value of an instrument: label names and values, and the figure.
@@ -31,8 +46,12 @@ pub type Series = (Vec<(&'static str, String)>, f64);
 
 /// Where the figures are read from.
 pub trait Source: Send + Sync + 'static {
-    /// The current series of the instrument of that name.
+    /// The current series of the counter or gauge of that name.
     fn series(&self, name: &str) -> Vec<Series>;
+    /// The current series of the histogram of that name.
+    fn histograms(&self, _name: &str) -> Vec<HistogramSeries> {
+        Vec::new()
+    }
 }
 
 /// A metric exporter could not be set up.
@@ -41,10 +60,17 @@ pub trait Source: Send + Sync + 'static {
 pub struct Error(String);
 
 /// The published metrics.
-#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    provider: SdkMeterProvider,
+    histograms: Vec<Instrument>,
+    source: Arc<dyn Source>,
+    providers: Vec<SdkMeterProvider>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("providers", &self.providers).finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
@@ -67,7 +93,10 @@ impl Metrics {
             .with_service_name("tracecast")
             .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))
             .build();
-        let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(pull);
+        let provider = || SdkMeterProvider::builder().with_resource(resource.clone());
+        let pulled = provider().with_reader(pull).build();
+        observe(&pulled.meter("tracecast"), instruments, &source);
+        let mut providers = vec![pulled];
         if let Some(url) = otlp {
             let exporter = MetricExporter::builder()
                 .with_http()
@@ -76,14 +105,44 @@ impl Metrics {
                 .build()
                 .map_err(|e| Error(e.to_string()))?;
             let reader = PeriodicReader::builder(exporter).with_interval(Duration::from_secs(15)).build();
-            provider = provider.with_reader(reader);
+            let pushed = provider().with_reader(reader).build();
+            let meter = pushed.meter("tracecast");
+            observe(&meter, instruments, &source);
+            let histograms = instruments.iter().filter(|i| i.kind == Kind::Histogram);
+            histograms.for_each(|instrument| histogram::observe(&meter, instrument, &source));
+            providers.push(pushed);
         }
-        let provider = provider.build();
-        let meter = provider.meter("tracecast");
-        for instrument in instruments {
-            let Instrument { name, help, counter } = *instrument;
-            let source = source.clone();
-            if counter {
+        let histograms = instruments.iter().filter(|i| i.kind == Kind::Histogram).copied().collect();
+        Ok(Metrics { registry, histograms, source, providers })
+    }
+
+    /// The Prometheus text.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        let mut families = self.registry.gather();
+        families.extend(self.histograms.iter().filter_map(|i| histogram::family(i, &*self.source)));
+        if let Err(error) = TextEncoder::new().encode(&families, &mut out) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// Pushes what is left and stops.
+    pub fn shutdown(&self) {
+        for provider in &self.providers {
+            if let Err(error) = provider.shutdown() {
+                tracing::debug!(%error, "metrics did not stop cleanly");
+            }
+        }
+    }
+}
+
+/// Counters and gauges, read when asked for.
+fn observe(meter: &Meter, instruments: &[Instrument], source: &Arc<dyn Source>) {
+    for Instrument { name, help, kind } in instruments.iter().copied() {
+        let source = source.clone();
+        match kind {
+            Kind::Counter => {
                 // The Prometheus exporter adds `_total` itself.
                 let base = name.strip_suffix("_total").unwrap_or(name);
                 meter
@@ -95,7 +154,8 @@ impl Metrics {
                         }
                     })
                     .build();
-            } else {
+            }
+            Kind::Gauge => {
                 meter
                     .f64_observable_gauge(name)
                     .with_description(help)
@@ -106,23 +166,7 @@ impl Metrics {
                     })
                     .build();
             }
-        }
-        Ok(Metrics { registry, provider })
-    }
-
-    /// The Prometheus text.
-    pub fn text(&self) -> String {
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics could not be encoded");
-        }
-        String::from_utf8(out).unwrap_or_default()
-    }
-
-    /// Pushes what is left and stops.
-    pub fn shutdown(&self) {
-        if let Err(error) = self.provider.shutdown() {
-            tracing::debug!(%error, "metrics did not stop cleanly");
+            Kind::Histogram => {}
         }
     }
 }
@@ -162,13 +206,19 @@ mod tests {
                 _ => Vec::new(),
             }
         }
+
+        fn histograms(&self, name: &str) -> Vec<HistogramSeries> {
+            let seconds = Histogram { buckets: vec![(0.5, 2), (1.0, 5)], sum: 12.5, count: 6 };
+            if name == "demo_seconds" { vec![(vec![("kind", "x".into())], seconds)] } else { Vec::new() }
+        }
     }
 
     #[test]
     fn names_labels_and_values_come_out_as_given() {
         let instruments = [
-            Instrument { name: "demo_events_total", help: "Events.", counter: true },
-            Instrument { name: "demo_bytes", help: "Bytes.", counter: false },
+            Instrument { name: "demo_events_total", help: "Events.", kind: Kind::Counter },
+            Instrument { name: "demo_bytes", help: "Bytes.", kind: Kind::Gauge },
+            Instrument { name: "demo_seconds", help: "Seconds.", kind: Kind::Histogram },
         ];
         let metrics = Metrics::new(&instruments, Arc::new(Fixed), None, "i").unwrap();
         let text = metrics.text();
@@ -176,5 +226,13 @@ mod tests {
         assert!(text.contains("demo_events_total{reason=\"b\\\"x\"} 4\n"), "{text}");
         assert!(text.contains("demo_bytes 17\n"), "{text}");
         assert!(text.contains("# TYPE demo_events_total counter"), "{text}");
+        let histogram = "# HELP demo_seconds Seconds.\n\
+            # TYPE demo_seconds histogram\n\
+            demo_seconds_bucket{kind=\"x\",le=\"0.5\"} 2\n\
+            demo_seconds_bucket{kind=\"x\",le=\"1\"} 5\n\
+            demo_seconds_bucket{kind=\"x\",le=\"+Inf\"} 6\n\
+            demo_seconds_sum{kind=\"x\"} 12.5\n\
+            demo_seconds_count{kind=\"x\"} 6\n";
+        assert!(text.contains(histogram), "{text}");
     }
 }

@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 use serde_json::{Map, Value as Json, json};
 use tracecast_control::futures_like::BoxFuture;
 use tracecast_control::{Preview, Runtime};
-use tracecast_delivery::{Delivery, State};
+use tracecast_delivery::{Delivery, LastError, State, Transition};
 use tracecast_destination::{Config, Destination, Issue, Kind};
 use tracecast_ingest::{Ingest, Reason};
 use tracecast_log::{Books, DeadReason, DropReason, Log, SkipReason};
 use tracecast_sinks::Clients;
-use tracecast_telemetry::{Instrument, Metrics, Series, Source};
+use tracecast_telemetry::{Histogram, HistogramSeries, Instrument, Kind as Measure, Metrics, Series, Source};
 use uuid::Uuid;
 
 use crate::gateway::BoundAddresses;
@@ -202,13 +202,10 @@ impl Runtime for GatewayRuntime {
         map.insert("latency_p50_ms".into(), live.latency_p50_ms.into());
         map.insert("latency_p99_ms".into(), live.latency_p99_ms.into());
         map.insert("last_delivered_at".into(), time(live.last_delivered_unix_nano));
-        map.insert(
-            "last_error".into(),
-            live.last_error.map_or(
-                Json::Null,
-                |e| json!({ "status": e.status, "excerpt": e.excerpt, "at": time(Some(e.at_unix_nano)) }),
-            ),
-        );
+        map.insert("retry_wait_seconds".into(), live.retry_wait.as_secs_f64().into());
+        map.insert("bisect_requests".into(), live.bisect_requests.into());
+        map.insert("last_error".into(), error_json(live.last_error));
+        map.insert("history".into(), history_json(self.delivery.history(id)));
         map
     }
 
@@ -305,6 +302,28 @@ fn books_json(books: &Books, map: &mut Map<String, Json>) {
     map.insert("oldest_pending_seconds".into(), oldest_seconds(books).into());
 }
 
+/// Trouble, as people are told.
+fn error_json(error: Option<LastError>) -> Json {
+    error.map_or(
+        Json::Null,
+        |e| json!({ "status": e.status, "excerpt": e.excerpt, "at": time(Some(e.at_unix_nano)) }),
+    )
+}
+
+/// The latest changes of state, the newest first.
+fn history_json(history: Vec<Transition>) -> Json {
+    let entry = |t: Transition| {
+        json!({
+            "from": t.from.as_str(),
+            "to": t.to.as_str(),
+            "at": time(Some(t.at_unix_nano)),
+            "times": t.times,
+            "error": error_json(t.error),
+        })
+    };
+    history.into_iter().rev().map(entry).collect()
+}
+
 fn oldest_seconds(books: &Books) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     books.oldest_pending_unix_nano.map_or(0.0, |at| now.saturating_sub(at) as f64 / 1e9)
@@ -325,6 +344,11 @@ fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stat
         Some(State::HeldConfig) => {
             warnings.push("the destination's address or set-up is wrong: see last_error".to_owned())
         }
+        Some(State::AutoPaused) => warnings.push(
+            "nothing but failures for days: probed once per hour, resume to try at once; what grew too old \
+             meanwhile is counted as expired"
+                .to_owned(),
+        ),
         Some(State::Gone) => {
             warnings.push("the endpoint answered 410 gone: nothing is sent until it is resumed".to_owned())
         }
@@ -353,6 +377,16 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     ),
     counter("tracecast_destination_dropped_total", "Spans given up, by reason."),
     counter("tracecast_destination_attempts_total", "Requests made, by the class of their answer."),
+    counter(
+        "tracecast_destination_bisect_requests_total",
+        "Requests made to find the spans a destination refuses.",
+    ),
+    counter("tracecast_destination_transitions_total", "Changes of state, by the state entered."),
+    histogram(
+        "tracecast_destination_delivery_latency_seconds",
+        "From a span's acceptance here to its acceptance there.",
+    ),
+    gauge("tracecast_destination_retry_wait_seconds", "How long nothing is sent because of earlier answers."),
     gauge("tracecast_destination_pending_events", "Spans waiting to be delivered."),
     gauge("tracecast_destination_pending_bytes", "Bytes waiting to be delivered."),
     gauge("tracecast_destination_oldest_pending_seconds", "Age of the oldest span that waits."),
@@ -366,11 +400,15 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Instrument {
-    Instrument { name, help, counter: true }
+    Instrument { name, help, kind: Measure::Counter }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Instrument {
+    Instrument { name, help, kind: Measure::Histogram }
 }
 
 const fn gauge(name: &'static str, help: &'static str) -> Instrument {
-    Instrument { name, help, counter: false }
+    Instrument { name, help, kind: Measure::Gauge }
 }
 
 impl Source for GatewayRuntime {
@@ -400,15 +438,31 @@ impl Source for GatewayRuntime {
             }
         }
     }
+
+    fn histograms(&self, name: &str) -> Vec<HistogramSeries> {
+        if name != "tracecast_destination_delivery_latency_seconds" {
+            return Vec::new();
+        }
+        let known = self.known.load();
+        let series = known.iter().filter_map(|known| {
+            let latency = self.delivery.stats(known.destination.id)?.latency;
+            let figures =
+                Histogram { buckets: latency.buckets, sum: latency.sum_seconds, count: latency.count };
+            Some((destination_labels(&known.destination), figures))
+        });
+        series.collect()
+    }
+}
+
+/// What tells the series of a destination from the others.
+fn destination_labels(destination: &Destination) -> Vec<(&'static str, String)> {
+    vec![("destination", destination.id.to_string()), ("type", destination.config.kind().as_str().to_owned())]
 }
 
 impl GatewayRuntime {
     fn destination_series(&self, name: &str, known: &Known, series: &mut Vec<Series>) {
         let id = known.destination.id;
-        let labels = vec![
-            ("destination", id.to_string()),
-            ("type", known.destination.config.kind().as_str().to_owned()),
-        ];
+        let labels = destination_labels(&known.destination);
         let mut push = |extra: Option<(&'static str, &str)>, value: f64| {
             let mut labels = labels.clone();
             labels.extend(extra.map(|(name, value)| (name, value.to_owned())));
@@ -422,7 +476,15 @@ impl GatewayRuntime {
             series.push((labels, 1.0));
             return;
         }
-        if matches!(what, "attempts_total" | "in_flight" | "state") {
+        if matches!(
+            what,
+            "attempts_total"
+                | "bisect_requests_total"
+                | "transitions_total"
+                | "retry_wait_seconds"
+                | "in_flight"
+                | "state"
+        ) {
             let Some(live) = self.delivery.stats(id) else { return };
             match what {
                 "attempts_total" => {
@@ -430,6 +492,13 @@ impl GatewayRuntime {
                         push(Some(("class", *class)), *n as f64);
                     }
                 }
+                "bisect_requests_total" => push(None, live.bisect_requests as f64),
+                "transitions_total" => {
+                    for (state, n) in &live.transitions {
+                        push(Some(("state", *state)), *n as f64);
+                    }
+                }
+                "retry_wait_seconds" => push(None, live.retry_wait.as_secs_f64()),
                 "in_flight" => push(None, f64::from(live.in_flight)),
                 _ => {
                     for state in State::ALL {

@@ -138,6 +138,7 @@ async fn isolation(poisoned: u32, records: u32, spans: u32) {
     // The bound of the guarantees: 2 k log2(n) + 2 k extra requests.
     let (k, n) = (f64::from(poisoned), f64::from(total));
     let extra = adapter.calls().len() - 1;
+    assert_eq!(bench.stats("a").bisect_requests, extra as u64);
     assert!(extra as f64 <= 2.0 * k * n.log2().ceil() + 2.0 * k, "{extra} extra requests");
     assert_eq!(bench.state("a"), State::Healthy, "refusing a payload is no sign of trouble");
     let books = bench.books(slot).await;

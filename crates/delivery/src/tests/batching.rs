@@ -96,7 +96,8 @@ async fn concurrency_is_used_and_kept() {
     }
     bench.quiet().await;
     assert_eq!(adapter.most_in_flight(), 3);
-    assert!(Instant::now() - start < Duration::from_secs(11));
+    // Two at first, three after the second round.
+    assert!(Instant::now() - start < Duration::from_secs(12));
     assert_eq!(bench.books(slot).await.delivered, 30);
 }
 

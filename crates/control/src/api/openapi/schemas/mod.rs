@@ -146,9 +146,29 @@ fn extensions() -> Json {
                 "pending": count(),
                 "pending_bytes": count(),
                 "warnings": { "type": "array", "items": { "type": "string" } },
+                "history": {
+                    "type": "array",
+                    "items": reference("StateChange"),
+                    "description": "The latest changes of state, newest first.",
+                },
             },
             "additionalProperties": true,
         },
+        "StateChange": object(json!({
+            "from": { "type": "string" },
+            "to": { "type": "string" },
+            "at": { "type": ["string", "null"], "format": "date-time" },
+            "times": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "How often in succession; `at` is the latest time.",
+            },
+            "error": {
+                "type": ["object", "null"],
+                "description": "The latest trouble at that time.",
+                "additionalProperties": true,
+            },
+        })),
         "DestinationStatsData": data("DestinationStats"),
         "StatsPage": object(json!({
             "data": object(json!({
