@@ -34,6 +34,12 @@ impl Bench {
         self.answer_to(self.health.epoch(), signal)
     }
 
+    fn fail(&mut self, times: u32) {
+        for _ in 0..times {
+            self.answer(FAILED);
+        }
+    }
+
     fn answer_to(&mut self, epoch: u64, signal: Signal) -> Duration {
         let request = Request { epoch, tries: 1, latency: Duration::from_millis(10) };
         self.health.react(signal, request, self.now, &mut self.rng)
@@ -77,7 +83,7 @@ fn a_failure_costs_its_batch_a_wait_and_the_others_nothing() {
 #[test]
 fn five_failures_open_the_circuit_and_probes_come_after_doubled_waits() {
     let mut bench = Bench::new();
-    (0..4).for_each(|_| drop(bench.answer(FAILED)));
+    bench.fail(4);
     assert_eq!(bench.state(), State::Degraded);
     assert_eq!(bench.answer(FAILED), Duration::ZERO, "the batch waits for the probe, not for itself");
     for secs in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
@@ -90,7 +96,7 @@ fn five_failures_open_the_circuit_and_probes_come_after_doubled_waits() {
     bench.after_the_wait();
     bench.answer(Signal::Alive);
     assert_eq!((bench.state(), bench.gate()), (State::Healthy, Gate::Open(2)), "a ramp from one");
-    (0..4).for_each(|_| drop(bench.answer(FAILED)));
+    bench.fail(4);
     assert_eq!(bench.state(), State::Degraded, "what was before the outage is forgotten");
 }
 
@@ -115,7 +121,7 @@ fn refused_payloads_never_open_the_circuit_and_close_it() {
         assert_eq!(bench.answer(Signal::Refused), Duration::ZERO);
         assert_eq!((bench.state(), bench.gate()), (State::Healthy, Gate::Open(2)));
     }
-    (0..5).for_each(|_| drop(bench.answer(FAILED)));
+    bench.fail(5);
     bench.after_the_wait();
     bench.answer(Signal::Refused);
     assert_eq!((bench.state(), bench.gate()), (State::Healthy, Gate::Open(1)));
@@ -125,7 +131,9 @@ fn refused_payloads_never_open_the_circuit_and_close_it() {
 fn requests_that_fail_together_move_the_probe_once() {
     let mut bench = Bench::new();
     let epoch = bench.health.epoch();
-    (0..8).for_each(|_| drop(bench.answer_to(epoch, FAILED)));
+    for _ in 0..8 {
+        bench.answer_to(epoch, FAILED);
+    }
     assert_eq!(bench.state(), State::Open);
     bench.assert_wait(Duration::from_secs(1));
     bench.answer_to(epoch, Signal::Alive);
@@ -154,7 +162,7 @@ fn retry_after_stops_the_destination_and_a_ramp_follows() {
 #[test]
 fn an_open_circuit_waits_at_least_as_long_as_it_is_asked_to() {
     let mut bench = Bench::new();
-    (0..5).for_each(|_| drop(bench.answer(FAILED)));
+    bench.fail(5);
     bench.after_the_wait();
     bench.answer(asks_for(40));
     assert_eq!(bench.state(), State::Open);
