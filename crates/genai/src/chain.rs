@@ -52,4 +52,8 @@ impl Edit for Chain<'_> {
     fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
         self.0.iter().for_each(|edit| edit.extra_attributes(span, out));
     }
+
+    fn extra_resource_attributes(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|edit| edit.extra_resource_attributes(out));
+    }
 }

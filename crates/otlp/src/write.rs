@@ -14,6 +14,8 @@ use crate::wire::{Fields, Reader, put_prefix, varint_len};
 
 /// Number of the field that holds the attributes of a span, for [`append_attribute`].
 pub const SPAN_ATTRIBUTES: u32 = 9;
+/// Field number of `attributes` in a `Resource`.
+pub const RESOURCE_ATTRIBUTES: u32 = 1;
 
 /// Appends the selected spans as ExportTraceServiceRequest bytes to `out` (concatenation of such
 /// outputs is one valid request). Whole, unedited requests are copied as they are. Rejected spans

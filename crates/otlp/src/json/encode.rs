@@ -9,7 +9,9 @@ use crate::span_set::SpanSet;
 use crate::value::{Attributes, MapValue, Value, text};
 use crate::view::{EventView, LinkView, ResourceView, ScopeView, SpanView};
 use crate::wire::{Fields, find_bytes};
-use crate::write::{Edit, Place, SPAN_ATTRIBUTES, Verdict, judge, keeps, keeps_scope, scopes_of};
+use crate::write::{
+    Edit, Place, RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES, Verdict, judge, keeps, keeps_scope, scopes_of,
+};
 
 /// Appends the comma-separated elements of `resourceSpans` for the selected spans (no brackets), so
 /// that several requests can share one envelope. Nothing selected appends nothing.
@@ -147,10 +149,18 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn resource_spans(&mut self, view: ResourceView<'a>, rec: &ResourceRec) {
         let edit = self.edit;
+        self.extra.clear();
+        if let Some(edit) = edit {
+            edit.extra_resource_attributes(&mut self.extra);
+        }
         let mut object = Object::open(self.out);
-        if view.is_present() {
+        if view.is_present() || !self.extra.is_empty() {
             let mut resource = Object::open(object.key("resource"));
-            attributes(&mut resource, edit, Place::Resource, view.attributes());
+            let mut list = List::new("attributes");
+            list.attributes(&mut resource, edit, Place::Resource, view.attributes());
+            let extra = Attributes::new(&self.extra, RESOURCE_ATTRIBUTES);
+            list.attributes(&mut resource, None, Place::Resource, extra);
+            list.close(&mut resource);
             resource.number("droppedAttributesCount", view.dropped_attributes_count().into());
             entity_refs(&mut resource, view.content());
             resource.close();

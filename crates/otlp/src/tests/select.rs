@@ -8,7 +8,8 @@ use super::generate::{Rng, requests};
 use super::oracle::{Request, index, index_request, prost, seen_by_prost, seen_by_views};
 use super::views::{pair, string};
 use crate::write::{
-    Edit, OwnedValue, Place, SPAN_ATTRIBUTES, SpanBuilder, Verdict, append_attribute, resource_spans, select,
+    Edit, OwnedValue, Place, RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES, SpanBuilder, Verdict, append_attribute,
+    resource_spans, select,
 };
 use crate::{SpanSet, SpanView, Traces, Value};
 
@@ -119,7 +120,9 @@ impl ByHash {
 
     pub(super) fn apply(&self, mut request: Request) -> Request {
         for rs in &mut request.resource_spans {
-            rs.resource.iter_mut().for_each(|r| self.pairs(Place::Resource, &mut r.attributes));
+            let resource = rs.resource.get_or_insert_default();
+            self.pairs(Place::Resource, &mut resource.attributes);
+            resource.attributes.push(pair("added to the resource", "seen"));
             for ss in &mut rs.scope_spans {
                 ss.scope.iter_mut().for_each(|s| self.pairs(Place::Scope, &mut s.attributes));
                 for span in &mut ss.spans {
@@ -156,6 +159,9 @@ impl Edit for ByHash {
     }
     fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
         append_attribute(SPAN_ATTRIBUTES, "added", &span.name().into(), out);
+    }
+    fn extra_resource_attributes(&self, out: &mut Vec<u8>) {
+        append_attribute(RESOURCE_ATTRIBUTES, "added to the resource", &"seen".into(), out);
     }
 }
 

@@ -64,6 +64,8 @@ pub trait Edit {
     /// KeyValue-encoded attributes ([`append_attribute`](super::append_attribute) with
     /// [`SPAN_ATTRIBUTES`](super::SPAN_ATTRIBUTES)) added to each span.
     fn extra_attributes(&self, _span: SpanView<'_>, _out: &mut Vec<u8>) {}
+    /// The same with [`RESOURCE_ATTRIBUTES`](super::RESOURCE_ATTRIBUTES), added to each resource.
+    fn extra_resource_attributes(&self, _out: &mut Vec<u8>) {}
 }
 
 /// The verdict of an edit on one attribute.
@@ -74,7 +76,9 @@ pub(crate) fn judge(edit: &dyn Edit, place: Place, attribute: RawAttribute<'_>) 
 
 pub(super) fn select(traces: &Traces, spans: &SpanSet, edit: &dyn Edit, out: &mut Vec<u8>) {
     let keep_unknown = edit.keep_unknown_fields();
-    let mut editor = Editor { traces, spans, edit, keep_unknown, out };
+    let mut resource_extra = Vec::new();
+    edit.extra_resource_attributes(&mut resource_extra);
+    let mut editor = Editor { traces, spans, edit, keep_unknown, resource_extra, out };
     if !traces.resources.iter().any(|rec| keeps(traces, spans, rec)) {
         return;
     }
@@ -94,6 +98,7 @@ struct Editor<'a> {
     spans: &'a SpanSet,
     edit: &'a dyn Edit,
     keep_unknown: bool,
+    resource_extra: Vec<u8>,
     out: &'a mut Vec<u8>,
 }
 
@@ -116,11 +121,13 @@ impl Editor<'_> {
     }
 
     /// Resource, scope or schema URL beside the repeated field 2; unknown fields as the edit wants.
-    fn context(&mut self, from: u32, to: u32, place: Place, strip: bool) {
+    /// True if the resource (or scope) was among them.
+    fn context(&mut self, from: u32, to: u32, place: Place, strip: bool) -> bool {
         let (message, attributes) = match place {
             Place::Resource => (&RESOURCE, 1),
             _ => (&SCOPE, 3),
         };
+        let mut found = false;
         self.others(from, to, 2, |this, field| match field.number {
             1 => {
                 let content = this.traces.body.get(field.from..field.to).unwrap_or_default();
@@ -128,11 +135,16 @@ impl Editor<'_> {
                 this.parts(message, content, strip, |this, part, raw| {
                     part.number == attributes && this.attribute(attributes, raw, place, strip)
                 });
+                if place == Place::Resource {
+                    this.out.extend_from_slice(&this.resource_extra);
+                }
                 close(this.out, open);
+                found = true;
                 true
             }
             number => strip && number != 3,
         });
+        found
     }
 
     fn resource_spans(&mut self, rec: &ResourceRec) {
@@ -140,14 +152,18 @@ impl Editor<'_> {
         let strip = !self.keep_unknown && rec.unknown;
         let open = open(self.out, 1, rec.content.len());
         let mut at = rec.content.from;
+        let mut has_resource = false;
         for scope in scopes_of(self.traces, rec) {
-            self.context(at, scope.at, Place::Resource, strip);
+            has_resource |= self.context(at, scope.at, Place::Resource, strip);
             at = scope.content.to;
             if keeps_scope(self.spans, scope) {
                 self.scope_spans(scope);
             }
         }
-        self.context(at, rec.content.to, Place::Resource, strip);
+        has_resource |= self.context(at, rec.content.to, Place::Resource, strip);
+        if !has_resource && !self.resource_extra.is_empty() {
+            put_bytes(self.out, 1, &self.resource_extra);
+        }
         close(self.out, open);
     }
 
