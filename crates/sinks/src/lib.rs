@@ -7,12 +7,17 @@
 //! A new kind is a folder beside the others, its variant in `tracecast_destination::Config`, and one
 //! line in [`build`]; the compiler names every place.
 
+pub mod arize;
 pub mod clickhouse;
 mod clients;
 mod family;
+pub mod grafana;
 pub mod langfuse;
+pub mod newrelic;
 pub mod otel_collector;
+pub mod ramp;
 pub mod s3;
+pub mod sentry;
 pub mod webhook;
 
 #[cfg(test)]
@@ -230,7 +235,16 @@ pub enum BuildError {
 
 /// Kinds whose adapter exists.
 pub fn is_available(kind: Kind) -> bool {
-    matches!(kind, Kind::OtelCollector | Kind::Webhook | Kind::Langfuse | Kind::S3 | Kind::Clickhouse)
+    !matches!(
+        kind,
+        Kind::Braintrust
+            | Kind::Datadog
+            | Kind::Langsmith
+            | Kind::Opik
+            | Kind::Posthog
+            | Kind::Snowflake
+            | Kind::Weave
+    )
 }
 
 /// The adapter of a destination. Opens no connection.
@@ -241,16 +255,16 @@ pub fn build(destination: &Destination, clients: &Clients) -> Result<Arc<dyn Ada
         Config::Langfuse(config) => Arc::new(langfuse::Langfuse::new(config, clients)?),
         Config::S3(config) => Arc::new(s3::S3::new(config, clients)?),
         Config::Clickhouse(config) => Arc::new(clickhouse::Clickhouse::new(config, clients)?),
-        Config::Arize(_)
-        | Config::Braintrust(_)
+        Config::Arize(config) => Arc::new(arize::Arize::new(config, clients)?),
+        Config::Grafana(config) => Arc::new(grafana::Grafana::new(config, clients)?),
+        Config::Newrelic(config) => Arc::new(newrelic::Newrelic::new(config, clients)?),
+        Config::Ramp(config) => Arc::new(ramp::Ramp::new(config, clients)?),
+        Config::Sentry(config) => Arc::new(sentry::Sentry::new(config, clients)?),
+        Config::Braintrust(_)
         | Config::Datadog(_)
-        | Config::Grafana(_)
         | Config::Langsmith(_)
-        | Config::Newrelic(_)
         | Config::Opik(_)
         | Config::Posthog(_)
-        | Config::Ramp(_)
-        | Config::Sentry(_)
         | Config::Snowflake(_)
         | Config::Weave(_) => {
             return Err(BuildError::NotAvailable(destination.config.kind().as_str()));

@@ -151,6 +151,12 @@ pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     })
 }
 
+/// The spans of one item as the adapter would send them.
+pub(crate) fn spans_sent(adapter: &dyn crate::Adapter, item: Item) -> Vec<Span> {
+    let preview = adapter.preview(&batch(vec![item])).remove(0);
+    all_spans(&decode(&preview.body)).into_iter().cloned().collect()
+}
+
 pub(crate) fn gunzip(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut out).unwrap();

@@ -8,7 +8,18 @@ use uuid::Uuid;
 use crate::testing::*;
 use crate::{BuildError, build, is_available};
 
-const AVAILABLE: [Kind; 5] = [Kind::Clickhouse, Kind::Langfuse, Kind::OtelCollector, Kind::S3, Kind::Webhook];
+const AVAILABLE: [Kind; 10] = [
+    Kind::Arize,
+    Kind::Clickhouse,
+    Kind::Grafana,
+    Kind::Langfuse,
+    Kind::Newrelic,
+    Kind::OtelCollector,
+    Kind::Ramp,
+    Kind::S3,
+    Kind::Sentry,
+    Kind::Webhook,
+];
 
 fn destination(kind: Kind) -> Destination {
     let config = match kind {
@@ -20,6 +31,13 @@ fn destination(kind: Kind) -> Destination {
         }
         Kind::Clickhouse => {
             json!({"host": "http://h:8123", "database": "d", "username": "u", "password": "p"})
+        }
+        Kind::Arize => json!({"apiKey": "ak-1", "spaceKey": "sk-1", "modelId": "m", "baseUrl": "http://h"}),
+        Kind::Grafana => json!({"apiKey": "glc_1", "instanceId": "1", "baseUrl": "http://h"}),
+        Kind::Newrelic => json!({"licenseKey": "0123NRAL", "baseUrl": "http://h"}),
+        Kind::Ramp => json!({"apiKey": "ramp-1", "baseUrl": "http://h"}),
+        Kind::Sentry => {
+            json!({"otlpEndpoint": "http://h/api/4/integration/otlp/v1/traces", "dsn": "https://k@h/4"})
         }
         Kind::Posthog => json!({"apiKey": "phc_1"}),
         other => panic!("{other:?}"),
@@ -35,7 +53,7 @@ fn destination(kind: Kind) -> Destination {
 }
 
 #[test]
-fn five_kinds_are_available() {
+fn the_kinds_said_to_be_available_are() {
     let clients = clients();
     for kind in Kind::ALL {
         assert_eq!(is_available(kind), AVAILABLE.contains(&kind), "{kind:?}");

@@ -68,3 +68,9 @@ pub(crate) fn secrets_of(user: &Headers) -> Vec<SecretString> {
     }
     secrets
 }
+
+/// The encoded pair of a `Basic` value: a secret as well, for whoever can decode it.
+pub(crate) fn credential_of(basic: &HeaderValue) -> Option<SecretString> {
+    let (_, pair) = basic.to_str().ok()?.split_once(' ')?;
+    Some(SecretString::from(pair.to_owned()))
+}

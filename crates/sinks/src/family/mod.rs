@@ -2,14 +2,17 @@
 
 pub(crate) mod address;
 pub(crate) mod answer;
+pub(crate) mod cut;
 pub(crate) mod endpoint;
 pub(crate) mod gzip;
 pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod neutral;
 pub(crate) mod objects;
 pub(crate) mod offload;
 pub(crate) mod otlp_http;
+pub(crate) mod otlp_vendor;
 pub(crate) mod probe;
 pub(crate) mod projection;
 pub(crate) mod redact;

@@ -15,6 +15,7 @@
 //! | 400 | one bad span refuses the whole body: halve it |
 //! | 207 | the legacy answer with per-event errors: retryable ones win, because a resent span overwrites itself |
 //! | identity | (trace id, span id): resending overwrites |
+//! | privacy | input, output and the messages of errors are not sent |
 //! | test | an empty JSON export: passes auth, rate limit and suspension checks, stores nothing |
 
 mod dialect;
@@ -25,61 +26,55 @@ mod tests;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use tracecast_destination::LangfuseConfig;
+use tracecast_otlp::write::Edit;
 
-use crate::family::endpoint::Endpoint;
-use crate::family::http::{OTLP_BODY_BYTES_MAX, Reply};
-use crate::family::{offload, probe};
-use crate::{Adapter, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
-
-const LIMITS: BatchLimits = BatchLimits {
-    spans_max: 200,
-    bytes_max: 4_500_000,
-    age_max: Duration::from_millis(200),
-    concurrency_max: 8,
-};
+use self::dialect::Dialect;
+use crate::family::http::Reply;
+use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor, verdict};
+use crate::family::probe::Verdict;
+use crate::family::redact::Redactor;
+use crate::{Answer, Batch, BatchLimits, BuildError, Clients};
 
 /// The adapter.
+pub(crate) type Langfuse = OtlpVendor<Server>;
+
+/// The Langfuse server.
 #[derive(Debug)]
-pub struct Langfuse {
-    endpoint: Endpoint,
+pub(crate) struct Server;
+
+impl Vendor for Server {
+    const LIMITS: BatchLimits = BatchLimits {
+        spans_max: 200,
+        bytes_max: 4_500_000,
+        age_max: Duration::from_millis(200),
+        concurrency_max: 8,
+    };
+
+    fn edit(&self) -> Option<&dyn Edit> {
+        Some(&Dialect)
+    }
+
+    fn answer(&self, batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answer {
+        response::answer(batch, reply, redactor)
+    }
+
+    fn test_form(&self, _: Form) -> Form {
+        Form::JSON
+    }
+
+    fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        let advice = [
+            (401, "the keys of one region (us, eu) or installation do not work in another"),
+            (404, "langfuse before version 3 has no OTLP endpoint"),
+        ];
+        verdict(reply, redactor, "the keys work; nothing was stored", &advice)
+    }
 }
 
 impl Langfuse {
     /// Checks the URL and the headers; opens no connection.
-    pub fn new(config: &LangfuseConfig, clients: &Clients) -> Result<Self, BuildError> {
-        Ok(Langfuse { endpoint: request::endpoint(config, clients)? })
-    }
-
-    async fn send_once(&self, batch: &Batch) -> Sent {
-        let body = offload::encode(batch, request::packed).await;
-        let outgoing = |bytes| request::outgoing(&self.endpoint, bytes);
-        let answer = |reply: &Reply| response::answer(batch, reply, &self.endpoint.redactor);
-        self.endpoint.deliver(batch, body, OTLP_BODY_BYTES_MAX, outgoing, answer).await
-    }
-
-    async fn probe(&self) -> probe::Verdict {
-        self.endpoint.probe(request::test(&self.endpoint), response::verdict).await
-    }
-}
-
-impl Adapter for Langfuse {
-    fn limits(&self) -> BatchLimits {
-        LIMITS
-    }
-
-    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
-        Box::pin(self.send_once(batch))
-    }
-
-    fn test<'a>(&'a self) -> BoxFuture<'a, TestReport> {
-        Box::pin(probe::run(self.endpoint.shown_url(), self.probe()))
-    }
-
-    fn preview(&self, batch: &Batch) -> Vec<Preview> {
-        let body = request::body(batch).bytes;
-        vec![request::outgoing(&self.endpoint, Bytes::new()).preview(body)]
+    pub(crate) fn new(config: &LangfuseConfig, clients: &Clients) -> Result<Self, BuildError> {
+        Ok(OtlpVendor::assemble(request::endpoint(config, clients)?, Server, vec![Form::PACKED]))
     }
 }

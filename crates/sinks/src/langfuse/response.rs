@@ -2,24 +2,15 @@
 
 use serde_json::Value;
 
-use crate::family::answer;
 use crate::family::http::Reply;
-use crate::family::otlp_http;
-use crate::family::probe::Verdict;
+use crate::family::otlp_vendor;
 use crate::family::redact::Redactor;
 use crate::{Answer, Batch, Failure};
 
 pub(super) fn answer(batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answer {
     match reply.status {
         207 => multi_status(batch, reply, redactor),
-        200..300 => {
-            let partial = otlp_http::partial_success(reply).map(|mut partial| {
-                partial.message = redactor.text(&partial.message);
-                partial
-            });
-            otlp_http::accepted(batch, partial)
-        }
-        _ => answer::classify(reply, redactor),
+        _ => otlp_vendor::answer(batch, reply, redactor),
     }
 }
 
@@ -55,16 +46,4 @@ fn multi_status(batch: &Batch, reply: &Reply, redactor: &Redactor) -> Answer {
         refused: refused.min(batch.spans()),
         message: errors.first().map(words).unwrap_or_default(),
     }
-}
-
-pub(super) fn verdict(reply: &Reply, redactor: &Redactor) -> Verdict {
-    let mut verdict = Verdict::reply(reply, redactor, "the keys work; nothing was stored");
-    match reply.status {
-        401 => {
-            verdict.hint.push_str("; the keys of one region (us, eu) or installation do not work in another")
-        }
-        404 => verdict.hint.push_str("; langfuse before version 3 has no OTLP endpoint"),
-        _ => {}
-    }
-    verdict
 }

@@ -1,0 +1,207 @@
+//! OpenInference attributes for spans of any other dialect.
+
+use serde_json::Value as Json;
+use tracecast_genai::{Completion, Generation};
+use tracecast_otlp::write::{Edit, Place, RESOURCE_ATTRIBUTES, Verdict, append_attribute};
+use tracecast_otlp::{SpanView, Value};
+
+use crate::family::neutral::{self, Additions};
+
+const INPUT_MESSAGES: &str = "llm.input_messages.";
+const OUTPUT_MESSAGES: &str = "llm.output_messages.";
+
+/// The edit, with the resource attributes that name the project.
+#[derive(Clone, Debug)]
+pub(super) struct Dialect {
+    resource: Vec<u8>,
+}
+
+impl Dialect {
+    pub(super) fn new(project: &str) -> Dialect {
+        let mut resource = Vec::new();
+        // The second and third are what older receivers read.
+        for key in ["openinference.project.name", "arize.project.name", "model_id"] {
+            append_attribute(RESOURCE_ATTRIBUTES, key, &project.into(), &mut resource);
+        }
+        Dialect { resource }
+    }
+}
+
+impl Edit for Dialect {
+    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
+        let is_project = place == Place::Resource
+            && matches!(key, "openinference.project.name" | "arize.project.name" | "model_id");
+        // The destination decides the project; two values for one key would be anybody's guess.
+        Some(if is_project { Verdict::Drop } else { Verdict::Keep })
+    }
+
+    fn attribute(&self, place: Place, key: &str, _: &Value<'_>) -> Verdict {
+        self.attribute_by_key(place, key).unwrap_or(Verdict::Keep)
+    }
+
+    fn extra_resource_attributes(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.resource);
+    }
+
+    fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
+        let generation = Generation::new(span);
+        let mut additions = Additions::to(span, out);
+        neutral::add(&generation, &mut additions);
+        additions.add("openinference.span.kind", kind(&generation));
+        content(&generation, &mut additions);
+        if generation.is_generation() {
+            model(&generation, &mut additions);
+            tokens(&generation, &mut additions);
+        }
+        additions.list("tag.tags", generation.tags());
+        additions.add("metadata", metadata(&generation));
+    }
+}
+
+fn kind(generation: &Generation<'_>) -> &'static str {
+    if generation.is_generation() {
+        return match generation.operation() {
+            Some("embeddings" | "embedding") => "EMBEDDING",
+            Some("rerank") => "RERANKER",
+            _ => "LLM",
+        };
+    }
+    match generation.span().attribute("gen_ai.operation.name").and_then(|value| value.as_str()) {
+        Some("execute_tool") => "TOOL",
+        Some("invoke_agent" | "create_agent") => "AGENT",
+        Some("retrieval") => "RETRIEVER",
+        _ => "CHAIN",
+    }
+}
+
+fn model(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    to.text("llm.model_name", generation.response_model().or(generation.model()));
+    to.text("llm.request.model_name", generation.model());
+    to.text("llm.response.model_name", generation.response_model());
+    to.text("llm.provider", generation.provider_slug().or(generation.provider_name()));
+    to.text("llm.system", generation.provider_slug());
+    let parameters = generation.model_parameters();
+    if !parameters.is_empty() {
+        to.add("llm.invocation_parameters", Json::Object(parameters).to_string());
+    }
+    to.text("llm.finish_reason", generation.finish_reason().as_deref());
+    if let Some(Json::Array(tools)) = generation.tools() {
+        for (i, tool) in tools.iter().enumerate() {
+            to.add(&format!("llm.tools.{i}.tool.json_schema"), tool.to_string());
+        }
+    }
+}
+
+fn tokens(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    let usage = generation.usage();
+    to.count("llm.token_count.prompt", usage.input);
+    to.count("llm.token_count.completion", usage.output);
+    to.count("llm.token_count.total", usage.total);
+    to.count("llm.token_count.prompt_details.cache_read", usage.cached);
+    to.count("llm.token_count.prompt_details.cache_write", usage.cache_write);
+    to.count("llm.token_count.completion_details.reasoning", usage.reasoning);
+    let cost = generation.cost();
+    to.number("llm.cost.prompt", cost.input);
+    to.number("llm.cost.completion", cost.output);
+    to.number("llm.cost.total", cost.total);
+}
+
+/// Input and output as values, and message by message where the span has no messages in these words yet.
+fn content(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    let span = generation.span();
+    let has = |prefix: &str| span.attributes().any(|(key, _)| key.starts_with(prefix));
+    if let Some(input) = generation.input_json() {
+        to.add("input.value", input.into_owned());
+        to.add("input.mime_type", "application/json");
+    }
+    if let Some(output) = generation.output_json() {
+        to.add("output.value", output.into_owned());
+        to.add("output.mime_type", "application/json");
+    }
+    if !generation.is_generation() {
+        return;
+    }
+    if !has(INPUT_MESSAGES) {
+        for (i, message) in generation.messages().iter().enumerate() {
+            put_message(&format!("{INPUT_MESSAGES}{i}.message"), message, to);
+        }
+    }
+    if !has(OUTPUT_MESSAGES)
+        && let Some(completion) = generation.completion()
+    {
+        for (i, choice) in std::iter::once(&completion).chain(&completion.others).enumerate() {
+            put_choice(&format!("{OUTPUT_MESSAGES}{i}.message"), choice, to);
+        }
+    }
+}
+
+/// A chat-completions message.
+fn put_message(at: &str, message: &Json, to: &mut Additions<'_, '_>) {
+    let text = |key: &str| message.get(key).and_then(Json::as_str);
+    to.text(&format!("{at}.role"), text("role"));
+    to.text(&format!("{at}.name"), text("name"));
+    to.text(&format!("{at}.tool_call_id"), text("tool_call_id"));
+    match message.get("content") {
+        Some(Json::String(content)) => to.text(&format!("{at}.content"), Some(content)),
+        Some(Json::Array(parts)) => {
+            for (j, part) in parts.iter().enumerate() {
+                put_part(&format!("{at}.contents.{j}.message_content"), part, to);
+            }
+        }
+        _ => {}
+    }
+    if let Some(Json::Array(calls)) = message.get("tool_calls") {
+        put_tool_calls(at, calls, to);
+    }
+}
+
+fn put_part(at: &str, part: &Json, to: &mut Additions<'_, '_>) {
+    if let Some(text) = part.get("text").and_then(Json::as_str) {
+        to.add(&format!("{at}.type"), "text");
+        to.add(&format!("{at}.text"), text);
+    } else if let Some(url) = part.pointer("/image_url/url").and_then(Json::as_str) {
+        to.add(&format!("{at}.type"), "image");
+        to.add(&format!("{at}.image.image.url"), url);
+    } else {
+        to.text(&format!("{at}.type"), part.get("type").and_then(Json::as_str));
+    }
+}
+
+fn put_choice(at: &str, choice: &Completion, to: &mut Additions<'_, '_>) {
+    to.add(&format!("{at}.role"), "assistant");
+    to.text(&format!("{at}.content"), choice.text.as_deref());
+    put_tool_calls(at, &choice.tool_calls, to);
+}
+
+/// `{id, function: {name, arguments}}`, arguments as JSON text.
+fn put_tool_calls(at: &str, calls: &[Json], to: &mut Additions<'_, '_>) {
+    for (j, call) in calls.iter().enumerate() {
+        let at = format!("{at}.tool_calls.{j}.tool_call");
+        to.text(&format!("{at}.id"), call.get("id").and_then(Json::as_str));
+        let function = |key: &str| call.get("function").and_then(|function| function.get(key));
+        to.text(&format!("{at}.function.name"), function("name").and_then(Json::as_str));
+        match function("arguments") {
+            Some(Json::String(arguments)) => to.add(&format!("{at}.function.arguments"), arguments.as_str()),
+            Some(arguments) => to.add(&format!("{at}.function.arguments"), arguments.to_string()),
+            None => {}
+        }
+    }
+}
+
+/// The convention wants one JSON text.
+fn metadata(generation: &Generation<'_>) -> String {
+    let mut metadata = generation.metadata();
+    for (key, value) in [
+        ("environment", generation.environment()),
+        ("release", generation.release()),
+        ("trace_name", generation.trace_name()),
+    ] {
+        if let Some(value) = value {
+            metadata.entry(key).or_insert_with(|| value.into());
+        }
+    }
+    if let Some(ms) = generation.first_token_ms() {
+        metadata.entry("time_to_first_token_ms").or_insert_with(|| ms.into());
+    }
+    Json::Object(metadata).to_string()
+}

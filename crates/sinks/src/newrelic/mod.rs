@@ -1,0 +1,79 @@
+//! `newrelic`: traces to New Relic's OTLP endpoint.
+//!
+//! Contract: docs.newrelic.com "OpenTelemetry best practices: OTLP endpoint" and "attribute limits";
+//! sinks-infrastructure.md 3.
+//!
+//! | | |
+//! | --- | --- |
+//! | what to enter | an ingest license key (not a user key `NRAK-...`) and the region of the account |
+//! | URL | `https://otlp.nr-data.net/v1/traces`, `https://otlp.eu01.nr-data.net/v1/traces`, or below `baseUrl` (ours: a proxy) |
+//! | auth | `api-key` |
+//! | body | protobuf, gzip |
+//! | what arrives | one span per span; model, tokens, cost, user and session as `gen_ai.*`, `user.id`, `session.id` |
+//! | limits | 200 spans, 900 KB of the 1,000,000 bytes allowed, 1 s. Values over 4,095 characters are cut with a visible end and `<key>.truncated`; numbers that are none are left out. New Relic checks after it has answered, so nothing of this may be left to it |
+//! | privacy | prompts, answers and the messages of errors are not sent |
+//! | test | an empty request: proves the key |
+
+mod dialect;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method};
+use tracecast_destination::{ExposeSecret, NewrelicConfig};
+use tracecast_otlp::write::Edit;
+
+use self::dialect::Dialect;
+use crate::family::endpoint::Endpoint;
+use crate::family::http::Reply;
+use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor, verdict};
+use crate::family::probe::Verdict;
+use crate::family::redact::Redactor;
+use crate::family::{headers, urls};
+use crate::{BatchLimits, BuildError, Clients};
+
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// The adapter.
+pub(crate) type Newrelic = OtlpVendor<Intake>;
+
+/// New Relic's OTLP intake.
+#[derive(Debug)]
+pub(crate) struct Intake;
+
+impl Vendor for Intake {
+    const LIMITS: BatchLimits = BatchLimits {
+        spans_max: 200,
+        bytes_max: 900_000,
+        age_max: Duration::from_secs(1),
+        concurrency_max: 4,
+    };
+
+    fn edit(&self) -> Option<&dyn Edit> {
+        Some(&Dialect)
+    }
+
+    fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        let wrong_key = "the license key is of no account in this region: check config.region and the key's type \
+                         (Ingest - License)";
+        verdict(
+            reply,
+            redactor,
+            "the license key works; nothing was stored",
+            &[(401, wrong_key), (403, wrong_key)],
+        )
+    }
+}
+
+impl Newrelic {
+    /// Checks the URL and the headers; opens no connection.
+    pub(crate) fn new(config: &NewrelicConfig, clients: &Clients) -> Result<Self, BuildError> {
+        let url = urls::parse("config.baseUrl", &config.traces_url())?;
+        let mut own = HeaderMap::new();
+        own.insert(API_KEY, headers::secret("config.licenseKey", config.license_key.expose_secret())?);
+        let secrets = vec![config.license_key.clone()];
+        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        Ok(OtlpVendor::assemble(endpoint, Intake, vec![Form::PACKED]))
+    }
+}

@@ -1,0 +1,97 @@
+//! `ramp`: AI usage to Ramp. **Unverified against the vendor**: no public page of Ramp describes the receiver.
+//!
+//! Contract: OpenRouter's page "Broadcast to Ramp" (OTLP; which fields arrive); what it leaves open is decided here
+//! as sinks-llm-platforms.md 10 says: Bearer authentication, `/v1/traces` below the base URL, JSON first.
+//!
+//! | | |
+//! | --- | --- |
+//! | what to enter | the API key of Ramp's OpenRouter integration page |
+//! | URL | `{baseUrl}/v1/traces` |
+//! | auth | `Authorization: Bearer apiKey` |
+//! | body | OTLP/JSON, uncompressed; after a 415 protobuf, kept until restart |
+//! | what arrives | model, provider, tokens, cost, user, session, `trace.metadata.*`; messages unless private |
+//! | limits | 100 spans, 1 MB, 1 s |
+//! | privacy | prompts, answers and the messages of errors are not sent |
+//! | test | an empty request |
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, header};
+use tracecast_destination::{ExposeSecret, RampConfig};
+use tracecast_genai::Generation;
+use tracecast_otlp::write::{Edit, Place, Verdict as Keep};
+use tracecast_otlp::{SpanView, Value};
+
+use crate::family::endpoint::Endpoint;
+use crate::family::http::Reply;
+use crate::family::neutral::{self, Additions};
+use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor, verdict};
+use crate::family::probe::Verdict;
+use crate::family::redact::Redactor;
+use crate::family::{headers, urls};
+use crate::{BatchLimits, BuildError, Clients};
+
+/// The adapter.
+pub(crate) type Ramp = OtlpVendor<Receiver>;
+
+/// Ramp's receiver.
+#[derive(Debug)]
+pub(crate) struct Receiver;
+
+impl Edit for Receiver {
+    fn attribute_by_key(&self, _: Place, _: &str) -> Option<Keep> {
+        Some(Keep::Keep)
+    }
+
+    fn attribute(&self, _: Place, _: &str, _: &Value<'_>) -> Keep {
+        Keep::Keep
+    }
+
+    fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
+        let generation = Generation::new(span);
+        let mut additions = Additions::to(span, out);
+        neutral::add(&generation, &mut additions);
+        // A tool for spending: the names that count tokens are sent in both spellings.
+        let usage = generation.usage();
+        additions.count("gen_ai.usage.prompt_tokens", usage.input);
+        additions.count("gen_ai.usage.completion_tokens", usage.output);
+    }
+}
+
+impl Vendor for Receiver {
+    const LIMITS: BatchLimits = BatchLimits {
+        spans_max: 100,
+        bytes_max: 1_000_000,
+        age_max: Duration::from_secs(1),
+        concurrency_max: 4,
+    };
+
+    fn edit(&self) -> Option<&dyn Edit> {
+        Some(self)
+    }
+
+    fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        let advice = [
+            (401, "make a new key on the OpenRouter integration page of Ramp"),
+            (404, "the path of the receiver is not documented: ask Ramp for the OTLP address, and enter it"),
+        ];
+        verdict(reply, redactor, "the key was accepted; nothing was stored", &advice)
+    }
+}
+
+impl Ramp {
+    /// Checks the URL and the headers; opens no connection.
+    pub(crate) fn new(config: &RampConfig, clients: &Clients) -> Result<Self, BuildError> {
+        let url = urls::parse("config.baseUrl", &config.traces_url())?;
+        let key = config.api_key.expose_secret();
+        let mut own = HeaderMap::new();
+        own.insert(header::AUTHORIZATION, headers::secret("config.apiKey", &format!("Bearer {key}"))?);
+        let secrets = vec![config.api_key.clone()];
+        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        let protobuf = Form { json: false, gzip: false };
+        Ok(OtlpVendor::assemble(endpoint, Receiver, vec![Form::JSON, protobuf]))
+    }
+}
