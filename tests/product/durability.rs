@@ -19,6 +19,7 @@ fn load(gateway: &Gateway, spans: u64, seed: u64) -> LoadOptions {
         body_bytes: 1000,
         duration: Duration::from_secs(20),
         spans_max: Some(spans),
+        until_refused: false,
         gzip: false,
         seed,
     }

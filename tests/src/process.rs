@@ -68,9 +68,14 @@ impl Home {
 
     /// Starts the gateway on `config.yaml` and waits until it serves.
     pub fn start(&self) -> Gateway {
+        self.spawn(self.serve())
+    }
+
+    /// The command that serves on `config.yaml`.
+    pub fn serve(&self) -> Command {
         let mut command = self.command(&["serve", "--config", "config.yaml"]);
         command.env("TRACECAST_MANAGEMENT_KEY", MANAGEMENT_KEY);
-        self.spawn(command)
+        command
     }
 
     /// Starts a `serve` command and waits until it serves.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tracecast_otlp::Traces;
 
@@ -104,6 +105,7 @@ pub struct FaultSink {
 struct Shared {
     script: Mutex<Script>,
     record: Mutex<Record>,
+    cut: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +152,16 @@ impl FaultSink {
         lock(&self.shared.script).next.extend(faults);
     }
 
+    /// Cuts every open connection, as a receiver that is restarted does.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
+    }
+
+    /// Puts the receipts back to what they were: the receiver, too, can be set back to an earlier day.
+    pub fn restore(&self, receipts: Receipts) {
+        lock(&self.shared.record).receipts = receipts;
+    }
+
     /// Everything that was taken so far.
     pub fn receipts(&self) -> Receipts {
         lock(&self.shared.record).receipts.clone()
@@ -189,7 +201,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             continue;
         };
         let _ = stream.set_nodelay(true);
-        connections.spawn(connection(stream, shared.clone()));
+        let shared = shared.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                () = connection(stream, &shared) => {}
+                () = shared.cut.notified() => {}
+            }
+        });
         while connections.try_join_next().is_some() {}
     }
 }
@@ -201,12 +219,12 @@ enum Then {
     Reset,
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, shared: &Shared) {
     let mut wire = Wire::new(stream);
     while wire.first_byte().await {
         let fault = shared.next_fault();
         let slot = shared.begin();
-        match exchange(&mut wire, &fault, &shared, slot).await {
+        match exchange(&mut wire, &fault, shared, slot).await {
             Some(Then::Next) => {}
             Some(Then::Reset) => return wire.reset(),
             Some(Then::Close) | None => break,

@@ -25,6 +25,8 @@ pub struct Options {
     pub duration: Duration,
     /// Stop after this many spans, if earlier.
     pub spans_max: Option<u64>,
+    /// Stop at the first request that is not acknowledged.
+    pub until_refused: bool,
     /// Compress requests with gzip.
     pub gzip: bool,
     /// The same seed sends the same bodies.
@@ -131,7 +133,7 @@ pub async fn run(options: Options, progress: Option<Progress>) -> Result<Report,
             let mut ticks = tokio::time::interval(per_request);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
             let mut open = tokio::task::JoinSet::new();
-            while Instant::now() < deadline {
+            while Instant::now() < deadline && !state.stop.load(Ordering::Relaxed) {
                 ticks.tick().await;
                 let Some(first) = state.take() else { break };
                 let state = state.clone();
@@ -211,6 +213,9 @@ impl State {
             outcome.latencies_us.push(took.as_micros().min(u128::from(u32::MAX)) as u32);
         } else {
             *outcome.report.refused.entry(status).or_insert(0) += 1;
+            if self.options.until_refused {
+                self.stop.store(true, Ordering::Relaxed);
+            }
         }
         let so_far = outcome.report.acknowledged_spans;
         drop(guard);

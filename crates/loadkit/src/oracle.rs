@@ -277,6 +277,7 @@ mod tests {
             body_bytes: 200,
             duration: Duration::from_secs(1),
             spans_max: None,
+            until_refused: false,
             gzip: false,
             seed: 11,
         };

@@ -77,6 +77,7 @@ async fn load(args: Args) -> Exit {
         body_bytes: args.body_bytes,
         duration: Duration::from_secs_f64(args.duration),
         spans_max: args.spans,
+        until_refused: false,
         gzip: args.gzip,
         seed: args.seed,
     };
