@@ -9,8 +9,12 @@ mod control;
 mod delivery;
 mod durability;
 mod keys;
+mod pressure;
 mod privacy;
+mod reload;
+mod restarts;
 mod rust_client;
+mod stop;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_tracecast-under-test");

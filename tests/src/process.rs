@@ -125,10 +125,15 @@ impl Gateway {
     }
 
     /// SIGTERM, waits for the end, returns the exit code.
-    pub fn stop(mut self) -> i32 {
+    pub fn stop(self) -> i32 {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
         assert!(sent.success(), "SIGTERM could not be sent");
+        self.ended()
+    }
+
+    /// Waits for an end that somebody else caused, returns the exit code.
+    pub fn ended(mut self) -> i32 {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {

@@ -57,6 +57,7 @@ impl Unread {
 
 /// Reads the payloads of `pieces` and sends them once; `attempt` is how often that was done before.
 pub(crate) async fn send(lane: Arc<Lane>, pieces: Arc<[Piece]>, token: String, attempt: u32) -> Done {
+    let Some(_room) = lane.shared.room.take(lane.slot, memory_of(&pieces)).await else { return Done::Unsent };
     let mut payloads = Vec::with_capacity(pieces.len());
     let mut unread = Unread::default();
     for (i, piece) in pieces.iter().enumerate() {
@@ -86,6 +87,9 @@ pub(crate) async fn send(lane: Arc<Lane>, pieces: Arc<[Piece]>, token: String, a
 
 /// Writes the dead letter of a part that was refused, in the destination's projection.
 pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done {
+    let Some(_room) = lane.shared.room.take(lane.slot, memory_of(&part.pieces)).await else {
+        return Done::Buried(Err("the gateway is stopping".to_owned()));
+    };
     let mut letters = Vec::with_capacity(part.pieces.len());
     let mut unread = Unread::default();
     for (i, piece) in part.pieces.iter().enumerate() {
@@ -128,6 +132,11 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
     // Writing syncs, which blocks; and it reads foreign bytes, so a panic must stay here.
     let written = tracecast_log::world::blocking(write).await;
     Done::Buried(written.unwrap_or_else(|| Err("writing the dead letter failed".to_owned())))
+}
+
+/// What sending takes: the payloads as they are in the log, whole, and as much again for what is made of them.
+fn memory_of(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| 2 * u64::from(piece.entry.payload_bytes())).sum()
 }
 
 /// The stored decision or the destination's privacy mode now, whichever is stricter.

@@ -17,6 +17,7 @@ use crate::Options;
 use crate::history::Transition;
 use crate::lane::{Closing, Lane, Setup, Shared, settle};
 use crate::queue::Ref;
+use crate::room::Room;
 use crate::stack::Sender;
 use crate::stats::{Stats, unix_nano};
 
@@ -74,7 +75,9 @@ impl Delivery {
     /// See [`Delivery::new`].
     pub fn with_builder(log: Log, build: Builder, options: Options) -> Delivery {
         let options = Options { max_age: options.max_age.min(MAX_AGE_CAP), ..options };
-        let shared = Shared { log, options, runtime: Handle::current(), running: watch::Sender::new(0) };
+        let room = Room::new(options.in_flight_bytes);
+        let shared =
+            Shared { log, options, runtime: Handle::current(), room, running: watch::Sender::new(0) };
         let inner = Inner {
             shared: Arc::new(shared),
             build,
@@ -164,6 +167,11 @@ impl Delivery {
         self.lane(id).map(|lane| lane.history()).unwrap_or_default()
     }
 
+    /// Bytes held for what is being sent, in all.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.inner.shared.room.used()
+    }
+
     /// Stops sending to a destination; requests under way end, the backlog stays. False if unknown.
     pub fn pause(&self, id: Uuid) -> bool {
         self.lane(id).map(|lane| lane.pause()).is_some()
@@ -179,6 +187,7 @@ impl Delivery {
     pub async fn shutdown(&self, grace: Duration) {
         let lanes = self.inner.all_lanes();
         lanes.iter().for_each(|lane| lane.close(Closing::Shutdown));
+        self.inner.shared.room.close();
         if self.inner.is_quiet_within(grace).await {
             return;
         }

@@ -20,6 +20,7 @@ use crate::job::Piece;
 use crate::limits::{Learned, Size};
 use crate::policy::{self, Policy};
 use crate::queue::{Queue, Ref};
+use crate::room::Room;
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
 use crate::{Options, State};
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) options: Options,
     pub(crate) runtime: Handle,
+    pub(crate) room: Room,
     /// How many drivers are running.
     pub(crate) running: watch::Sender<usize>,
 }

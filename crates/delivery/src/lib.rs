@@ -17,6 +17,7 @@
 //! | `queue` | references in log order, and how a batch is cut from them |
 //! | `driver` | the task that sends, waits and applies answers |
 //! | `attempt` | one send, or one dead letter, as a task of its own |
+//! | `room` | the memory of what is being sent, shared fairly |
 //! | `stack` | the adapter behind tower layers |
 //! | `ruling` | from an answer to the fate of each span (pure) |
 //! | `health`, `policy` | from answers to the state, the waits and the concurrency of the destination (pure) |
@@ -32,7 +33,8 @@
 //! - Nothing a destination does is seen by another one: no lock, task, queue or limit is shared between
 //!   them that is held while anybody waits.
 //! - A batch keeps its composition, and so its token, until it must be split or loses spans to age.
-//! - Payloads are in memory only while a batch is being sent; a destination that fails holds references.
+//! - Payloads are in memory only while a batch is being sent, within one bound for all destinations of which none
+//!   gets everything; a destination that fails holds references.
 
 mod attempt;
 mod delivery;
@@ -44,6 +46,7 @@ mod lane;
 mod limits;
 mod policy;
 mod queue;
+mod room;
 mod ruling;
 mod stack;
 mod stats;
@@ -67,6 +70,8 @@ pub struct Options {
     pub attempt_timeout: Duration,
     /// A destination with nothing but failures for so long is probed only once per hour.
     pub pause_after: Duration,
+    /// Bytes that everything being sent may hold together: payloads and what is made of them.
+    pub in_flight_bytes: u64,
 }
 
 impl Default for Options {
@@ -77,6 +82,7 @@ impl Default for Options {
             retry_cap: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(30),
             pause_after: Duration::from_secs(5 * 24 * 3600),
+            in_flight_bytes: 256 << 20,
         }
     }
 }

@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use crate::answer::{Partial, Refusal};
 use crate::auth::Sender;
+use crate::budget::Reservation;
 use crate::counters::Reason;
+use crate::dedupe::{Claim, FirstCopy, Sorted};
 use crate::mark::MarkOverLimit;
 use crate::meter::KeyUsage;
 use crate::{Ingest, Media};
@@ -36,20 +38,43 @@ pub(crate) struct Identity {
 /// What the log is to take, and what is counted once it has.
 struct Kept {
     record: NewRecord,
+    claim: Claim,
     /// `None`: no registered key is charged for it.
     usage: Option<KeyUsage>,
+}
+
+/// What one request becomes.
+struct Work<'a> {
+    /// Grows with every copy that has to be made.
+    reservation: &'a mut Reservation,
+    kept: Vec<Kept>,
+    /// Spans that came before.
+    duplicates: u64,
+    first_copies: Vec<FirstCopy>,
+}
+
+impl Work<'_> {
+    fn reserve(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if self.reservation.grow(bytes) { Ok(()) } else { Err(Refusal::out_of_memory()) }
+    }
 }
 
 /// What came of a good request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Accepted {
+    /// Spans that are in the log, copies of earlier ones included.
     pub(crate) spans: u64,
     pub(crate) partial: Partial,
 }
 
 impl Ingest {
     /// Decides and keeps the spans of one request; resolves when they are as durable as the log promises.
-    pub(crate) async fn accept(&self, body: Bytes, sender: &Sender) -> Result<Accepted, Refusal> {
+    pub(crate) async fn accept(
+        &self,
+        body: Bytes,
+        sender: &Sender,
+        reservation: &mut Reservation,
+    ) -> Result<Accepted, Refusal> {
         let shared = &self.shared;
         let snapshot = shared.snapshot.load_full();
         let now = now_unix_nano();
@@ -59,25 +84,39 @@ impl Ingest {
         for bad in traces.rejected() {
             refused.add(Reason::InvalidSpan, || format!("{}: {}", bad.path, bad.reason));
         }
-        let kept = self.records(traces, sender, &snapshot, now, &mut refused)?;
+        let mut work = Work { reservation, kept: Vec::new(), duplicates: 0, first_copies: Vec::new() };
+        work.reserve(traces.index_bytes())?;
+        self.records(traces, sender, &snapshot, now, &mut refused, &mut work)?;
+        let Work { kept, duplicates, first_copies, .. } = work;
         for (reason, n) in refused.counts() {
             shared.counters.reject(reason, n);
         }
-        let spans: u64 = kept.iter().map(|k| u64::from(k.record.accepted)).sum();
+        let spans = duplicates + kept.iter().map(|k| u64::from(k.record.accepted)).sum::<u64>();
         let partial = refused.into_partial();
         if spans == 0 && partial.rejected > 0 {
             return Err(Refusal::nothing_usable(partial.message));
         }
-        for Kept { record, usage } in kept {
-            shared.log.append(record).await.map_err(not_kept)?;
+        for Kept { record, claim, usage } in kept {
+            match shared.log.append(record).await.map_err(not_kept) {
+                Ok(_) => claim.kept(),
+                Err(refusal) => {
+                    claim.refused(&refusal);
+                    return Err(refusal);
+                }
+            }
             if let Some(usage) = &usage {
                 shared.meter.count(usage);
             }
         }
+        // Only now that nobody waits for this request: two that hold each other's copies must not wait in a ring.
+        for first in first_copies {
+            first.answered().await?;
+        }
+        shared.counters.duplicate(duplicates);
         Ok(Accepted { spans, partial })
     }
 
-    /// The records one request becomes: one, unless it states identities of its own.
+    /// Fills `work` with the records one request becomes: one, unless it states identities of its own.
     fn records(
         &self,
         traces: Traces,
@@ -85,9 +124,10 @@ impl Ingest {
         snapshot: &Snapshot,
         now: u64,
         refused: &mut Refused,
-    ) -> Result<Vec<Kept>, Refusal> {
+        work: &mut Work<'_>,
+    ) -> Result<(), Refusal> {
         if traces.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let own = Identity {
             workspace: sender.workspace,
@@ -96,14 +136,14 @@ impl Ingest {
         };
         let states_identity = traces.spans().any(|span| !stated_identity(span).is_empty());
         if !states_identity {
-            return Ok(vec![self.record(traces, own, sender, snapshot, now)?]);
+            return self.record(traces, own, sender, snapshot, now, work);
         }
         if sender.can_assert == CanAssert::None {
             let stating = traces.spans().filter(|s| !stated_identity(*s).is_empty()).count();
             self.shared.counters.ignore_identity(stating as u64);
             let all = SpanSet::all(traces.len() as u32);
-            let traces = self.rewrite(&traces, &all, Some(&StripIdentity))?;
-            return Ok(vec![self.record(traces, own, sender, snapshot, now)?]);
+            let traces = self.rewrite(&traces, &all, Some(&StripIdentity), work)?;
+            return self.record(traces, own, sender, snapshot, now, work);
         }
         let mut groups: HashMap<Identity, Vec<u32>> = HashMap::new();
         for span in traces.spans() {
@@ -114,24 +154,30 @@ impl Ingest {
                 }
             }
         }
-        let mut records = Vec::with_capacity(groups.len());
         for (identity, spans) in groups {
             let set = SpanSet::from_positions(traces.len() as u32, spans);
-            let part = if set.is_all() { traces.clone() } else { self.rewrite(&traces, &set, None)? };
-            records.push(self.record(part, identity, sender, snapshot, now)?);
+            let part = if set.is_all() { traces.clone() } else { self.rewrite(&traces, &set, None, work)? };
+            self.record(part, identity, sender, snapshot, now, work)?;
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Some spans of a request as a request of their own.
-    fn rewrite(&self, traces: &Traces, spans: &SpanSet, edit: Option<&dyn Edit>) -> Result<Traces, Refusal> {
+    fn rewrite(
+        &self,
+        traces: &Traces,
+        spans: &SpanSet,
+        edit: Option<&dyn Edit>,
+        work: &mut Work<'_>,
+    ) -> Result<Traces, Refusal> {
+        work.reserve(traces.body().len() + traces.index_bytes())?;
         let mut out = Vec::with_capacity(traces.body().len());
         select(traces, spans, edit, &mut out);
         Traces::index(Bytes::from(out), &self.shared.otlp_limits)
             .map_err(|e| Refusal::malformed(format!("request could not be split by identity: {e}")))
     }
 
-    /// Decides one group of spans and shapes what is kept of it.
+    /// Decides one group of spans, without those that came before, and shapes what is kept of it.
     fn record(
         &self,
         traces: Traces,
@@ -139,12 +185,25 @@ impl Ingest {
         sender: &Sender,
         snapshot: &Snapshot,
         now: u64,
-    ) -> Result<Kept, Refusal> {
+        work: &mut Work<'_>,
+    ) -> Result<(), Refusal> {
         let shared = &self.shared;
         let plan = snapshot
             .workspaces
             .get(&identity.workspace)
             .ok_or_else(|| Refusal::overloaded("the key's workspace is being removed", 1))?;
+        let Sorted { claim, fresh, first_copies } = shared.dedupe.sort(identity.workspace, &traces);
+        work.first_copies.extend(first_copies);
+        let traces = match &fresh {
+            None => traces,
+            Some(fresh) => {
+                work.duplicates += u64::from(traces.len() as u32 - fresh.count());
+                if fresh.is_empty() {
+                    return Ok(());
+                }
+                self.rewrite(&traces, fresh, None, work)?
+            }
+        };
         let accepted = traces.len() as u32;
         // A stated key is another key: the credential's name does not speak for it.
         let key_name = (identity.key_hash == sender.key_hash).then_some(sender.key_name.as_deref()).flatten();
@@ -165,7 +224,14 @@ impl Ingest {
         let decision = plan.decide(&traces, &context, &shared.memory);
         let Decision { routes, skips, union, all_private, trace_keys } = decision;
         let payload = match &union {
-            Some(kept) if !kept.is_empty() => self.keep(traces, kept, all_private, over_limit),
+            Some(kept) if !kept.is_empty() => {
+                let received = traces.body().as_ptr();
+                let payload = self.keep(traces, kept, all_private, over_limit);
+                if payload.bytes().as_ptr() != received {
+                    work.reserve(payload.bytes().len())?;
+                }
+                payload
+            }
             _ => Payload::new(Bytes::new(), 0),
         };
         let routes = match &union {
@@ -195,7 +261,8 @@ impl Ingest {
             trace_keys: Bytes::from(trace_keys),
             payload: Arc::new(payload),
         };
-        Ok(Kept { record, usage })
+        work.kept.push(Kept { record, claim, usage });
+        Ok(())
     }
 
     /// The bytes that are kept: as received where nothing has to change.

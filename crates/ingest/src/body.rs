@@ -3,21 +3,31 @@
 use std::io::Read;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
 use http_body_util::BodyExt as _;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::answer::Refusal;
 use crate::budget::Reservation;
 
 /// A client may pause this long between two pieces of its body.
 const STALL: Duration = Duration::from_secs(30);
+/// Slower than this, a body is given up once it has had its `STALL`.
+const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
+/// First room for a body of unknown length.
+const ROOM_MIN: usize = 16 << 10;
 /// Above this inflated size the ratio of inflated to sent bytes is bounded too.
 const RATIO_FREE_BYTES: usize = 1 << 20;
 const RATIO_MAX: usize = 100;
 /// Bodies above this size are inflated off the async workers.
 const INFLATE_INLINE_BYTES: usize = 64 << 10;
+/// Largest zstd window, as RFC 9659 has it for HTTP: 8 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// The rest of a refused body is read and thrown away for so long, so that its sender comes to read the answer.
+const DISCARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a request body has to be: bytes, and errors that can be told.
 pub trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin {}
@@ -34,12 +44,18 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
+    /// The coding of an HTTP request.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Coding, Refusal> {
-        let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+        Coding::named(headers, CONTENT_ENCODING)
+    }
+
+    /// The coding that the header of this name says.
+    pub(crate) fn named(headers: &HeaderMap, header: HeaderName) -> Result<Coding, Refusal> {
+        let mut codings = headers.get_all(&header).iter();
         let Some(value) = codings.next() else { return Ok(Coding::Identity) };
         let name = value.to_str().unwrap_or("").trim().to_ascii_lowercase();
         if codings.next().is_some() {
-            return Err(Refusal::unsupported("content-encoding: more than one coding is not supported"));
+            return Err(Refusal::unsupported(format!("{header}: more than one coding is not supported")));
         }
         match name.as_str() {
             "" | "identity" => Ok(Coding::Identity),
@@ -47,7 +63,7 @@ impl Coding {
             "zstd" => Ok(Coding::Zstd),
             "deflate" => Ok(Coding::Deflate),
             _ => Err(Refusal::unsupported(format!(
-                "content-encoding `{}` is not supported: use identity, gzip, zstd or deflate",
+                "{header} `{}` is not supported: use identity, gzip, zstd or deflate",
                 name.chars().take(64).collect::<String>()
             ))),
         }
@@ -61,7 +77,8 @@ pub(crate) struct Bounds {
     pub(crate) inflated: usize,
 }
 
-/// Reads the body as sent. `reservation` grows with what arrived, never with what was announced.
+/// Reads the body as sent. `reservation` grows with what arrived, never with what was announced; what is known not to
+/// fit is refused before anything is read.
 pub(crate) async fn read(
     headers: &HeaderMap,
     mut body: impl RequestBody,
@@ -73,62 +90,98 @@ pub(crate) async fn read(
     if announced.is_some_and(|n| n > bounds.sent as u64) {
         return Err(over(bounds.sent, "body"));
     }
-    let mut first = Bytes::new();
-    let mut rest: Option<BytesMut> = None;
+    // Fits `usize`: it is within the bound.
+    let most = announced.map_or(bounds.sent, |n| n as usize);
+    if !reservation.fits(announced.map_or(1, |n| n as usize)) {
+        return Err(Refusal::out_of_memory());
+    }
+    let started = Instant::now();
+    let mut out = Vec::new();
     loop {
-        let frame = match tokio::time::timeout(STALL, body.frame()).await {
-            Err(_) => return Err(Refusal::timeout("the body stalled for 30 s")),
+        let earned = Duration::from_secs(out.len() as u64 / BYTES_PER_SECOND_MIN);
+        let deadline = started + STALL + earned;
+        let next = tokio::time::timeout_at(deadline.min(Instant::now() + STALL), body.frame());
+        let frame = match next.await {
+            Err(_) => return Err(Refusal::timeout("the body came too slowly: it stalled for 30 s in all")),
             Ok(None) => break,
             Ok(Some(Err(e))) => return Err(Refusal::incomplete(format!("the body broke off: {e}"))),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
-        if so_far + data.len() > bounds.sent {
+        if out.len() + data.len() > bounds.sent {
             return Err(over(bounds.sent, "body"));
         }
-        if !reservation.grow(data.len()) {
-            return Err(Refusal::out_of_memory());
-        }
-        match &mut rest {
-            None if first.is_empty() => first = data,
-            None => {
-                let hint = announced.unwrap_or(0).min(1 << 20) as usize;
-                let mut joined = BytesMut::with_capacity(hint.max(2 * (first.len() + data.len())));
-                joined.extend_from_slice(&first);
-                joined.extend_from_slice(&data);
-                rest = Some(joined);
-            }
-            Some(joined) => joined.extend_from_slice(&data),
-        }
+        make_room(&mut out, data.len(), most, reservation)?;
+        // A copy, also of a single piece: it would hold the connection's whole buffer.
+        out.extend_from_slice(&data);
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(fitted(out, reservation))
 }
 
-/// Undoes the coding. Every member or frame of the body is read, to its end.
+/// Reads the rest of a refused body and throws it away: a client that is cut off while it sends may never see why.
+pub(crate) async fn discard(mut body: impl RequestBody) {
+    let to_the_end = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(DISCARD_WITHIN, to_the_end).await;
+}
+
+/// Makes room for `more` bytes: doubled, but not beyond `most` unless it must be. The reservation counts what is
+/// allocated.
+fn make_room(
+    out: &mut Vec<u8>,
+    more: usize,
+    most: usize,
+    reservation: &mut Reservation,
+) -> Result<(), Refusal> {
+    let needed = out.len() + more;
+    if needed <= out.capacity() {
+        return Ok(());
+    }
+    let room = needed.max((2 * out.capacity()).max(ROOM_MIN).min(most));
+    if !reservation.grow(room - out.capacity()) {
+        return Err(Refusal::out_of_memory());
+    }
+    out.reserve_exact(room - out.len());
+    Ok(())
+}
+
+/// The bytes without room to spare.
+fn fitted(mut out: Vec<u8>, reservation: &mut Reservation) -> Bytes {
+    let before = out.capacity();
+    out.shrink_to_fit();
+    reservation.shrink(before.saturating_sub(out.capacity()));
+    Bytes::from(out)
+}
+
+/// Undoes the coding. Every member or frame of the body is read, to its end. `turns` bounds how many do so at once.
 pub(crate) async fn inflate(
     coding: Coding,
     sent: Bytes,
     bounds: Bounds,
+    turns: &Semaphore,
     reservation: &mut Reservation,
 ) -> Result<Bytes, Refusal> {
     if coding == Coding::Identity {
         return Ok(sent);
     }
-    let inflated = if sent.len() <= INFLATE_INLINE_BYTES {
+    let sent_bytes = sent.len();
+    let inflated = if sent_bytes <= INFLATE_INLINE_BYTES {
         inflate_now(coding, &sent, bounds, reservation)?
     } else {
+        let cut_short = || Refusal::overloaded("inflating was cut short", 1);
+        let _turn = turns.acquire().await.map_err(|_| cut_short())?;
         let mut moved = std::mem::replace(reservation, reservation.empty());
         let (result, moved) = tokio::task::spawn_blocking(move || {
             let result = inflate_now(coding, &sent, bounds, &mut moved);
             (result, moved)
         })
         .await
-        .map_err(|_| Refusal::overloaded("inflating was cut short", 1))?;
+        .map_err(|_| cut_short())?;
         *reservation = moved;
         result?
     };
-    Ok(Bytes::from(inflated))
+    // What was sent is gone.
+    reservation.shrink(sent_bytes);
+    Ok(fitted(inflated, reservation))
 }
 
 fn inflate_now(
@@ -156,8 +209,7 @@ fn inflate_now(
         Coding::Zstd => {
             let broken = |e: std::io::Error| Refusal::malformed(format!("body is not valid zstd: {e}"));
             let mut decoder = zstd::stream::read::Decoder::with_buffer(sent).map_err(broken)?;
-            // 128 MiB windows are the most zstd's own default accepts; a body never needs more than its bound.
-            decoder.window_log_max(26).map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
             drain(decoder, "zstd", sent.len(), bounds, reservation)
         }
     }
@@ -170,7 +222,7 @@ fn drain(
     bounds: Bounds,
     reservation: &mut Reservation,
 ) -> Result<Vec<u8>, Refusal> {
-    let mut out: Vec<u8> = Vec::with_capacity((sent * 4).min(256 << 10));
+    let mut out: Vec<u8> = Vec::new();
     let mut chunk = [0u8; 16 << 10];
     loop {
         let n = decoder
@@ -186,9 +238,7 @@ fn drain(
         if total > RATIO_FREE_BYTES && total / RATIO_MAX > sent {
             return Err(Refusal::too_large(format!("body inflates more than {RATIO_MAX} times its size")));
         }
-        if !reservation.grow(n) {
-            return Err(Refusal::out_of_memory());
-        }
+        make_room(&mut out, n, bounds.inflated, reservation)?;
         out.extend_from_slice(&chunk[..n]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A bound on bytes, shared by all requests in progress.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     inner: Arc<Inner>,
 }
 
@@ -17,37 +17,37 @@ struct Inner {
 
 /// Bytes reserved for one request; given back when dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     inner: Arc<Inner>,
     bytes: usize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Budget {
+    pub(crate) fn new(limit: usize) -> Budget {
         Budget { inner: Arc::new(Inner { limit, used: AtomicUsize::new(0) }) }
     }
 
     /// Bytes reserved at this moment.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.inner.used.load(Ordering::Relaxed)
     }
 
     /// An empty reservation to grow as bytes arrive.
-    pub fn reservation(&self) -> Reservation {
+    pub(crate) fn reservation(&self) -> Reservation {
         Reservation { inner: self.inner.clone(), bytes: 0 }
     }
 }
 
 impl Reservation {
     /// Another, empty reservation of the same budget.
-    pub fn empty(&self) -> Reservation {
+    pub(crate) fn empty(&self) -> Reservation {
         Reservation { inner: self.inner.clone(), bytes: 0 }
     }
 
     /// Reserves `bytes` more; false if the budget does not have them (nothing is reserved then).
     #[must_use]
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let used = self.inner.used.fetch_add(bytes, Ordering::Relaxed);
         if used.saturating_add(bytes) > self.inner.limit {
             self.inner.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -55,6 +55,18 @@ impl Reservation {
         }
         self.bytes += bytes;
         true
+    }
+
+    /// Whether `bytes` more could be reserved at this moment.
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.inner.used.load(Ordering::Relaxed).saturating_add(bytes) <= self.inner.limit
+    }
+
+    /// Gives `bytes` of what was reserved back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.inner.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
     }
 }
 
@@ -77,8 +89,12 @@ mod tests {
         assert!(!b.grow(41));
         assert_eq!(budget.used(), 60);
         assert!(b.grow(40));
+        assert!(!b.fits(1));
         drop(a);
         assert_eq!(budget.used(), 40);
+        assert!(b.fits(60) && !b.fits(61));
+        b.shrink(30);
+        assert_eq!(budget.used(), 10);
         drop(b);
         assert_eq!(budget.used(), 0);
     }

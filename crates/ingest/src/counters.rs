@@ -63,6 +63,7 @@ pub struct Counters {
     identity_ignored: AtomicU64,
     credentials_removed: AtomicU64,
     requests: AtomicU64,
+    duplicates: AtomicU64,
 }
 
 impl Counters {
@@ -80,6 +81,10 @@ impl Counters {
 
     pub(crate) fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn duplicate(&self, spans: u64) {
+        self.duplicates.fetch_add(spans, Ordering::Relaxed);
     }
 
     /// Rejections of one reason (see [`Reason`] for the unit).
@@ -100,5 +105,10 @@ impl Counters {
     /// Requests received, whatever became of them.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Spans answered with success because a copy of them had been kept. They are not counted as accepted.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates.load(Ordering::Relaxed)
     }
 }

@@ -1,31 +1,58 @@
-//! OTLP/gRPC: `TraceService/Export`, with a codec that hands the message over as bytes.
+//! OTLP/gRPC: `TraceService/Export`, read like any other body: bounded, paced, inflated by our own rules.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::convert::Infallible;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
-use http::{Request, Response, header};
-use http_body_util::Full;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use tonic::Status;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::{Grpc, UnaryService};
 
 use crate::Ingest;
 use crate::answer::{Encoding, Refusal};
+use crate::body::{Bounds, Coding, RequestBody, discard, inflate, read};
+use crate::budget::Reservation;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// Flag and length in front of a message.
+const PREFIX: usize = 5;
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd,deflate");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 impl Ingest {
+    /// What the gRPC listener serves: OTLP/gRPC.
+    pub fn grpc_service(
+        &self,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<tonic::body::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + use<> {
+        let ingest = self.clone();
+        service_fn(move |request| {
+            let ingest = ingest.clone();
+            async move { Ok(ingest.handle_grpc(request).await) }
+        })
+    }
+
     /// Answers one request of the gRPC listener.
-    pub async fn handle_grpc<B>(&self, request: Request<B>) -> Response<tonic::body::Body>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub async fn handle_grpc(
+        &self,
+        request: Request<impl RequestBody + Send + 'static>,
+    ) -> Response<tonic::body::Body> {
         self.shared.counters.request();
         let is_grpc = request
             .headers()
-            .get(header::CONTENT_TYPE)
+            .get(CONTENT_TYPE)
             .is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
         if !is_grpc {
             let refusal = Refusal::unsupported(format!(
@@ -46,89 +73,66 @@ impl Ingest {
             };
             return Status::unimplemented(message).into_http();
         }
-        let sender = match self.sender(request.headers()) {
-            Ok(sender) => sender,
-            Err(refusal) => return self.refuse(refusal).into_http(),
+        let (parts, mut body) = request.into_parts();
+        let mut reservation = self.shared.budget.reservation();
+        let mut response = match self.export(&parts.headers, &mut body, &mut reservation).await {
+            Ok(message) => answered(&message),
+            Err(refusal) => {
+                if !body.is_end_stream() {
+                    tokio::spawn(discard(body));
+                }
+                if let Some(reason) = refusal.reason {
+                    self.shared.counters.reject(reason, 1);
+                }
+                refusal.into_grpc().into_http()
+            }
         };
-        // The message is inflated and held whole: its largest size is reserved by what arrived, in `export`.
-        let mut grpc = Grpc::new(RawCodec)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd)
-            .apply_max_message_size_config(Some(self.shared.options.inflated_body_bytes), None);
-        let limit = self.shared.options.body_bytes;
-        let request = request.map(|body| http_body_util::Limited::new(body, limit + 5));
-        grpc.unary(Export { ingest: self.clone(), sender }, request).await
+        response.headers_mut().insert(GRPC_ACCEPT_ENCODING, CODINGS);
+        response
     }
 
-    fn refuse(&self, refusal: Refusal) -> Status {
-        if let Some(reason) = refusal.reason {
-            self.shared.counters.reject(reason, 1);
+    async fn export(
+        &self,
+        headers: &HeaderMap,
+        body: impl RequestBody,
+        reservation: &mut Reservation,
+    ) -> Result<Vec<u8>, Refusal> {
+        let sender = self.sender(headers)?;
+        let coding = Coding::named(headers, GRPC_ENCODING)?;
+        let options = &self.shared.options;
+        let bounds = Bounds { sent: options.body_bytes + PREFIX, inflated: options.inflated_body_bytes };
+        let framed = read(headers, body, bounds, reservation).await?;
+        let (flag, length) = match framed.first_chunk() {
+            Some([flag, a, b, c, d]) => (*flag, u32::from_be_bytes([*a, *b, *c, *d])),
+            None => return Err(Refusal::malformed("the request holds no message")),
+        };
+        let message = framed.slice(PREFIX..);
+        if message.len() != length as usize {
+            return Err(Refusal::malformed("the request does not hold exactly one message"));
         }
-        refusal.into_grpc()
-    }
-}
-
-struct Export {
-    ingest: Ingest,
-    sender: crate::auth::Sender,
-}
-
-impl UnaryService<Bytes> for Export {
-    type Response = Bytes;
-    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, Status>> + Send>>;
-
-    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let ingest = self.ingest.clone();
-        let sender = self.sender.clone();
-        Box::pin(async move {
-            let body = request.into_inner();
-            let mut reservation = ingest.shared.budget.reservation();
-            if !reservation.grow(body.len()) {
-                return Err(ingest.refuse(Refusal::out_of_memory()));
+        let message = match flag {
+            0 => message,
+            1 if coding != Coding::Identity => {
+                drop(framed);
+                inflate(coding, message, bounds, &self.shared.inflating, reservation).await?
             }
-            match ingest.accept(body, &sender).await {
-                Ok(accepted) => Ok(tonic::Response::new(Bytes::from(accepted.partial.to_protobuf()))),
-                Err(refusal) => Err(ingest.refuse(refusal)),
-            }
-        })
+            _ => return Err(Refusal::malformed("the message is compressed, but grpc-encoding says not how")),
+        };
+        let accepted = self.accept(message, &sender, reservation).await?;
+        Ok(accepted.partial.to_protobuf())
     }
 }
 
-/// Messages as the bytes they are on the wire.
-#[derive(Clone, Copy, Debug, Default)]
-struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = RawCodec;
-    type Decoder = RawCodec;
-
-    fn encoder(&mut self) -> RawCodec {
-        RawCodec
-    }
-
-    fn decoder(&mut self) -> RawCodec {
-        RawCodec
-    }
-}
-
-impl Encoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let n = from.remaining();
-        Ok(Some(from.copy_to_bytes(n)))
-    }
+/// Success: one message, and the status behind it.
+fn answered(message: &[u8]) -> Response<tonic::body::Body> {
+    let mut framed = BytesMut::with_capacity(PREFIX + message.len());
+    framed.put_u8(0);
+    // A partial success is a few hundred bytes.
+    framed.put_u32(message.len() as u32);
+    framed.put_slice(message);
+    let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+    let body = Full::new(framed.freeze()).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let mut response = Response::new(tonic::body::Body::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
 }

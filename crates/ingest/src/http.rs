@@ -1,9 +1,13 @@
 //! OTLP/HTTP, `/v1/events` and the two calls of the Langfuse SDK.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use serde_json::json;
 use tracecast_genai::events;
 
@@ -11,7 +15,7 @@ use crate::Ingest;
 use crate::accept::now_unix_nano;
 use crate::answer::{Encoding, Refusal, respond};
 use crate::auth::{Sender, authorize};
-use crate::body::{Bounds, Coding, RequestBody, inflate, read};
+use crate::body::{Bounds, Coding, RequestBody, discard, inflate, read};
 use crate::budget::Reservation;
 use crate::counters::Reason;
 
@@ -19,16 +23,41 @@ use crate::counters::Reason;
 pub(crate) const EVENTS_MAX: usize = 100_000;
 
 impl Ingest {
+    /// What the HTTP listener serves: OTLP/HTTP and `/v1/events`.
+    pub fn http_service(
+        &self,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Full<Bytes>>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + use<> {
+        let ingest = self.clone();
+        service_fn(move |request| {
+            let ingest = ingest.clone();
+            async move { Ok(ingest.handle_http(request).await) }
+        })
+    }
+
     /// Answers one HTTP request of the ingest listener. Never panics, whatever the request.
-    pub async fn handle_http(&self, request: Request<impl RequestBody>) -> Response<Full<Bytes>> {
+    pub async fn handle_http(
+        &self,
+        request: Request<impl RequestBody + Send + 'static>,
+    ) -> Response<Full<Bytes>> {
         self.shared.counters.request();
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let encoding = answer_encoding(&parts.headers, parts.uri.path());
         // Lives until the answer: what a request holds is reserved as long as it holds it.
         let mut reservation = self.shared.budget.reservation();
-        match self.route(&parts.method, &parts.uri, &parts.headers, body, &mut reservation).await {
+        match self.route(&parts.method, &parts.uri, &parts.headers, &mut body, &mut reservation).await {
             Ok(response) => response,
             Err(refusal) => {
+                if !body.is_end_stream() {
+                    tokio::spawn(discard(body));
+                }
                 if let Some(reason) = refusal.reason {
                     self.shared.counters.reject(reason, 1);
                 }
@@ -99,17 +128,19 @@ impl Ingest {
         let encoding = otlp_encoding(headers)?;
         let body = self.body(headers, body, reservation).await?;
         let mut accepted = match encoding {
-            Encoding::Protobuf => self.accept(body, &sender).await?,
+            Encoding::Protobuf => self.accept(body, &sender, reservation).await?,
             Encoding::Json => {
+                let json_bytes = body.len();
+                if !reservation.grow(json_bytes) {
+                    return Err(Refusal::out_of_memory());
+                }
                 let (protobuf, rejected) = tracecast_otlp::json::decode(&body, &self.shared.otlp_limits)
                     .map_err(|e| Refusal::malformed(format!("not a valid OTLP/JSON request: {e}")))?;
                 drop(body);
-                if !reservation.grow(protobuf.len()) {
-                    return Err(Refusal::out_of_memory());
-                }
+                reservation.shrink(json_bytes);
                 self.shared.counters.reject(Reason::InvalidSpan, rejected.len() as u64);
                 let first = rejected.first().map(|r| format!("{}: {}", r.path, r.reason));
-                let mut accepted = match self.accept(protobuf, &sender).await {
+                let mut accepted = match self.accept(protobuf, &sender, reservation).await {
                     Ok(accepted) => accepted,
                     Err(refusal) => return Err(refusal),
                 };
@@ -158,6 +189,11 @@ impl Ingest {
             }
         }
         let body = self.body(headers, body, reservation).await?;
+        // The parsed records and the spans made of them, while both are there.
+        let json_bytes = body.len();
+        if !reservation.grow(2 * json_bytes) {
+            return Err(Refusal::out_of_memory());
+        }
         let strict = uri.query().is_some_and(|q| q.split('&').any(|p| p == "strict=1" || p == "strict=true"));
         let mut outcome = events::transcode(
             &body,
@@ -169,13 +205,11 @@ impl Ingest {
             },
         );
         drop(body);
-        if !reservation.grow(outcome.protobuf.len()) {
-            return Err(Refusal::out_of_memory());
-        }
+        reservation.shrink(2 * json_bytes);
         self.shared.counters.remove_credentials(u64::from(outcome.credentials_removed));
         self.shared.counters.reject(Reason::InvalidSpan, u64::from(outcome.rejected));
         if outcome.accepted > 0 {
-            match self.accept(std::mem::take(&mut outcome.protobuf), &sender).await {
+            match self.accept(std::mem::take(&mut outcome.protobuf), &sender, reservation).await {
                 Ok(accepted) if accepted.partial.rejected > 0 => {
                     // The identity a record states was refused: its spans are not kept.
                     outcome.errors.push(events::RecordError {
@@ -245,7 +279,7 @@ impl Ingest {
         let coding = Coding::of(headers)?;
         let bounds = Bounds { sent: options.body_bytes, inflated: options.inflated_body_bytes };
         let sent = read(headers, body, bounds, reservation).await?;
-        inflate(coding, sent, bounds, reservation).await
+        inflate(coding, sent, bounds, &self.shared.inflating, reservation).await
     }
 }
 

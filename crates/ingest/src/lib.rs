@@ -15,7 +15,9 @@ mod answer;
 mod auth;
 mod body;
 mod budget;
+mod connections;
 mod counters;
+mod dedupe;
 mod grpc;
 mod http;
 mod listener;
@@ -31,11 +33,14 @@ use tracecast_log::Log;
 use tracecast_rules::{Snapshot, TraceMemory};
 
 pub use body::RequestBody;
-pub use budget::Budget;
+pub use connections::Connections;
 pub use counters::{Counters, Reason};
-pub use listener::{Listener, Protocol};
+pub use listener::{Ending, Listener};
 pub use meter::KeyUsage;
 pub use rehearse::{Mistake, Rehearsal};
+
+/// Large bodies inflated at the same time.
+const INFLATING_MAX: usize = 4;
 
 /// Whether a request must carry a known key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub struct Options {
     pub inflated_body_bytes: usize,
     /// Bytes all requests in progress may hold together.
     pub memory_bytes: usize,
+    /// Bytes of the memory of spans kept lately.
+    pub dedupe_bytes: usize,
     /// Embedded media.
     pub media: Media,
     /// `service.name` of spans made from `/v1/events`.
@@ -97,6 +104,7 @@ impl Default for Options {
             body_bytes: 20 << 20,
             inflated_body_bytes: 64 << 20,
             memory_bytes: 256 << 20,
+            dedupe_bytes: 16 << 20,
             media: Media::Strip,
             service_name: "tracecast".into(),
             instance_id: String::new(),
@@ -115,10 +123,13 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     log: Log,
     memory: Arc<TraceMemory>,
-    budget: Budget,
+    budget: budget::Budget,
+    dedupe: Arc<dedupe::Dedupe>,
     counters: Counters,
     meter: meter::Meter,
     otlp_limits: tracecast_otlp::Limits,
+    /// Turns of those that inflate: each holds a decoder's window.
+    inflating: tokio::sync::Semaphore,
     options: Options,
     draining: std::sync::atomic::AtomicBool,
 }
@@ -136,10 +147,12 @@ impl Ingest {
                 snapshot,
                 log,
                 memory,
-                budget: Budget::new(options.memory_bytes),
+                budget: budget::Budget::new(options.memory_bytes),
+                dedupe: Arc::new(dedupe::Dedupe::new(options.dedupe_bytes)),
                 counters: Counters::default(),
                 meter: meter::Meter::default(),
                 otlp_limits: tracecast_otlp::Limits::default(),
+                inflating: tokio::sync::Semaphore::new(INFLATING_MAX),
                 options,
                 draining: std::sync::atomic::AtomicBool::new(false),
             }),
@@ -157,9 +170,10 @@ impl Ingest {
         self.shared.meter.take()
     }
 
-    /// The memory requests in progress hold.
-    pub fn budget(&self) -> &Budget {
-        &self.shared.budget
+    /// Bytes held by requests in progress and by what is remembered of earlier ones.
+    pub fn memory_bytes(&self) -> usize {
+        let Shared { budget, memory, dedupe, .. } = &*self.shared;
+        budget.used() + memory.bytes() + dedupe.bytes()
     }
 
     /// From now on every new request is answered 503, so that clients go elsewhere or wait.

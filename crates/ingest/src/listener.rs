@@ -1,50 +1,72 @@
-//! Sockets: accepts connections, bounds them, serves HTTP or gRPC on them, and lets them finish.
+//! Sockets: accepts connections, bounds them, serves HTTP on them, and lets them finish.
+//!
+//! A listener that ends refuses nobody who was there already: HTTP/1 connections are closed with their next answer
+//! (`connection: close`), HTTP/2 ones by GOAWAY; only what stays silent is closed without a word, after a while.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::error::Error;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
-use hyper::service::service_fn;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
-use crate::Ingest;
+use crate::connections::{Connections, Place};
 
-/// Time a client has to send a request's headers.
-const HEADERS_WITHIN: Duration = Duration::from_secs(15);
-/// Largest header section of a request.
+/// Time a client has to send a request's headers, from the connection's start or its last answer on.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// Largest header section of a request. It is also what a connection buffers of a body nobody has read yet.
 const HEADER_BYTES: usize = 64 << 10;
-/// Connections one address may hold; loopback is exempt, since a whole host sits behind it.
-const CONNECTIONS_PER_ADDRESS: usize = 1024;
-/// Connections of a listener together.
-const CONNECTIONS: usize = 16 << 10;
+/// The same for one stream of an HTTP/2 connection, and for all of them.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Requests at the same time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Wait after a connection could not be accepted for want of descriptors or memory.
+const STARVED: Duration = Duration::from_millis(50);
 
-/// What is spoken on a listener.
+/// How a listener ends: nothing new is accepted, and what is open gets this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// OTLP/HTTP, `/v1/events`: HTTP/1.1 and HTTP/2.
-    Http,
-    /// OTLP/gRPC.
-    Grpc,
+pub struct Ending {
+    /// HTTP/1 connections that are idle stay open so long, so that a request that is on its way is still answered.
+    pub linger: Duration,
+    /// Open requests may take so long.
+    pub grace: Duration,
 }
 
 /// A bound socket, ready to serve.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    protocol: Protocol,
 }
 
 impl Listener {
     /// Binds `address`; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, protocol: Protocol) -> std::io::Result<Listener> {
-        Ok(Listener { socket: TcpListener::bind(address).await?, protocol })
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Listener> {
+        Ok(Listener { socket: TcpListener::bind(address).await? })
+    }
+
+    /// Serves a socket that listens already. Connections that came meanwhile wait in it.
+    pub fn from_socket(socket: std::net::TcpListener) -> std::io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        Ok(Listener { socket: TcpListener::from_std(socket)? })
+    }
+
+    /// Another descriptor of the socket: it listens until both are closed.
+    pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
+        use std::os::fd::AsFd as _;
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// The address that was bound.
@@ -52,128 +74,160 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Serves until `stop` turns true, then lets open requests finish for at most `grace`.
-    pub async fn serve(self, ingest: Ingest, mut stop: watch::Receiver<bool>, grace: Duration) {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_WITHIN)
-            .max_buf_size(HEADER_BYTES.max(512 << 10))
-            .http2()
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
-            .max_concurrent_streams(256)
-            .max_header_list_size(HEADER_BYTES as u32)
-            .keep_alive_interval(Duration::from_secs(60));
-        let builder = Arc::new(builder);
-        let graceful = GracefulShutdown::new();
-        let open = Arc::new(OpenConnections::default());
-        loop {
+    /// Serves within `connections` until `end` says how to end.
+    pub async fn serve<S, B>(
+        self,
+        service: S,
+        connections: Arc<Connections>,
+        mut end: watch::Receiver<Option<Ending>>,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let builder = Arc::new(builder());
+        let mut open = JoinSet::new();
+        let mut starved = false;
+        let ending = loop {
             let (stream, peer) = tokio::select! {
                 accepted = self.socket.accept() => match accepted {
                     Ok(accepted) => accepted,
+                    // The peer has left already.
+                    Err(error) if is_of_the_connection(&error) => continue,
                     Err(error) => {
-                        // Out of descriptors, or the peer left already: the listener itself is fine.
-                        tracing::warn!(%error, "connection not accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        // The listener itself is fine: whoever waits is accepted once there is room again.
+                        if !std::mem::replace(&mut starved, true) {
+                            tracing::warn!(%error, "no connection can be accepted for now");
+                        }
+                        tokio::time::sleep(STARVED).await;
                         continue;
                     }
                 },
-                () = stopped(&mut stop) => break,
+                Some(_) = open.join_next() => continue,
+                ending = ended(&mut end) => break ending,
             };
-            let Some(slot) = open.enter(peer.ip()) else {
-                tracing::debug!(%peer, "connection refused: too many from this address");
+            starved = false;
+            let Some(place) = connections.enter(peer.ip()) else {
+                tracing::debug!(%peer, "connection refused: there are too many");
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let io = TokioIo::new(stream);
-            let builder = builder.clone();
-            let watcher = graceful.watcher();
-            match self.protocol {
-                Protocol::Http => {
-                    let ingest = ingest.clone();
-                    let service = service_fn(move |request| {
-                        let ingest = ingest.clone();
-                        async move { Ok::<_, Infallible>(ingest.handle_http(request).await) }
-                    });
-                    tokio::spawn(async move {
-                        let connection = builder.serve_connection(io, service).into_owned();
-                        if let Err(error) = watcher.watch(connection).await {
-                            tracing::debug!(%peer, error, "connection ended early");
-                        }
-                        drop(slot);
-                    });
-                }
-                Protocol::Grpc => {
-                    let ingest = ingest.clone();
-                    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                        let ingest = ingest.clone();
-                        async move {
-                            let request = request.map(|b| b.boxed_unsync());
-                            Ok::<_, Infallible>(ingest.handle_grpc(request).await)
-                        }
-                    });
-                    tokio::spawn(async move {
-                        let connection = builder.serve_connection(io, service).into_owned();
-                        if let Err(error) = watcher.watch(connection).await {
-                            tracing::debug!(%peer, error, "connection ended early");
-                        }
-                        drop(slot);
-                    });
-                }
-            }
-        }
+            let connection =
+                Connection { stream, peer, builder: builder.clone(), end: end.clone(), _place: place };
+            open.spawn(connection.serve(service.clone()));
+        };
         drop(self.socket);
-        if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        let all = async { while open.join_next().await.is_some() {} };
+        if tokio::time::timeout(ending.linger + ending.grace, all).await.is_err() {
             tracing::warn!("some connections did not finish in time and were cut");
         }
     }
 }
 
-/// Resolves when `stop` turns true, or nobody is left who could turn it.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(HEADER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES as u32)
+        .keep_alive_interval(Duration::from_secs(60));
+    builder
 }
 
-/// Open connections, by address.
-#[derive(Debug, Default)]
-struct OpenConnections {
-    by_address: Mutex<(usize, HashMap<IpAddr, usize>)>,
+/// Resolves when the listener is to end; nobody left who could say so is a reason as well.
+async fn ended(end: &mut watch::Receiver<Option<Ending>>) -> Ending {
+    let at_once = Ending { linger: Duration::ZERO, grace: Duration::ZERO };
+    end.wait_for(Option::is_some).await.ok().and_then(|ending| *ending).unwrap_or(at_once)
 }
 
-/// A place among the open connections; given back when dropped.
-struct ConnectionSlot {
-    open: Arc<OpenConnections>,
-    address: IpAddr,
+/// Whether accepting failed because of the one connection, and not for want of something.
+fn is_of_the_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted)
 }
 
-impl OpenConnections {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionSlot> {
-        let mut guard = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let (total, by_address) = &mut *guard;
-        let here = by_address.entry(address).or_insert(0);
-        if *total >= CONNECTIONS || (*here >= CONNECTIONS_PER_ADDRESS && !address.is_loopback()) {
-            return None;
+/// One accepted connection.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    builder: Arc<Builder<TokioExecutor>>,
+    end: watch::Receiver<Option<Ending>>,
+    _place: Place,
+}
+
+/// What the requests of a connection told about it.
+#[derive(Default)]
+struct Seen {
+    request: AtomicBool,
+    http2: Notify,
+}
+
+impl Connection {
+    async fn serve<S, B>(self, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let Connection { stream, peer, builder, mut end, .. } = self;
+        let seen = Arc::new(Seen::default());
+        let service = {
+            let (seen, end) = (seen.clone(), end.clone());
+            service_fn(move |request: Request<Incoming>| {
+                seen.request.store(true, Ordering::Relaxed);
+                let is_http2 = request.version() == Version::HTTP_2;
+                if is_http2 {
+                    seen.http2.notify_one();
+                }
+                let end = end.clone();
+                let answer = service.call(request);
+                async move {
+                    let mut response = answer.await?;
+                    if !is_http2 && end.borrow().is_some() {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(response)
+                }
+            })
+        };
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let mut first_request = std::pin::pin!(tokio::time::sleep(HEADERS_WITHIN));
+        let mut is_new = true;
+        let ending = loop {
+            tokio::select! {
+                result = connection.as_mut() => return tell(peer, result),
+                // Until the first bytes have told the protocol nobody else watches the time.
+                () = first_request.as_mut(), if is_new => match seen.request.load(Ordering::Relaxed) {
+                    true => is_new = false,
+                    false => return tracing::debug!(%peer, "connection closed: no request came"),
+                },
+                ending = ended(&mut end) => break ending,
+            }
+        };
+        tokio::select! {
+            result = connection.as_mut() => return tell(peer, result),
+            () = seen.http2.notified() => {}
+            () = tokio::time::sleep(ending.linger) => {}
         }
-        *here += 1;
-        *total += 1;
-        drop(guard);
-        Some(ConnectionSlot { open: self.clone(), address })
+        connection.as_mut().graceful_shutdown();
+        tell(peer, connection.await);
     }
 }
 
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        let mut guard = self.open.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let (total, by_address) = &mut *guard;
-        *total = total.saturating_sub(1);
-        if let Some(here) = by_address.get_mut(&self.address) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                by_address.remove(&self.address);
-            }
-        }
+fn tell(peer: SocketAddr, result: Result<(), Box<dyn Error + Send + Sync>>) {
+    if let Err(error) = result {
+        tracing::debug!(%peer, error, "connection ended early");
     }
 }

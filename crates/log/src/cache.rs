@@ -66,7 +66,7 @@ impl Cache {
         drop(held);
     }
 
-    #[cfg(test)]
+    /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         lock(&self.held).bytes
     }

@@ -62,6 +62,11 @@ enum Held {
 }
 
 impl Entry {
+    /// Bytes of the record's payload, all spans of it.
+    pub fn payload_bytes(&self) -> u32 {
+        self.location.payload_len
+    }
+
     pub(crate) fn new(
         sequence: Sequence,
         received_unix_nano: u64,

@@ -201,6 +201,11 @@ impl Log {
         }
     }
 
+    /// Bytes of payloads held in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner().cache.bytes() + self.inner().budget.held()
+    }
+
     /// What was lost or set aside since the data dir was made.
     pub fn damage(&self) -> Damage {
         self.inner().state().damage

@@ -4,18 +4,23 @@
 //!
 //! ```text
 //! commands/serve ─► gateway (opens, binds, wires, stops in order) ─► ingest ─► log ─► delivery
+//!                      └─ handover (sockets from the predecessor, to the successor)
 //!          demo  ─┘                │                                        control ─► runtime
-//!          check, load, sink       └─ config (file, environment)
+//!          check, load, sink       └─ config (file, environment) ◄─ reload (SIGHUP, changed file)
 //!          destination, key, stats ─► admin (client of the control API)
 //! ```
 
 mod admin;
 mod commands;
 mod config;
+mod descriptors;
 mod gateway;
+mod handover;
 mod hints;
+mod memory;
 mod output;
 mod preview;
+mod reload;
 mod runtime;
 mod usage;
 

@@ -110,6 +110,12 @@ impl GatewayRuntime {
         figures.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect()
     }
 
+    /// Bytes of everything that is bounded by `limits.memory_bytes`.
+    fn memory_bytes(&self) -> u64 {
+        let ingest = self.ingest.get().map_or(0, |ingest| ingest.memory_bytes() as u64);
+        ingest + self.delivery.in_flight_bytes() + self.log.memory_bytes()
+    }
+
     fn find(&self, id: Uuid) -> Option<Known> {
         self.known.load().iter().find(|k| k.destination.id == id).cloned()
     }
@@ -221,6 +227,7 @@ impl Runtime for GatewayRuntime {
                 .collect();
             map.insert("rejected".into(), rejected.into());
             map.insert("requests".into(), ingest.counters().requests().into());
+            map.insert("duplicate_in".into(), ingest.counters().duplicates().into());
             map.insert("identity_ignored".into(), ingest.counters().identity_ignored().into());
             map.insert("credentials_removed".into(), ingest.counters().credentials_removed().into());
         }
@@ -367,6 +374,10 @@ fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stat
 pub(crate) const INSTRUMENTS: &[Instrument] = &[
     counter("tracecast_events_accepted_total", "Spans accepted, selected by a destination or not."),
     counter("tracecast_events_rejected_total", "Spans and requests refused, by reason."),
+    counter(
+        "tracecast_events_duplicate_total",
+        "Spans that came again and were answered as their first copy was.",
+    ),
     counter("tracecast_destination_selected_total", "Spans the destination's rules selected."),
     counter("tracecast_destination_requeued_total", "Spans replayed or backfilled."),
     counter("tracecast_destination_skipped_total", "Spans the rules did not select, by reason."),
@@ -395,7 +406,12 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     gauge("tracecast_destination_dead_letters", "Dead letters kept."),
     gauge("tracecast_destination_info", "Always 1; carries name and workspace."),
     gauge("tracecast_log_bytes", "Bytes the log holds."),
-    gauge("tracecast_memory_used_bytes", "Bytes requests in progress hold."),
+    counter("tracecast_quarantined_bytes_total", "Damaged bytes of the log that were set aside."),
+    counter("tracecast_sequence_gaps_total", "Records of the log known to have existed that are gone."),
+    gauge(
+        "tracecast_memory_used_bytes",
+        "Bytes accounted for: requests in progress, sends, caches and memories, the log in memory mode.",
+    ),
     gauge("tracecast_build_info", "Always 1; carries the version."),
 ];
 
@@ -422,10 +438,13 @@ impl Source for GatewayRuntime {
                     .map(|r| (vec![("reason", r.as_str().to_owned())], ingest.counters().rejected(*r) as f64))
                     .collect()
             }),
-            "tracecast_log_bytes" => one(self.log.bytes()),
-            "tracecast_memory_used_bytes" => {
-                self.ingest.get().map_or(Vec::new(), |i| one(i.budget().used() as u64))
+            "tracecast_events_duplicate_total" => {
+                self.ingest.get().map_or(Vec::new(), |i| one(i.counters().duplicates()))
             }
+            "tracecast_log_bytes" => one(self.log.bytes()),
+            "tracecast_memory_used_bytes" => one(self.memory_bytes()),
+            "tracecast_quarantined_bytes_total" => one(self.log.damage().quarantined_bytes),
+            "tracecast_sequence_gaps_total" => one(self.log.damage().records),
             "tracecast_build_info" => {
                 vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]
             }

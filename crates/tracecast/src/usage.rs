@@ -6,19 +6,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracecast_control::{Control, Error, KeyUsage};
-use tracecast_ingest::Ingest;
+use tracecast_ingest::{Ending, Ingest};
 
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Hands over until the gateway stops.
-pub(crate) async fn keep_recording(ingest: Ingest, control: Arc<Control>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn keep_recording(
+    ingest: Ingest,
+    control: Arc<Control>,
+    mut end: watch::Receiver<Option<Ending>>,
+) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_failing = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = end.wait_for(Option::is_some) => return,
         }
         match (record(&ingest, &control).await, is_failing) {
             (Ok(()), false) | (Err(_), true) => {}

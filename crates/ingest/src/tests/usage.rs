@@ -51,18 +51,20 @@ async fn each_acknowledged_generation_is_charged_once() {
 #[tokio::test]
 async fn what_is_not_acknowledged_or_not_registered_is_not_counted() {
     let bench = bench(Options { auth: Auth::None, ..Options::default() });
-    let body = || request(&[with_cost(1, 0.25, &[])]);
+    let body = |n| request(&[with_cost(n, 0.25, &[])]);
     let unknown = ("authorization", "Bearer sk-provider");
-    assert_eq!(bench.otlp(&[unknown], body()).await.status, StatusCode::OK);
+    assert_eq!(bench.otlp(&[unknown], body(1)).await.status, StatusCode::OK);
     assert_eq!(bench.ingest.take_usage(), [], "an unregistered key");
     // Presented for itself, also where everything goes to the default workspace.
     bench.change_key(KEY, |key| key.workspace_id = OTHER_WORKSPACE);
-    assert_eq!(bench.otlp(&[], body()).await.status, StatusCode::OK);
+    assert_eq!(bench.otlp(&[], body(2)).await.status, StatusCode::OK);
     assert_eq!(bench.ingest.take_usage().len(), 1);
+    assert_eq!(bench.otlp(&[], body(2)).await.status, StatusCode::OK);
+    assert_eq!(bench.ingest.take_usage(), [], "it came before");
     let bad = SpanBuilder { trace_id: [0; 16], ..with_cost(1, 0.25, &[]) };
     assert_eq!(bench.otlp(&[], request(&[bad])).await.status, StatusCode::BAD_REQUEST);
     bench.log.close();
-    assert_eq!(bench.otlp(&[], body()).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bench.otlp(&[], body(3)).await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(bench.ingest.take_usage(), []);
 }
 
@@ -137,7 +139,7 @@ async fn what_is_over_its_limit_is_kept_and_marked() {
     let bench = bench(Options::default());
     let committed = Arc::new(Committed::default());
     bench.log.subscribe(committed.clone());
-    let body = || request(&[span(1, &[("tracecast.budget.exceeded", "made up")]), span(2, &[])]);
+    let body = |n| request(&[span(n, &[("tracecast.budget.exceeded", "made up")]), span(n + 1, &[])]);
     let marks = async |nth: usize| -> Vec<Vec<String>> {
         let entry = loop {
             let found = committed.0.lock().unwrap().get(nth).cloned();
@@ -154,10 +156,10 @@ async fn what_is_over_its_limit_is_kept_and_marked() {
         };
         traces.spans().map(of_span).collect()
     };
-    bench.otlp(&[], body()).await;
+    bench.otlp(&[], body(1)).await;
     assert_eq!(marks(0).await, [vec!["made up".to_owned()], vec![]]);
     bench.change_key(KEY, |key| key.over_limit = true);
-    assert_eq!(bench.otlp(&[], body()).await.status, StatusCode::OK);
+    assert_eq!(bench.otlp(&[], body(5)).await.status, StatusCode::OK);
     assert_eq!(marks(1).await, [["key_limit"], ["key_limit"]]);
     assert_eq!(bench.selected(), [4, 4, 0], "marked, not stopped");
     // Another key's events are none of its business, unless it is the one they are charged to.

@@ -111,7 +111,7 @@ async fn demo(args: Args) -> anyhow::Result<Exit> {
         }
         super::until_stopped().await;
     }
-    gateway.stop(Duration::from_secs(5)).await;
+    gateway.stop(std::future::pending()).await;
     Ok(if balanced { Exit::Fine } else { Exit::No })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Precedence: flag, then `TRACECAST__SECTION__KEY`, then file, then default.
 
+mod changes;
 mod entry;
 mod read;
 mod substitute;
@@ -261,8 +262,8 @@ fn read_config(
     let mut limits = top.section("limits", mistakes);
     let body_bytes = limits.setting("body_bytes", 20 << 20, mistakes, body_limit);
     let inflated_body_bytes = limits.setting("inflated_body_bytes", 64 << 20, mistakes, body_limit);
-    let memory_bytes = limits.setting("memory_bytes", auto_memory_bytes(), mistakes, |t| match t {
-        "auto" => Ok(auto_memory_bytes()),
+    let memory_bytes = limits.setting("memory_bytes", crate::memory::auto_bytes(), mistakes, |t| match t {
+        "auto" => Ok(crate::memory::auto_bytes()),
         t => match bytes(t)? {
             n if n < 64 << 20 => Err(format!("`{t}` is too small: at least 64MiB")),
             n => Ok(n),
@@ -326,18 +327,6 @@ fn body_limit(text: &str) -> Result<u64, String> {
         n if n > 1 << 30 => Err(format!("`{text}` is too large: at most 1GiB")),
         n => Ok(n),
     }
-}
-
-/// 60 % of what the cgroup (or the machine) allows, at most 2 GiB: the gateway needs far less.
-fn auto_memory_bytes() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let cgroup = read("/sys/fs/cgroup/memory.max").and_then(|t| t.trim().parse::<u64>().ok());
-    let machine = read("/proc/meminfo").and_then(|t| {
-        let line = t.lines().find(|l| l.starts_with("MemTotal:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
-    });
-    let allowed = cgroup.into_iter().chain(machine).min().unwrap_or(1 << 30);
-    (allowed / 10 * 6).clamp(64 << 20, 2 << 30)
 }
 
 /// A list of texts.
