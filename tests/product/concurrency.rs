@@ -168,7 +168,7 @@ async fn fifty_clients_write_while_events_flow() {
         cache_bytes: 1 << 20,
     };
     let (log, recovered) = Log::open(options).expect("the log can be opened");
-    assert!(recovered.pending.is_empty(), "{:?}", recovered.pending);
+    assert!(recovered.backlog.is_empty(), "{:?}", recovered.backlog);
     let slots = log.slots();
     assert!(slots.len() > left.len(), "{} destinations are in the log", slots.len());
     for (slot, key) in slots {

@@ -1,6 +1,7 @@
 //! The product as its users meet it: the real process, spoken to over its ports.
 
 mod architecture;
+mod backlog;
 mod books;
 mod clients;
 mod command_line;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tracecast_genai::Privacy;
 use tracecast_log::{DeadLetter, LogError};
 use tracecast_otlp::write::{Edit, select};
@@ -56,12 +57,27 @@ impl Unread {
 }
 
 /// Reads the payloads of `pieces` and sends them once; `attempt` is how often that was done before.
-pub(crate) async fn send(lane: Arc<Lane>, pieces: Arc<[Piece]>, token: String, attempt: u32) -> Done {
-    let Some(_room) = lane.shared.room.take(lane.slot, memory_of(&pieces)).await else { return Done::Unsent };
+/// Waits for its turn first; `failing` is whether the destination's last answer was a failure.
+pub(crate) async fn send(
+    lane: Arc<Lane>,
+    pieces: Arc<[Piece]>,
+    token: String,
+    attempt: u32,
+    failing: bool,
+) -> Done {
+    let shared = &lane.shared;
+    let bytes = pieces.iter().map(|piece| piece.bytes).sum();
+    let workspace = lane.setup().destination.workspace_id;
+    let Some(_turn) = shared.fair.enter(workspace, lane.slot, bytes, failing).await else {
+        return Done::Unsent;
+    };
+    let Some(_room) = shared.room.take(lane.slot, memory_of(&pieces)).await else { return Done::Unsent };
+    // Asked for together: what lies together is read together.
+    let read = join_all(pieces.iter().map(|piece| shared.log.payload(&piece.entry))).await;
     let mut payloads = Vec::with_capacity(pieces.len());
     let mut unread = Unread::default();
-    for (i, piece) in pieces.iter().enumerate() {
-        match lane.shared.log.payload(&piece.entry).await {
+    for ((i, piece), payload) in pieces.iter().enumerate().zip(read) {
+        match payload {
             Ok(payload) if within(&piece.spans, payload.spans()) => payloads.push(payload),
             Ok(_) => unread.damaged.push(i),
             Err(error) => unread.add(i, error),

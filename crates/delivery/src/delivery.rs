@@ -9,11 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracecast_destination::Destination;
-use tracecast_log::{DropReason, Entry, Log, Outcome, Sequence, Slot, Subscriber};
+use tracecast_log::{Backlog, DropReason, Entry, Log, Outcome, Sequence, Slot, Subscriber};
 use tracecast_sinks::{Adapter, BuildError, Clients};
 use uuid::Uuid;
 
 use crate::Options;
+use crate::fair::{Fair, Limits};
 use crate::history::Transition;
 use crate::lane::{Closing, Lane, Setup, Shared, settle};
 use crate::queue::Ref;
@@ -39,7 +40,8 @@ struct Inner {
     shared: Arc<Shared>,
     build: Builder,
     registry: RwLock<Registry>,
-    /// References for slots that no `apply` has named yet. Locked only while `registry` is.
+    /// References for slots that no `apply` has named yet, if they cannot be read later. Locked only while
+    /// `registry` is.
     aside: Mutex<BTreeMap<Slot, Vec<Ref>>>,
     /// Configurations are applied one after the other.
     applying: Mutex<()>,
@@ -75,9 +77,18 @@ impl Delivery {
     /// See [`Delivery::new`].
     pub fn with_builder(log: Log, build: Builder, options: Options) -> Delivery {
         let options = Options { max_age: options.max_age.min(MAX_AGE_CAP), ..options };
-        let room = Room::new(options.in_flight_bytes);
-        let shared =
-            Shared { log, options, runtime: Handle::current(), room, running: watch::Sender::new(0) };
+        // Sending takes about twice the payload.
+        let limits = Limits { bytes: options.in_flight_bytes / 2, sockets: options.sockets_max };
+        let shared = Shared {
+            log,
+            runtime: Handle::current(),
+            running: watch::Sender::new(0),
+            room: Room::new(options.in_flight_bytes),
+            fair: Fair::new(limits),
+            refs: Arc::default(),
+            began: (Instant::now(), unix_nano()),
+            options,
+        };
         let inner = Inner {
             shared: Arc::new(shared),
             build,
@@ -121,38 +132,23 @@ impl Delivery {
         errors
     }
 
-    /// Hands over what recovery found; call after the first [`Delivery::apply`]. It is sent before
-    /// anything newly committed. What belongs to destinations that are not configured is dropped as
-    /// `DestinationDeleted`.
-    pub fn recover(&self, pending: Vec<Arc<Entry>>) {
+    /// Gives up what belongs to destinations that are not configured, as `DestinationDeleted`; call after the
+    /// first [`Delivery::apply`]. The others read on where the log says that they were.
+    pub fn recover(&self) {
         let shared = &self.inner.shared;
-        let _context = shared.runtime.enter();
-        let (now, wall) = (Instant::now(), unix_nano());
-        let mut by_slot: BTreeMap<Slot, Vec<Ref>> = BTreeMap::new();
-        for entry in &pending {
-            // The wall clock tells the age once; from here on the monotonic clock does.
-            let age = Duration::from_nanos(wall.saturating_sub(entry.received_unix_nano));
-            let deadline = now + shared.options.max_age.saturating_sub(age);
-            for (i, route) in entry.routes.iter().enumerate() {
-                by_slot.entry(route.slot).or_default().extend(Ref::new(entry, i, deadline));
-            }
+        let unowned: Vec<Backlog> = {
+            let registry = self.inner.read();
+            let slots = shared.log.slots().into_iter().map(|(slot, _)| slot);
+            let unowned = slots.filter(|slot| !registry.lanes.contains_key(slot));
+            unowned.filter_map(|slot| shared.log.backlog(slot)).collect()
+        };
+        for Backlog { slot, first_ordinal, end_ordinal, spans, .. } in unowned {
+            tracing::info!(slot, spans, "backlog of a deleted destination dropped");
+            let outcome = Outcome::Dropped(DropReason::DestinationDeleted);
+            shared.log.settle_range(slot, first_ordinal..end_ordinal, outcome);
         }
-        let mut unowned = Vec::new();
-        {
-            let registry = self.inner.write();
-            for (slot, mut refs) in by_slot {
-                match registry.lanes.get(&slot) {
-                    Some(lane) => {
-                        refs.sort_by_key(Ref::sequence);
-                        lane.prepend(refs);
-                    }
-                    None => unowned.push((slot, refs)),
-                }
-            }
-            unowned.extend(std::mem::take(&mut *self.inner.aside()));
-        }
-        for (slot, refs) in unowned {
-            tracing::info!(slot, records = refs.len(), "backlog of a deleted destination dropped");
+        let aside = std::mem::take(&mut *self.inner.aside());
+        for (slot, refs) in aside {
             drop_all(&shared.log, slot, refs, DropReason::DestinationDeleted);
         }
     }
@@ -187,6 +183,7 @@ impl Delivery {
     pub async fn shutdown(&self, grace: Duration) {
         let lanes = self.inner.all_lanes();
         lanes.iter().for_each(|lane| lane.close(Closing::Shutdown));
+        self.inner.shared.fair.close();
         self.inner.shared.room.close();
         if self.inner.is_quiet_within(grace).await {
             return;
@@ -205,6 +202,12 @@ impl Delivery {
         }
         self.inner.all_lanes().iter().for_each(|lane| lane.close(Closing::Ended));
         self.inner.is_quiet_within(ABORT_GRACE).await;
+    }
+
+    /// References in all queues.
+    #[cfg(test)]
+    pub(crate) fn references(&self) -> usize {
+        self.inner.shared.refs.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// See [`Inner::is_quiet_within`].
@@ -234,7 +237,7 @@ impl Subscriber for Delivery {
                 lane.push(item);
             } else if registry.deleted.contains(&route.slot) {
                 late.push((route.slot, item));
-            } else {
+            } else if !shared.log.is_readable() {
                 inner.aside().entry(route.slot).or_default().push(item);
             }
         }
@@ -251,6 +254,8 @@ impl Subscriber for Delivery {
             lane.give_up(up_to);
             return;
         }
+        let log = &inner.shared.log;
+        log.settle_range(slot, 0..log.end_upto(slot, up_to), Outcome::Dropped(DropReason::BacklogFull));
         let refs = {
             let mut aside = inner.aside();
             let Some(refs) = aside.get_mut(&slot) else { return };
@@ -314,14 +319,22 @@ impl Inner {
         let lane = Arc::new(Lane::new(slot, setup, self.shared.clone()));
         let mut registry = self.write();
         let before = registry.remove(slot);
-        registry.deleted.remove(&slot);
+        let was_deleted = registry.deleted.remove(&slot);
         registry.slots.insert(lane.id, slot);
         registry.lanes.insert(slot, lane.clone());
         if registry.shutdown {
             lane.close(Closing::Shutdown);
         }
-        if let Some(refs) = self.aside().remove(&slot) {
-            lane.prepend(refs);
+        for item in self.aside().remove(&slot).into_iter().flatten() {
+            lane.push(item);
+        }
+        // What is committed from here on waits for the registry, and comes to the lane. What a deleted destination
+        // had is given up, even where that is not journaled yet.
+        if !was_deleted
+            && self.shared.log.is_readable()
+            && let Some(backlog) = self.shared.log.backlog(slot)
+        {
+            lane.read_on(backlog.first_ordinal);
         }
         drop(registry);
         before.inspect(|lane| lane.close(Closing::Deleted));

@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures_util::future::BoxFuture;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
-use tracecast_log::{DropReason, LogError, Outcome};
+use tracecast_log::{DropReason, LogError, Outcome, Pending};
 use tracecast_sinks::{Answer, Batch, Failure, Sent};
 
 use crate::attempt::{self, Done, Unread, WITHHELD};
@@ -26,6 +27,9 @@ use crate::limits::Size;
 use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, PROBE_SPANS_MAX, Policy, RETRY_ONE_IN};
 use crate::ruling::{encoded_bytes, rule, take_out};
 use crate::stats::Class;
+
+/// Records of backlog read at once.
+const PAGE: usize = 256;
 
 /// Counts a driver among the running ones for as long as it exists, polled or not.
 pub(crate) struct Running(Arc<Shared>);
@@ -52,6 +56,10 @@ struct Driver {
     /// Sends of batches that were sent before.
     retrying: usize,
     waiting: Vec<Job>,
+    /// A page of backlog on its way.
+    reading: Option<BoxFuture<'static, Result<Pending, LogError>>>,
+    /// The last that is known of the destination is a failure.
+    failing: bool,
 }
 
 /// A job one part of which is under way.
@@ -71,6 +79,8 @@ pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
         sending: 0,
         retrying: 0,
         waiting: Vec::new(),
+        reading: None,
+        failing: false,
     };
     loop {
         while let Some(ended) = driver.tasks.try_join_next_with_id() {
@@ -88,9 +98,22 @@ pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
                     driver.finish(ended);
                 }
             }
+            page = page_of(&mut driver.reading), if driver.reading.is_some() => {
+                driver.reading = None;
+                lane.page_read(page, Instant::now());
+            }
             () = lane.wake.notified() => {}
             () = sleep_until(timer), if timer.is_some() => {}
         }
+    }
+}
+
+async fn page_of(
+    reading: &mut Option<BoxFuture<'static, Result<Pending, LogError>>>,
+) -> Result<Pending, LogError> {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -123,7 +146,13 @@ impl Driver {
     /// Does everything that can be done now. Returns when there will be more to do, by time.
     fn step(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let mut orders = self.lane.orders(now);
+        let low = self.low();
+        let mut orders = self.lane.orders(low, now);
+        self.failing = orders.failing;
+        if let Some(from) = orders.read_from {
+            let (log, slot) = (self.lane.shared.log.clone(), self.lane.slot);
+            self.reading = Some(Box::pin(async move { log.pending(slot, from, PAGE).await }));
+        }
         for (piece, reason) in std::mem::take(&mut orders.dropped) {
             self.lane.settle(piece, Outcome::Dropped(reason));
         }
@@ -155,6 +184,7 @@ impl Driver {
         }
 
         let timer = sooner(again, sooner(self.deadlines().min(), orders.queue_deadline));
+        let timer = sooner(timer, orders.read_at);
         // Dead letters that could not be written wait for a time only; batches also for the gate.
         let timer = sooner(timer, self.next_due(|part| part.refusal.is_some()));
         let window = match orders.gate {
@@ -239,6 +269,13 @@ impl Driver {
         }
     }
 
+    /// The first ordinal of what is outstanding.
+    fn low(&self) -> Option<u64> {
+        let waiting = self.waiting.iter().flat_map(|job| &job.parts);
+        let flying = self.flights.values().flat_map(|f| f.job.parts.iter().chain([&f.part]));
+        waiting.chain(flying).filter_map(|part| part.pieces.first()?.route().map(|r| r.ordinal)).min()
+    }
+
     /// When the waiting parts expire.
     fn deadlines(&self) -> impl Iterator<Item = Instant> {
         self.waiting.iter().flat_map(|job| &job.parts).map(|part| part.deadline)
@@ -293,7 +330,7 @@ impl Driver {
                 self.count_sending(1);
                 self.retrying += usize::from(before > 0);
                 let token = part.token(lane.id);
-                self.tasks.spawn(attempt::send(lane, part.pieces.clone(), token, before))
+                self.tasks.spawn(attempt::send(lane, part.pieces.clone(), token, before, self.failing))
             }
         };
         self.flights.insert(task.id(), Flight { job, part, epoch, started: now });

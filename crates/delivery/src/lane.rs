@@ -1,6 +1,7 @@
 //! One destination's place in delivery: its queue, its configuration, its health, and the orders given to
 //! its driver. Shared by the log's writer, the control plane and the driver; every lock is short.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracecast_destination::Destination;
-use tracecast_log::{DropReason, Log, Outcome, Sequence, Settlement, Slot};
+use tracecast_log::{DropReason, Log, LogError, Outcome, Pending, Sequence, Settlement, Slot};
 use tracecast_sinks::BatchLimits;
 use uuid::Uuid;
 
 use crate::driver::{self, Running};
+use crate::fair::Fair;
 use crate::health::{Gate, Health, Request, Signal};
 use crate::history::{History, Transition};
 use crate::job::Piece;
@@ -25,6 +27,8 @@ use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
 use crate::{Options, State};
 
+/// Spans between the first that is not final and the last that was read: beyond, a destination does not read on.
+const SPREAD_MAX: u64 = 65_536;
 /// References settled under one lock, so that giving up a long backlog does not hold up the log's writer.
 const CHUNK: usize = 4096;
 
@@ -36,6 +40,23 @@ pub(crate) struct Shared {
     pub(crate) room: Room,
     /// How many drivers are running.
     pub(crate) running: watch::Sender<usize>,
+    /// Who may send next.
+    pub(crate) fair: Arc<Fair>,
+    /// References in all queues.
+    pub(crate) refs: Arc<AtomicUsize>,
+    /// When this began: (monotonic, unix nanoseconds).
+    pub(crate) began: (Instant, u64),
+}
+
+impl Shared {
+    /// How long ago something was received, by the wall clock, but never longer than this process and the clock
+    /// at its beginning can account for: a clock that jumps forward ages nothing.
+    pub(crate) fn age(&self, received_unix_nano: u64, now: Instant) -> Duration {
+        let (began, wall) = self.began;
+        let before = Duration::from_nanos(wall.saturating_sub(received_unix_nano));
+        let since = now.saturating_duration_since(began);
+        Duration::from_nanos(unix_nano().saturating_sub(received_unix_nano)).min(before + since)
+    }
 }
 
 /// One configuration of a destination, ready for use.
@@ -69,6 +90,7 @@ pub(crate) struct Lane {
 
 struct Desk {
     queue: Queue,
+    course: Course,
     setup: Arc<Setup>,
     health: Health,
     paused: bool,
@@ -83,6 +105,23 @@ struct Desk {
     since_unix_nano: u64,
     running: bool,
     driver: Option<AbortHandle>,
+}
+
+/// How far the queue goes, and whether the log goes on from there.
+#[derive(Debug, Default)]
+struct Course {
+    /// The ordinal up to which everything pending was queued.
+    next: u64,
+    /// Everything from `next` on is read from the log when the queue runs low; otherwise it comes by itself.
+    behind: bool,
+    /// A page is being read.
+    reading: bool,
+    /// The end of what came while behind.
+    seen: u64,
+    /// Nothing below is pending.
+    low: u64,
+    failures: u32,
+    not_before: Option<Instant>,
 }
 
 /// What the driver is to do now.
@@ -103,6 +142,10 @@ pub(crate) struct Orders {
     pub(crate) more: bool,
     /// When the oldest of the queue expires.
     pub(crate) queue_deadline: Option<Instant>,
+    /// The ordinal to read on from, now.
+    pub(crate) read_from: Option<u64>,
+    /// When to try again to read on.
+    pub(crate) read_at: Option<Instant>,
 }
 
 /// What the batcher has.
@@ -119,7 +162,8 @@ impl Lane {
         let options = &shared.options;
         let health = Health::new(Policy::from(options), setup.concurrency());
         let mut desk = Desk {
-            queue: Queue::default(),
+            queue: Queue::counted_in(shared.refs.clone()),
+            course: Course::default(),
             setup: Arc::new(setup),
             health,
             paused: false,
@@ -169,9 +213,30 @@ impl Lane {
     /// Called by the log's writer: cheap, never waits.
     pub(crate) fn push(self: &Arc<Self>, item: Ref) {
         let mut desk = self.desk();
+        let (first, end) = item.ordinals();
+        if desk.course.behind {
+            desk.course.seen = desk.course.seen.max(end);
+            return;
+        }
+        if first < desk.course.next {
+            // Read already.
+            return;
+        }
         let (spans_max, bytes_max) = desk.maxima(Instant::now());
+        if !desk.running {
+            // Nothing is outstanding.
+            desk.course.low = desk.queue.first().unwrap_or(first);
+        }
+        let spread = end.saturating_sub(desk.course.low) > SPREAD_MAX;
+        if self.shared.log.is_readable() && (spread || desk.queue.is_full(spans_max, bytes_max)) {
+            desk.course.behind = true;
+            desk.course.seen = end;
+            self.rouse(&mut desk);
+            return;
+        }
         let idle = desk.queue.is_empty();
         let filled = desk.queue.fills(spans_max, bytes_max);
+        desk.course.next = end;
         desk.queue.push(item);
         // The driver is woken for what changes its plans, not for every reference.
         if idle || !desk.running || (!filled && desk.queue.fills(spans_max, bytes_max)) {
@@ -179,11 +244,53 @@ impl Lane {
         }
     }
 
-    /// Puts `items` before everything in the queue.
-    pub(crate) fn prepend(self: &Arc<Self>, items: Vec<Ref>) {
+    /// Reads on in the log, from this ordinal on, until it is caught up with.
+    pub(crate) fn read_on(self: &Arc<Self>, from: u64) {
         let mut desk = self.desk();
-        desk.queue.prepend(items);
+        (desk.course.next, desk.course.low, desk.course.behind) = (from, from, true);
         self.rouse(&mut desk);
+    }
+
+    /// What was read from `read_from` on.
+    pub(crate) fn page_read(&self, page: Result<Pending, LogError>, now: Instant) {
+        let shared = &self.shared;
+        let mut desk = self.desk();
+        desk.course.reading = false;
+        if !desk.course.behind {
+            return;
+        }
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                desk.course.failures = desk.course.failures.saturating_add(1);
+                let policy = Policy::from(&shared.options);
+                let wait = policy.backoff(desk.course.failures, None, &mut policy::chance());
+                desk.course.not_before = Some(now + wait);
+                let destination = self.id;
+                tracing::warn!(%destination, %error, "backlog not readable now, trying again");
+                return;
+            }
+        };
+        (desk.course.failures, desk.course.not_before) = (0, None);
+        let Pending { entries, mut next, mut at_end } = page;
+        let bound = desk.course.low.saturating_add(SPREAD_MAX);
+        for entry in &entries {
+            let first = entry.routes.first().map_or(0, |route| route.ordinal);
+            if first >= bound {
+                // Read again when what is stuck has ended.
+                (next, at_end) = (first, false);
+                break;
+            }
+            let age = shared.age(entry.received_unix_nano, now);
+            let deadline = now + shared.options.max_age.saturating_sub(age);
+            for route in 0..entry.routes.len() {
+                // What was given up meanwhile is not taken.
+                let item = Ref::new(entry, route, deadline).filter(|r| r.ordinals().0 >= desk.course.next);
+                item.into_iter().for_each(|item| desk.queue.push(item));
+            }
+        }
+        desk.course.next = desk.course.next.max(next);
+        desk.course.behind = !at_end || desk.course.seen > desk.course.next;
     }
 
     /// Takes a new configuration: the queue stays, waits end.
@@ -258,7 +365,9 @@ impl Lane {
 
     // What the driver asks for.
 
-    pub(crate) fn orders(&self, now: Instant) -> Orders {
+    /// `low`: the first ordinal that is outstanding.
+    pub(crate) fn orders(&self, low: Option<u64>, now: Instant) -> Orders {
+        let log = &self.shared.log;
         let mut desk = self.desk();
         let mut dropped = Vec::new();
         let mut give_up = None;
@@ -268,6 +377,12 @@ impl Lane {
                 let deleted = closing == Closing::Deleted;
                 let reason = if deleted { DropReason::DestinationDeleted } else { DropReason::Shutdown };
                 dropped.extend(desk.queue.drain(CHUNK).into_iter().map(|p| (p, reason)));
+                if std::mem::take(&mut desk.course.behind)
+                    && let Some(backlog) = log.backlog(self.slot)
+                {
+                    let rest = desk.course.next..backlog.end_ordinal;
+                    log.settle_range(self.slot, rest, Outcome::Dropped(reason));
+                }
             }
             None => {
                 let pieces = desk.queue.expire(now, CHUNK).into_iter();
@@ -276,10 +391,27 @@ impl Lane {
                     let pieces = desk.queue.give_up(up_to, CHUNK.saturating_sub(dropped.len())).into_iter();
                     dropped.extend(pieces.map(|p| (p, DropReason::BacklogFull)));
                     give_up = Some(up_to);
+                    let end = if desk.course.behind { log.end_upto(self.slot, up_to) } else { 0 };
+                    if end > desk.course.next && dropped.len() < CHUNK {
+                        let rest = desk.course.next..end;
+                        log.settle_range(self.slot, rest, Outcome::Dropped(DropReason::BacklogFull));
+                        desk.course.next = end;
+                    }
                 }
             }
         }
         let more = dropped.len() >= CHUNK;
+        let next = desk.course.next;
+        desk.course.low = low.into_iter().chain(desk.queue.first()).min().unwrap_or(next);
+        let (spans_max, bytes_max) = desk.maxima(now);
+        let wanted = desk.course.behind
+            && !desk.course.reading
+            && desk.closing.is_none()
+            && desk.queue.is_low(spans_max, bytes_max)
+            && next.saturating_sub(desk.course.low) < SPREAD_MAX;
+        let read_at = desk.course.not_before.filter(|at| wanted && *at > now);
+        let read_from = (wanted && read_at.is_none()).then_some(next);
+        desk.course.reading |= read_from.is_some();
         if !more {
             desk.give_up = None;
         }
@@ -294,6 +426,8 @@ impl Lane {
             dropped,
             more,
             queue_deadline: desk.queue.deadline(),
+            read_from,
+            read_at,
         }
     }
 
@@ -306,7 +440,12 @@ impl Lane {
         let Some(ready) = desk.queue.linger_until(limits.age_max, self.shared.options.max_age, now) else {
             return Take::Empty;
         };
-        if ready > now && !desk.queue.fills(spans_max, bytes_max) {
+        let fills = desk.queue.fills(spans_max, bytes_max);
+        if desk.course.reading && !fills {
+            // Company is on its way.
+            return Take::Empty;
+        }
+        if ready > now && !fills {
             return Take::Linger(ready);
         }
         Take::Batch(desk.queue.take(spans_max, bytes_max))
@@ -438,7 +577,7 @@ impl Desk {
     fn is_idle(&self) -> bool {
         match self.closing {
             Some(Closing::Shutdown) => true,
-            _ => self.queue.is_empty(),
+            _ => self.queue.is_empty() && !self.course.behind,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! destination that selected it; from there every destination runs on its own:
 //!
 //! ```text
-//!  log ──committed──► queue ──batcher──► part ──► concurrency ─► timeout ─► adapter ──► vendor
+//!  log ──committed──► queue ──batcher──► part ──► turn ─► concurrency ─► timeout ─► adapter ──► vendor
 //!   ▲                (lane)   (driver)    ▲                                   │
 //!   │                                     └── retry, halves ◄── ruling ◄─ answer
 //!   └───────────────── settlements, dead letters ◄──────────────────┘
@@ -14,7 +14,8 @@
 //! | --- | --- |
 //! | `delivery` | the set of destinations; where the log and the control plane come in |
 //! | `lane` | one destination's queue, configuration and state, shared under one short lock |
-//! | `queue` | references in log order, and how a batch is cut from them |
+//! | `queue` | a bounded number of references in log order, and how a batch is cut from them |
+//! | `fair` | whose turn it is, when all destinations together want more than there is |
 //! | `driver` | the task that sends, waits and applies answers |
 //! | `attempt` | one send, or one dead letter, as a task of its own |
 //! | `room` | the memory of what is being sent, shared fairly |
@@ -34,11 +35,18 @@
 //!   them that is held while anybody waits.
 //! - A batch keeps its composition, and so its token, until it must be split or loses spans to age.
 //! - Payloads are in memory only while a batch is being sent, within one bound for all destinations of which none
-//!   gets everything; a destination that fails holds references.
+//!   gets everything; a destination that fails holds references, 64 KiB of them as a rule. What it cannot hold it reads on from the log when the queue runs low, by its own ordinals,
+//!   without gap or repetition, until it has caught up; what it gives up of that is settled by ordinals, unread. It
+//!   reads no more than 65,536 spans ahead of its oldest that is not settled. In memory mode the log bounds what
+//!   is held.
+//! - All requests together stay below a number and a sum of bytes; who waits for a place gets it in turn, by
+//!   workspace and then by destination. Those that are failing have half of the places at most.
+//! - An idle destination has no task, timer, connection or buffer.
 
 mod attempt;
 mod delivery;
 mod driver;
+mod fair;
 mod health;
 mod history;
 mod job;
@@ -72,6 +80,8 @@ pub struct Options {
     pub pause_after: Duration,
     /// Bytes that everything being sent may hold together: payloads and what is made of them.
     pub in_flight_bytes: u64,
+    /// Requests under way to all destinations together.
+    pub sockets_max: usize,
 }
 
 impl Default for Options {
@@ -83,6 +93,7 @@ impl Default for Options {
             attempt_timeout: Duration::from_secs(30),
             pause_after: Duration::from_secs(5 * 24 * 3600),
             in_flight_bytes: 256 << 20,
+            sockets_max: 512,
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What a destination has yet to send, in log order: references, never payloads.
+//! What a destination is to send next, in log order: references, never payloads, and never many of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +10,15 @@ use tracecast_log::{Entry, EntryRoute, Sequence};
 use tracecast_otlp::SpanSet;
 
 use crate::job::Piece;
+
+/// About what a reference holds in memory, its share of the entry included.
+const REF_BYTES: usize = 256;
+/// References of one destination: 64 KiB, or 2 MiB as long as they do not fill a batch.
+const REFS_MAX: usize = (64 << 10) / REF_BYTES;
+const BATCH_REFS_MAX: usize = (2 << 20) / REF_BYTES;
+/// References of all destinations: 32 MiB. Beyond, each has only the fewest.
+const ALL_REFS_MAX: usize = (32 << 20) / REF_BYTES;
+const REFS_MIN: usize = 8;
 
 /// One record's spans for this destination.
 #[derive(Debug)]
@@ -38,6 +48,11 @@ impl Ref {
 
     pub(crate) fn sequence(&self) -> Sequence {
         self.entry.sequence
+    }
+
+    /// The destination's own number of its first span, and the one behind its last.
+    pub(crate) fn ordinals(&self) -> (u64, u64) {
+        self.route().map_or((0, 0), |route| (route.ordinal, route.end()))
     }
 
     fn route(&self) -> Option<&EntryRoute> {
@@ -71,20 +86,48 @@ pub(crate) struct Queue {
     refs: VecDeque<Ref>,
     spans: u64,
     bytes: u64,
+    /// References of all destinations.
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.refs.len(), Relaxed);
+    }
 }
 
 impl Queue {
+    pub(crate) fn counted_in(all: Arc<AtomicUsize>) -> Queue {
+        Queue { refs: VecDeque::new(), spans: 0, bytes: 0, all }
+    }
+
+    /// No more references are to be taken, because more can be read when these are gone. One batch is always
+    /// wanted, as far as that is possible.
+    pub(crate) fn is_full(&self, spans_max: u32, bytes_max: u64) -> bool {
+        let max = if self.all.load(Relaxed) >= ALL_REFS_MAX {
+            REFS_MIN
+        } else if self.fills(spans_max, bytes_max) {
+            REFS_MAX
+        } else {
+            BATCH_REFS_MAX
+        };
+        self.refs.len() >= max
+    }
+
+    /// So few references are left that the next ones should be read.
+    pub(crate) fn is_low(&self, spans_max: u32, bytes_max: u64) -> bool {
+        !self.is_full(spans_max, bytes_max)
+            && (self.refs.len() < REFS_MAX / 2 || !self.fills(spans_max, bytes_max))
+    }
+
     pub(crate) fn push(&mut self, item: Ref) {
         self.count_in(&item);
         self.refs.push_back(item);
     }
 
-    /// Puts `items`, which are in order, before everything else.
-    pub(crate) fn prepend(&mut self, items: Vec<Ref>) {
-        for item in items.into_iter().rev() {
-            self.count_in(&item);
-            self.refs.push_front(item);
-        }
+    /// The ordinal it begins with.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.refs.front().map(|item| item.ordinals().0)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -157,11 +200,12 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Piece> {
         let front = self.refs.pop_front()?;
+        self.all.fetch_sub(1, Relaxed);
         let (n, b) = front.size();
         self.spans = self.spans.saturating_sub(u64::from(n));
         self.bytes = self.bytes.saturating_sub(b);
-        if self.refs.is_empty() && self.refs.capacity() > 1024 {
-            self.refs.shrink_to(64);
+        if self.refs.is_empty() && self.refs.capacity() > 16 {
+            self.refs = VecDeque::new();
         }
         Some(front.into_piece())
     }
@@ -185,5 +229,6 @@ impl Queue {
         let (n, b) = item.size();
         self.spans += u64::from(n);
         self.bytes += b;
+        self.all.fetch_add(1, Relaxed);
     }
 }

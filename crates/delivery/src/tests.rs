@@ -1,6 +1,7 @@
 //! Whole runtimes over a log in memory, with scripted adapters on a paused clock.
 
 mod answers;
+mod backlog;
 mod batching;
 mod books;
 mod harness;

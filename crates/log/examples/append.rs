@@ -42,15 +42,17 @@ fn run(label: &str, options: &Options, record: usize, producers: usize, seconds:
     let slot = log.slot([1; 16]);
     let settler = Arc::new(Settler { log: log.clone(), settle: AtomicBool::new(true) });
     log.subscribe(settler.clone());
-    for entry in &recovered.pending {
-        settler.committed(entry.clone());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let mut page = Pending { entries: Vec::new(), next: 0, at_end: false };
+    while !page.at_end {
+        page = runtime.block_on(log.pending(slot, page.next, 1000)).expect("a page");
+        page.entries.drain(..).for_each(|entry| settler.committed(entry));
     }
     settler.settle.store(settle, Ordering::Relaxed);
     let bytes = Bytes::from((0..record).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>());
     let latencies = Arc::new(Mutex::new(Vec::new()));
     let appended = Arc::new(AtomicU64::new(0));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let (begin, cpu) = (Instant::now(), cpu_seconds());
     runtime.block_on(async {
         let tasks = (0..producers).map(|_| {
@@ -93,7 +95,7 @@ fn run(label: &str, options: &Options, record: usize, producers: usize, seconds:
     };
     let activity = log.activity();
     println!(
-        "{label:>10}: {:7.1} MB/s {:8.0} records/s  cpu {:6.2} us/record ({:5.2} us per 5 KB)  {:5.1} records/commit  sync {:5.2} ms  p50 {:5.2} ms p99 {:6.2} ms  open {:4.0} ms, {} recovered",
+        "{label:>10}: {:7.1} MB/s {:8.0} records/s  cpu {:6.2} us/record ({:5.2} us per 5 KB)  {:5.1} records/commit  sync {:5.2} ms  p50 {:5.2} ms p99 {:6.2} ms  open {:4.0} ms, {} spans pending",
         n as f64 * record as f64 / 1e6 / took,
         n as f64 / took,
         cpu / n.max(1) as f64 * 1e6,
@@ -103,7 +105,7 @@ fn run(label: &str, options: &Options, record: usize, producers: usize, seconds:
         at(0.5),
         at(0.99),
         opened.as_secs_f64() * 1e3,
-        recovered.pending.len(),
+        recovered.backlog.iter().map(|b| b.spans).sum::<u64>(),
     );
     log.close();
 }

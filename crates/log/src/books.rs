@@ -7,10 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use crate::entry::share_of;
 use crate::format::StoredRoute;
 use crate::ranges::Done;
-use crate::types::{Books, Outcome, SkipReason, Slot, SlotKey};
+use crate::types::{Backlog, Books, Outcome, SkipReason, Slot, SlotKey};
 
 /// Marks kept per slot to tell the age of the oldest pending record.
 const MARKS_MAX: usize = 512;
+/// So many of them are kept over a restart.
+const MARKS_STORED: usize = 32;
 
 /// Counters of one destination, without what is pending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +101,12 @@ impl Account {
         fresh
     }
 
+    /// About as many bytes as `spans` of the pending ones have.
+    pub(crate) fn bytes_of(&self, spans: u64) -> u64 {
+        let bytes = u128::from(self.pending_bytes) * u128::from(spans) / u128::from(self.pending().max(1));
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn books(&self) -> Books {
         let Counters { selected, requeued, delivered, skipped, dead_lettered, dropped } =
             self.counters.clone();
@@ -152,7 +160,20 @@ impl Ledger {
         self.accounts.get_mut(slot as usize)
     }
 
-    /// What a checkpoint needs: no index by key, of the marks only the oldest.
+    /// What a slot has pending; `None` if nothing.
+    pub(crate) fn backlog(&self, slot: Slot) -> Option<Backlog> {
+        let account = self.account(slot).filter(|account| account.pending() > 0)?;
+        Some(Backlog {
+            slot,
+            first_ordinal: account.done.low(),
+            end_ordinal: account.next_ordinal,
+            spans: account.pending(),
+            bytes: account.pending_bytes,
+            oldest_unix_nano: account.marks.oldest().unwrap_or(0),
+        })
+    }
+
+    /// What a checkpoint needs: no index by key, few marks.
     pub(crate) fn image(&self) -> Ledger {
         let accounts = self.accounts.iter().map(|account| Account {
             key: account.key,
@@ -160,7 +181,7 @@ impl Ledger {
             next_ordinal: account.next_ordinal,
             done: account.done.clone(),
             pending_bytes: account.pending_bytes,
-            marks: account.marks.oldest_only(),
+            marks: account.marks.few(),
         });
         Ledger { accounts: accounts.collect(), by_key: HashMap::new(), accepted: self.accepted }
     }
@@ -241,8 +262,14 @@ impl Marks {
         self.marks.front().map(|(_, received)| *received)
     }
 
-    fn oldest_only(&self) -> Marks {
-        Marks { marks: self.marks.front().copied().into_iter().collect(), ..Marks::default() }
+    /// The oldest, and some of the others.
+    fn few(&self) -> Marks {
+        let step = self.marks.len().div_ceil(MARKS_STORED).max(1);
+        Marks { marks: self.marks.iter().copied().step_by(step).collect(), ..Marks::default() }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.marks.iter().copied()
     }
 
     /// Starts over with these records, oldest first.

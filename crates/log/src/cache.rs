@@ -51,6 +51,10 @@ impl Cache {
         drop(held);
     }
 
+    pub(crate) fn get(&self, sequence: Sequence) -> Option<Arc<Payload>> {
+        lock(&self.held).by_sequence.get(&sequence).cloned()
+    }
+
     pub(crate) fn remove(&self, sequences: &[Sequence]) {
         if sequences.is_empty() {
             return;
@@ -91,6 +95,7 @@ mod tests {
         }
         let held: Vec<bool> = payloads.iter().map(|p| Arc::strong_count(p) == 2).collect();
         assert_eq!(held, [false, false, true, true, true, true]);
+        assert!(cache.get(1).is_none() && cache.get(4).is_some_and(|p| Arc::ptr_eq(&p, &payloads[4])));
         cache.remove(&[3, 99]);
         assert_eq!(Arc::strong_count(&payloads[3]), 1);
         assert_eq!(cache.bytes(), 3 * (1000 + ITEM));

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::books::{Account, Counters, Ledger};
+use crate::books::{Account, Counters, Ledger, Marks};
 use crate::codec::{Cursor, put_at, put_sized, put_varint};
 use crate::disk::Disk;
 use crate::format::VERSION;
 use crate::ranges::Done;
-use crate::types::{Damage, LogError, Sequence, SlotKey};
+use crate::types::{Damage, LogError, Sequence, Slot, SlotKey};
 
 const MAGIC: [u8; 8] = *b"TCASTCKP";
 const TAG_POSITION: u16 = 1;
@@ -18,6 +18,8 @@ const TAG_SLOTS: u16 = 2;
 const TAG_SEGMENTS: u16 = 3;
 const TAG_TRACES: u16 = 4;
 const TAG_DAMAGE: u16 = 5;
+const TAG_HELD: u16 = 8;
+const TAG_MARKS: u16 = 9;
 // Reserved: 6 carry segments, 7 intents.
 
 pub(crate) const FILE: &str = "checkpoint";
@@ -33,11 +35,21 @@ pub(crate) struct Checkpoint {
     /// Settlements from this journal on are not in the figures.
     pub(crate) journal: u64,
     pub(crate) ledger: Ledger,
-    /// Earlier segments that still hold something wanted: number and file.
-    pub(crate) wanted: Vec<(u64, u32)>,
+    /// Earlier segments that still hold something wanted.
+    pub(crate) wanted: Vec<Wanted>,
     /// (received, keys) of the last minutes.
     pub(crate) traces: Vec<(u64, Bytes)>,
     pub(crate) damage: Damage,
+}
+
+/// A segment that still holds something wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) number: u64,
+    pub(crate) file: u32,
+    pub(crate) last_sequence: Sequence,
+    /// Per slot: the ordinals between which its spans there lie. `None`: the segment's index must tell.
+    pub(crate) held: Option<Vec<(Slot, u64, u64)>>,
 }
 
 /// Why a checkpoint could not be used.
@@ -67,9 +79,35 @@ impl Checkpoint {
         });
         section(&mut out, TAG_SEGMENTS, |out| {
             put_varint(out, self.wanted.len() as u64);
-            for (number, file) in &self.wanted {
-                put_varint(out, *number);
-                put_varint(out, u64::from(*file));
+            for wanted in &self.wanted {
+                put_varint(out, wanted.number);
+                put_varint(out, u64::from(wanted.file));
+            }
+        });
+        section(&mut out, TAG_HELD, |out| {
+            let known = self.wanted.iter().filter_map(|wanted| Some((wanted, wanted.held.as_ref()?)));
+            put_varint(out, known.clone().count() as u64);
+            for (wanted, held) in known {
+                put_varint(out, wanted.number);
+                put_varint(out, wanted.last_sequence);
+                put_varint(out, held.len() as u64);
+                for (slot, first, end) in held {
+                    put_varint(out, u64::from(*slot));
+                    put_varint(out, *first);
+                    put_varint(out, end - first);
+                }
+            }
+        });
+        section(&mut out, TAG_MARKS, |out| {
+            let marked = (0u64..).zip(&self.ledger.accounts).filter(|(_, a)| a.pending() > 0);
+            put_varint(out, marked.clone().count() as u64);
+            for (slot, account) in marked {
+                put_varint(out, slot);
+                put_varint(out, account.marks.iter().count() as u64);
+                for (ordinal, received) in account.marks.iter() {
+                    put_varint(out, ordinal);
+                    put_varint(out, received);
+                }
             }
         });
         section(&mut out, TAG_TRACES, |out| {
@@ -160,7 +198,7 @@ fn decode_account(c: &mut Cursor<'_>) -> Option<(Option<SlotKey>, Account)> {
     read_counts(c, &mut counters.skipped)?;
     read_counts(c, &mut counters.dead_lettered)?;
     read_counts(c, &mut counters.dropped)?;
-    let (next_ordinal, pending_bytes, _oldest) = (c.varint()?, c.varint()?, c.varint()?);
+    let (next_ordinal, pending_bytes, oldest) = (c.varint()?, c.varint()?, c.varint()?);
     let low = c.varint()?;
     let mut done = Done::starting_at(low);
     let mut last = low;
@@ -169,7 +207,15 @@ fn decode_account(c: &mut Cursor<'_>) -> Option<(Option<SlotKey>, Account)> {
         last = start.checked_add(c.varint()?)?;
         done.insert(start, last);
     }
-    Some((key, Account { key, counters, next_ordinal, done, pending_bytes, ..Account::default() }))
+    let mut marks = Marks::default();
+    marks.restart((oldest > 0).then_some((low, oldest)).into_iter());
+    Some((key, Account { key, counters, next_ordinal, done, pending_bytes, marks }))
+}
+
+/// A slot and the ordinals it has in a segment.
+fn read_held(c: &mut Cursor<'_>) -> Option<(Slot, u64, u64)> {
+    let (slot, first, width) = (c.varint32()?, c.varint()?, c.varint()?);
+    Some((slot, first, first.checked_add(width)?))
 }
 
 /// A list of counters; a version with more reasons than we know adds the others to the last one, so that no span
@@ -210,7 +256,26 @@ fn decode_sections(mut c: Cursor<'_>) -> Option<Checkpoint> {
             }
             TAG_SEGMENTS => {
                 for _ in 0..body.count()? {
-                    checkpoint.wanted.push((body.varint()?, body.varint32()?));
+                    let (number, file) = (body.varint()?, body.varint32()?);
+                    checkpoint.wanted.push(Wanted { number, file, ..Wanted::default() });
+                }
+            }
+            TAG_HELD => {
+                for _ in 0..body.count()? {
+                    let (number, last_sequence) = (body.varint()?, body.varint()?);
+                    let held =
+                        (0..body.count()?).map(|_| read_held(&mut body)).collect::<Option<Vec<_>>>()?;
+                    if let Some(wanted) = checkpoint.wanted.iter_mut().find(|w| w.number == number) {
+                        (wanted.last_sequence, wanted.held) = (last_sequence, Some(held));
+                    }
+                }
+            }
+            TAG_MARKS => {
+                for _ in 0..body.count()? {
+                    let slot = body.varint32()?;
+                    let marks = (0..body.count()?).map(|_| Some((body.varint()?, body.varint()?)));
+                    let marks = marks.collect::<Option<Vec<_>>>()?;
+                    checkpoint.ledger.account_mut(slot)?.marks.restart(marks.into_iter());
                 }
             }
             TAG_TRACES => {

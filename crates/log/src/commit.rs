@@ -48,7 +48,7 @@ impl Inner {
             for skip in &record.meta.skips {
                 state.ledger.skip(skip.slot, skip.reason, skip.spans);
             }
-            let spans = record.meta.routes.iter().map(|r| (r.slot, u64::from(r.spans.count())));
+            let spans = record.meta.routes.iter().map(|r| (r.slot, r.ordinal, u64::from(r.spans.count())));
             state.segments.want(location.life.number, record.sequence, spans);
             state.traces.push(record.received_unix_nano, &record.meta.trace_keys);
             state.applied = record.sequence;

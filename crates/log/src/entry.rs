@@ -93,6 +93,18 @@ impl Entry {
         }
     }
 
+    /// An entry read back for one slot: what becomes of it says nothing of the others that want the record.
+    pub(crate) fn of_one_slot(
+        sequence: Sequence,
+        received_unix_nano: u64,
+        workspace: [u8; 16],
+        routes: Vec<EntryRoute>,
+        location: Location,
+    ) -> Entry {
+        let entry = Entry::new(sequence, received_unix_nano, workspace, routes, location, None, false);
+        Entry { unsettled: AtomicU64::new(u64::MAX), ..entry }
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock()
     }
@@ -171,6 +183,12 @@ impl EntryRoute {
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             whole: Some(Box::new(route)),
         }
+    }
+
+    /// The ordinal behind the last one of the committed route: where reading on begins.
+    pub fn end(&self) -> u64 {
+        let (first, _, spans) = self.committed();
+        first + u64::from(spans.count())
     }
 
     /// The committed route: first ordinal, bytes and positions, on which ordinals are counted.

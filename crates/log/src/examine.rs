@@ -3,9 +3,9 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::{
-    HEADER_PAGE, Kind, Life, Page, RECORD_HEADER, RecordHeader, Seal, SegmentHeader, is_intact,
+    HEADER_PAGE, Kind, Life, Meta, Page, RECORD_HEADER, RecordHeader, Seal, SegmentHeader, is_intact,
 };
-use crate::index::Index;
+use crate::index::{IndexBuilder, SealedIndex};
 use crate::types::{LogError, Sequence};
 use crate::walk::{Step, Walk, Walked};
 
@@ -84,7 +84,7 @@ fn first_record(file: &DiskFile) -> Option<Life> {
 }
 
 /// The index of a sealed segment, if it is intact.
-pub(crate) fn read_index(file: &DiskFile, found: &Found) -> Option<Index> {
+pub(crate) fn read_index(file: &DiskFile, found: &Found) -> Option<SealedIndex> {
     let seal = found.seal?;
     let len = RECORD_HEADER as u64 + u64::from(seal.index_len);
     if seal.end.checked_add(len)? > found.bytes {
@@ -100,7 +100,19 @@ pub(crate) fn read_index(file: &DiskFile, found: &Found) -> Option<Index> {
     if !fits || !is_intact(&bytes, header.meta_len, crc) {
         return None;
     }
-    Index::decode(bytes.get(RECORD_HEADER..)?)
+    SealedIndex::decode(bytes.split_off(RECORD_HEADER))
+}
+
+/// The index that a walked segment should have.
+pub(crate) fn index_of(walked: &WalkedSegment) -> IndexBuilder {
+    let mut index = IndexBuilder::default();
+    for record in walked.records.iter().filter(|r| r.header.kind == Kind::Record) {
+        let Some(meta) = Meta::decode(&record.meta, record.header.spans) else { continue };
+        let mut again = Vec::new();
+        let routing = meta.encode(&mut again);
+        index.push(record.offset, &record.header, again.get(..routing).unwrap_or_default(), &meta.routes);
+    }
+    index
 }
 
 /// Walks all of a segment. `named_end`: where a later segment says that it ends.

@@ -292,6 +292,13 @@ pub(crate) struct StoredRoute {
     pub(crate) spans: SpanSet,
 }
 
+impl StoredRoute {
+    /// The ordinal behind its last span's.
+    pub(crate) fn end(&self) -> u64 {
+        self.ordinal + u64::from(self.spans.count())
+    }
+}
+
 /// The routing of a record, between header and payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -344,22 +351,38 @@ impl Meta {
 }
 
 /// Workspace, config generation and routes: the first part of a meta, also found in the index.
-pub(crate) fn read_routing(c: &mut Cursor<'_>, spans: u32) -> Option<([u8; 16], u64, Vec<StoredRoute>)> {
-    let workspace = c.array()?;
-    let config_generation = c.varint()?;
-    let count = c.count()?;
-    let mut routes = Vec::with_capacity(count);
-    for _ in 0..count {
-        let slot = c.varint32().filter(|s| *s < SLOT_MAX)?;
-        let projection = Projection(c.u8()?);
-        let (ordinal, bytes) = (c.varint()?, c.varint32()?);
-        let (set, read) = SpanSet::decode(c.rest())?;
-        c.take(read)?;
-        // Ordinals are added to below: keep far from the end of the number range.
-        if set.len() != spans || set.is_empty() || ordinal > u64::MAX / 2 {
-            return None;
-        }
-        routes.push(StoredRoute { slot, projection, ordinal, bytes, spans: set });
-    }
+fn read_routing(c: &mut Cursor<'_>, spans: u32) -> Option<([u8; 16], u64, Vec<StoredRoute>)> {
+    let (workspace, config_generation, count) = (c.array()?, c.varint()?, c.count()?);
+    let routes = (0..count).map(|_| read_route(c, spans)).collect::<Option<Vec<_>>>()?;
     Some((workspace, config_generation, routes))
+}
+
+/// The same, for who asks for one slot's routes only.
+pub(crate) fn read_routes_of(
+    c: &mut Cursor<'_>,
+    spans: u32,
+    slot: Slot,
+) -> Option<([u8; 16], Vec<StoredRoute>)> {
+    let (workspace, _config_generation, count) = (c.array()?, c.varint()?, c.count()?);
+    let mut routes = Vec::new();
+    for _ in 0..count {
+        let route = read_route(c, spans)?;
+        if route.slot == slot {
+            routes.push(route);
+        }
+    }
+    Some((workspace, routes))
+}
+
+fn read_route(c: &mut Cursor<'_>, spans: u32) -> Option<StoredRoute> {
+    let slot = c.varint32().filter(|s| *s < SLOT_MAX)?;
+    let projection = Projection(c.u8()?);
+    let (ordinal, bytes) = (c.varint()?, c.varint32()?);
+    let (set, read) = SpanSet::decode(c.rest())?;
+    c.take(read)?;
+    // Ordinals are added to below: keep far from the end of the number range.
+    if set.len() != spans || set.is_empty() || ordinal > u64::MAX / 2 {
+        return None;
+    }
+    Some(StoredRoute { slot, projection, ordinal, bytes, spans: set })
 }

@@ -1,11 +1,12 @@
-//! The index of a sealed segment: the routing of its records, and for each slot the records that concern it.
+//! The index of a segment: the routing of its records, and for each slot the records that concern it.
 //!
-//! Recovery rebuilds what is pending from one sequential read per wanted segment; a reader that lags finds its
-//! next record by slot.
+//! A reader that lags finds its next records by slot, in the index being built as well as in a sealed one, and reads
+//! nothing else of the segment.
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::codec::{Cursor, put_sized, put_varint};
-use crate::format::{ALIGN, HEADER_PAGE, RecordHeader, StoredRoute, read_routing};
+use crate::format::{ALIGN, HEADER_PAGE, RecordHeader, StoredRoute, read_routes_of};
 use crate::types::{Sequence, Slot};
 
 const INDEX_VERSION: u8 = 1;
@@ -14,11 +15,14 @@ const RECORD_MOST: u64 = 64;
 const ROUTE_MOST: u64 = 48;
 /// Version, counts.
 const FIXED_MOST: u64 = 32;
+/// Every so many records a place is remembered from which the table can be read.
+const MARK_EVERY: u64 = 32;
 
 /// Grows with the segment; what it will take at most is kept free at the segment's end.
 #[derive(Debug, Default)]
 pub(crate) struct IndexBuilder {
     table: Vec<u8>,
+    marks: Vec<Mark>,
     records: u64,
     last_offset: u64,
     slots: BTreeMap<Slot, SlotList>,
@@ -34,7 +38,14 @@ struct SlotList {
     records: Vec<u8>,
 }
 
-/// One record with routes.
+/// A place in the table, and the offset of the record before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    at: usize,
+    offset: u64,
+}
+
+/// One record, as far as one slot is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Indexed {
     pub(crate) offset: u64,
@@ -44,22 +55,39 @@ pub(crate) struct Indexed {
     pub(crate) payload_len: u32,
     pub(crate) spans: u32,
     pub(crate) workspace: [u8; 16],
+    /// The slot's routes; usually one.
     pub(crate) routes: Vec<StoredRoute>,
 }
 
-/// The records of one slot, as positions in `Index::records`, and the ordinals they span.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SlotIndex {
-    pub(crate) slot: Slot,
-    pub(crate) first: u64,
-    pub(crate) end: u64,
-    pub(crate) records: Vec<u32>,
+/// The index of a sealed segment, still encoded: it is read where it is asked.
+#[derive(Debug)]
+pub(crate) struct SealedIndex {
+    bytes: Vec<u8>,
+    table: Range<usize>,
+    marks: Vec<Mark>,
+    records: u64,
+    slots: BTreeMap<Slot, SealedList>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Index {
-    pub(crate) records: Vec<Indexed>,
-    pub(crate) slots: Vec<SlotIndex>,
+#[derive(Debug)]
+struct SealedList {
+    first: u64,
+    end: u64,
+    count: usize,
+    records: Range<usize>,
+}
+
+/// Encoded records and where reading may begin.
+struct Table<'a> {
+    bytes: &'a [u8],
+    marks: &'a [Mark],
+    records: u64,
+}
+
+/// The records of one slot: how many, and their positions as deltas.
+struct List<'a> {
+    count: usize,
+    deltas: &'a [u8],
 }
 
 impl IndexBuilder {
@@ -80,6 +108,9 @@ impl IndexBuilder {
             return;
         }
         self.most += RECORD_MOST + routing.len() as u64 + ROUTE_MOST * routes.len() as u64;
+        if self.records.is_multiple_of(MARK_EVERY) {
+            self.marks.push(Mark { at: self.table.len(), offset: self.last_offset });
+        }
         put_varint(&mut self.table, (offset - self.last_offset) / ALIGN);
         self.last_offset = offset;
         put_varint(&mut self.table, header.sequence);
@@ -117,53 +148,165 @@ impl IndexBuilder {
         }
         out
     }
+
+    /// See [`SealedIndex::read`].
+    pub(crate) fn read(&self, slot: Slot, from: u64, limit: u64, max: usize) -> Option<Vec<Indexed>> {
+        let table = Table { bytes: &self.table, marks: &self.marks, records: self.records };
+        let Some(list) = self.slots.get(&slot) else { return Some(Vec::new()) };
+        table.read(&List { count: list.count as usize, deltas: &list.records }, slot, from, limit, max)
+    }
 }
 
-impl Index {
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Index> {
-        let mut c = Cursor::new(bytes);
+impl SealedIndex {
+    pub(crate) fn decode(bytes: Vec<u8>) -> Option<SealedIndex> {
+        let mut c = Cursor::new(&bytes);
         if c.u8()? != INDEX_VERSION {
             return None;
         }
         let records = c.varint()?;
-        let mut table = Cursor::new(c.sized()?);
-        let mut index = Index::default();
-        let mut offset = 0u64;
-        for _ in 0..records {
-            offset = offset.checked_add(table.varint()?.checked_mul(ALIGN)?)?;
-            let (sequence, received_unix_nano) = (table.varint()?, table.varint()?);
-            let (meta_len, payload_len, spans) = (table.varint32()?, table.varint32()?, table.varint32()?);
-            let (workspace, _, routes) = read_routing(&mut Cursor::new(table.sized()?), spans)?;
-            if offset < HEADER_PAGE {
-                return None;
+        let sized = c.sized()?;
+        let table_end = bytes.len() - c.rest().len();
+        let table = table_end - sized.len()..table_end;
+        let mut marks = Vec::new();
+        let mut walk = Cursor::new(sized);
+        let mut offset = 0;
+        for n in 0..records {
+            if n.is_multiple_of(MARK_EVERY) {
+                marks.push(Mark { at: sized.len() - walk.rest().len(), offset });
             }
-            index.records.push(Indexed {
-                offset,
-                sequence,
-                received_unix_nano,
-                meta_len,
-                payload_len,
-                spans,
-                workspace,
-                routes,
-            });
+            offset = Row::read(&mut walk, offset)?.offset;
         }
+        let mut slots = BTreeMap::new();
         for _ in 0..c.count()? {
             let (slot, first) = (c.varint32()?, c.varint()?);
             let end = first.checked_add(c.varint()?)?;
             let count = c.count()?;
-            let mut at = 0u64;
-            let mut positions = Vec::with_capacity(count);
+            let start = bytes.len() - c.rest().len();
+            let mut position = 0u64;
             for _ in 0..count {
-                at = at.checked_add(c.varint()?)?;
-                let position = u32::try_from(at).ok()?;
-                if position as usize >= index.records.len() {
-                    return None;
-                }
-                positions.push(position);
+                position = position.checked_add(c.varint()?)?;
             }
-            index.slots.push(SlotIndex { slot, first, end, records: positions });
+            if position >= records {
+                return None;
+            }
+            let records = start..bytes.len() - c.rest().len();
+            slots.insert(slot, SealedList { first, end, count, records });
         }
-        Some(index)
+        Some(SealedIndex { table, marks, records, slots, bytes })
+    }
+
+    /// Bytes it takes in memory, about.
+    pub(crate) fn cost(&self) -> u64 {
+        let (mark, list) = (size_of::<Mark>(), size_of::<SealedList>() + 2 * size_of::<Slot>());
+        (self.bytes.len() + self.marks.len() * mark + self.slots.len() * list) as u64
+    }
+
+    /// Every slot with its first ordinal and the one behind its last.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (Slot, u64, u64)> + '_ {
+        self.slots.iter().map(|(slot, list)| (*slot, list.first, list.end))
+    }
+
+    /// The slot's records that hold something of `from..limit`, in order, at most `max`. `None`: the index
+    /// contradicts itself.
+    pub(crate) fn read(&self, slot: Slot, from: u64, limit: u64, max: usize) -> Option<Vec<Indexed>> {
+        let table =
+            Table { bytes: self.bytes.get(self.table.clone())?, marks: &self.marks, records: self.records };
+        let Some(list) = self.slots.get(&slot) else { return Some(Vec::new()) };
+        let list = List { count: list.count, deltas: self.bytes.get(list.records.clone())? };
+        table.read(&list, slot, from, limit, max)
+    }
+}
+
+/// One record's line of the table.
+struct Row<'a> {
+    offset: u64,
+    sequence: Sequence,
+    received_unix_nano: u64,
+    meta_len: u32,
+    payload_len: u32,
+    spans: u32,
+    routing: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    fn read(c: &mut Cursor<'a>, last_offset: u64) -> Option<Row<'a>> {
+        let offset = last_offset.checked_add(c.varint()?.checked_mul(ALIGN)?)?;
+        if offset < HEADER_PAGE {
+            return None;
+        }
+        Some(Row {
+            offset,
+            sequence: c.varint()?,
+            received_unix_nano: c.varint()?,
+            meta_len: c.varint32()?,
+            payload_len: c.varint32()?,
+            spans: c.varint32()?,
+            routing: c.sized()?,
+        })
+    }
+
+    fn for_slot(&self, slot: Slot) -> Option<Indexed> {
+        let (workspace, routes) = read_routes_of(&mut Cursor::new(self.routing), self.spans, slot)?;
+        Some(Indexed {
+            offset: self.offset,
+            sequence: self.sequence,
+            received_unix_nano: self.received_unix_nano,
+            meta_len: self.meta_len,
+            payload_len: self.payload_len,
+            spans: self.spans,
+            workspace,
+            routes,
+        })
+    }
+}
+
+impl Indexed {
+    /// The ordinal of its first span, and the one behind its last.
+    pub(crate) fn ordinals(&self) -> (u64, u64) {
+        let first = self.routes.first().map_or(0, |r| r.ordinal);
+        (first, self.routes.last().map_or(first, StoredRoute::end))
+    }
+}
+
+impl Table<'_> {
+    fn record(&self, n: u64, slot: Slot) -> Option<Indexed> {
+        if n >= self.records {
+            return None;
+        }
+        let mark = self.marks.get(usize::try_from(n / MARK_EVERY).ok()?)?;
+        let mut c = Cursor::new(self.bytes.get(mark.at..)?);
+        let mut row = Row::read(&mut c, mark.offset)?;
+        for _ in 0..n % MARK_EVERY {
+            row = Row::read(&mut c, row.offset)?;
+        }
+        row.for_slot(slot)
+    }
+
+    fn read(&self, list: &List<'_>, slot: Slot, from: u64, limit: u64, max: usize) -> Option<Vec<Indexed>> {
+        let mut deltas = Cursor::new(list.deltas);
+        let mut positions = Vec::with_capacity(list.count);
+        let mut at = 0u64;
+        for _ in 0..list.count {
+            at = at.checked_add(deltas.varint()?)?;
+            if positions.last() != Some(&at) {
+                positions.push(at);
+            }
+        }
+        // The first record that reaches beyond `from`.
+        let (mut low, mut high) = (0, positions.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let (_, end) = self.record(*positions.get(middle)?, slot)?.ordinals();
+            if end <= from { low = middle + 1 } else { high = middle }
+        }
+        let mut found = Vec::new();
+        for position in positions.get(low..)?.iter().take(max) {
+            let record = self.record(*position, slot)?;
+            if record.ordinals().0 >= limit {
+                break;
+            }
+            found.push(record);
+        }
+        Some(found)
     }
 }

@@ -118,7 +118,7 @@ fn each_segment(
         info.record_bytes = records.iter().map(|r| r.header.total_len()).sum();
         info.sealed = read_index(&file, found).is_some();
         info.free = checkpoint.as_ref().is_some_and(|c| {
-            found.life.number < c.segment && !c.wanted.iter().any(|(n, _)| *n == found.life.number)
+            found.life.number < c.segment && !c.wanted.iter().any(|w| w.number == found.life.number)
         });
         each(info, &walked.records, &walked.lost);
     }

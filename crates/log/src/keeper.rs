@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Wanted};
 use crate::journal::{self, Journal};
 use crate::segment::Sealing;
 use crate::shared::{Inner, OnDisk, State, lock};
@@ -214,6 +214,7 @@ impl Keeper {
                     }
                     drop(state);
                     on_disk.files.forget(sealing.file_number);
+                    on_disk.indexes.end(number);
                     self.checkpoint_wanted = true;
                 }
                 Err(error) if tries + 1 < SEAL_TRIES => {
@@ -309,9 +310,11 @@ impl Keeper {
         let checkpointed = *lock(&on_disk.checkpointed);
         let mut state = self.inner.state();
         let numbers = state.segments.returnable(checkpointed, synced);
-        let segments: Vec<_> = numbers.into_iter().filter_map(|n| state.segments.remove(n)).collect();
+        let segments: Vec<_> =
+            numbers.into_iter().filter_map(|n| Some((n, state.segments.remove(n)?))).collect();
         drop(state);
-        for segment in segments {
+        for (number, segment) in segments {
+            on_disk.indexes.forget(number);
             on_disk.files.forget(segment.file);
             on_disk.pool.give_back(segment.file, segment.bytes);
         }
@@ -357,13 +360,19 @@ pub(crate) fn slot_table(state: &State) -> Vec<(Slot, crate::types::SlotKey)> {
 /// The figures as a checkpoint.
 pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
     let wanted = state.segments.iter().filter(|(n, s)| *n < state.segment && !s.is_settled());
+    let wanted = wanted.map(|(number, segment)| Wanted {
+        number,
+        file: segment.file,
+        last_sequence: segment.last_sequence,
+        held: Some(segment.wanted.iter().map(|(slot, held)| (*slot, held.first, held.end)).collect()),
+    });
     Checkpoint {
         epoch,
         applied: state.applied,
         segment: state.segment,
         journal,
         ledger: state.ledger.image(),
-        wanted: wanted.map(|(number, segment)| (number, segment.file)).collect(),
+        wanted: wanted.collect(),
         traces: state.traces.to_vec(),
         damage: state.damage,
     }

@@ -16,7 +16,7 @@
 //! | file | holds | written | read at the start |
 //! | --- | --- | --- | --- |
 //! | `lock` | - | locked while open | - |
-//! | `segments/NNNNNNNN.seg` | records of one *life* (number, epoch, nonce) at a time | per commit | header pages of all; from the checkpoint's segment on in full; of older ones only those still wanted, by their index |
+//! | `segments/NNNNNNNN.seg` | records of one *life* (number, epoch, nonce) at a time | per commit | header pages of all; from the checkpoint's segment on in full; the others when somebody reads on in them |
 //! | `journal-G.log` | slots, settlements since checkpoint `G` | within 20 ms, synced every second | in full, from the checkpoint's generation on |
 //! | `checkpoint` | figures of every slot, trace keys, wanted segments | at each seal, every 64 MiB of log, at `close` | first |
 //! | `dead-letters/N.dead` | copies of refused spans | per letter, synced | names only |
@@ -62,8 +62,9 @@
 //!
 //! `TCASTCKP`, crc32 of the rest, version u16, then sections: tag u16, length u32, body. Tags: 1 position (epoch,
 //! last sequence counted, segment, journal generation, accepted), 2 slots (key, counters, next ordinal, pending
-//! bytes, oldest time, done set), 3 wanted segments, 4 trace keys, 5 damage; 6 carry segments, 7 intents: reserved.
-//! Unknown tags are passed over. Written to a temporary file, synced, renamed, directory synced.
+//! bytes, oldest time, done set), 3 wanted segments, 4 trace keys, 5 damage, 8 what slots have in the wanted segments
+//! (number, last sequence, then per slot: first ordinal, width), 9 ages of pending records (per slot: ordinal and
+//! receive time of some); 6 carry segments, 7 intents: reserved. Unknown tags are passed over. Written to a temporary file, synced, renamed, directory synced.
 //!
 //! # What is written when
 //!
@@ -80,11 +81,21 @@
 //!    and the settlements are synced. Its bytes stay until a new life overwrites them in place.
 //! 7. A dead letter is synced before `append` returns, hence before its settlement is journaled.
 //!
+//! # Reading on
+//!
+//! Of a slot's backlog nothing is in memory but its done set and, per segment, between which ordinals its spans
+//! there lie. A page of it ([`Log::pending`]) is read through the index of the segment that has the next ordinal,
+//! sealed or still growing. Pages and payloads are served by one scheduler, one read at a time, below appends;
+//! payloads in blocks of 1 MiB in the order in which they lie, each read once for everyone who wants something of
+//! it. Encoded indexes (8 MiB) and blocks (8 MiB) are kept for who comes next. A segment whose index is damaged is
+//! walked instead, and what no record accounts for is counted `dropped{damaged}` by who gets there first. What was
+//! not read is settled by ordinals ([`Log::settle_range`]).
+//!
 //! # Recovery
 //!
 //! Checkpoint; journals since; header pages; segments from the checkpoint's on, every checksum verified: records
-//! above the checkpoint's sequence are counted, in order. Then settlements are applied by ordinal. What is left of
-//! each record is pending. The last process's open segment gets its index and seal, a new checkpoint and journal
+//! above the checkpoint's sequence are counted, in order. Then settlements are applied by ordinal. What is left
+//! is pending, and is not read: neither backlog nor destinations make a start longer. The last process's open segment gets its index and seal, a new checkpoint and journal
 //! are written, and only then may a file be overwritten. Every start has a new epoch and begins a new segment at one
 //! above the highest sequence in log, journal and checkpoint.
 //!
@@ -111,8 +122,9 @@
 //! segment being written, the slot with the most pending bytes, and no other, is asked to give up its oldest
 //! segment's spans, then the next, until a file is free. Spans in flight keep their segment until they are settled.
 //! An append that finds no space waits up to 2 s, then fails with `Full`. Carrying the few wanted records of an old
-//! segment forward, backfill, and reading by slot are not built yet; the formats have room for them.
+//! segment forward and backfill are not built yet; the formats have room for them.
 
+mod backlog;
 mod books;
 mod cache;
 mod checkpoint;
@@ -134,6 +146,7 @@ mod quarantine;
 mod queue;
 mod ranges;
 mod reader;
+mod reads;
 mod recovery;
 mod segment;
 mod segments;
@@ -146,10 +159,11 @@ mod walk;
 pub mod world;
 mod writer;
 
+pub use backlog::Pending;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use entry::{Entry, EntryRoute};
 pub use log::Log;
 pub use types::{
-    Activity, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, Options, Outcome,
-    Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey, Subscriber,
+    Activity, Backlog, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, Options,
+    Outcome, Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey, Subscriber,
 };

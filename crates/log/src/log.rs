@@ -1,4 +1,5 @@
 //! The log as others see it: opening, the calls, closing.
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use tracecast_otlp::Payload;
 
+use crate::backlog::{Indexes, Pending};
 use crate::cache::Cache;
 use crate::dead_letters::{DeadLetters, Limits};
 use crate::disk::{Disk, DiskFile};
@@ -15,15 +17,16 @@ use crate::keeper::{Inbox, Keeper};
 use crate::memory::Budget;
 use crate::pool::Pool;
 use crate::queue::Queue;
-use crate::reader::{Files, read_payload};
+use crate::reader::Files;
+use crate::reads::{self, Reads};
 use crate::recovery::{self, Opened};
 use crate::settle::{self, Settlements};
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{
-    Activity, Books, Damage, Durability, LogError, NewRecord, Options, Recovered, Sequence, Settlement, Slot,
-    SlotKey, Subscriber,
+    Activity, Backlog, Books, Damage, Durability, LogError, NewRecord, Options, Outcome, Recovered, Sequence,
+    Settlement, Slot, SlotKey, Subscriber,
 };
-use crate::world::{self, Mutex, Thread};
+use crate::world::{Mutex, Thread};
 use crate::writer::Writer;
 
 /// Smallest segment file.
@@ -71,7 +74,7 @@ impl Log {
             let inner = inner(options, record_max, State::default(), None, dead_letters);
             return Ok((
                 start(inner, 1, 1)?,
-                Recovered { pending: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() },
+                Recovered { backlog: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() },
             ));
         }
         options.segment_bytes =
@@ -102,6 +105,7 @@ impl Log {
             journal: Mutex::new(journal),
             pool,
             files: Files::default(),
+            indexes: Indexes::default(),
             current: Mutex::new(None),
             unsynced: AtomicBool::new(false),
             sync_failed: AtomicBool::new(false),
@@ -158,11 +162,56 @@ impl Log {
         if let Some(payload) = entry.in_memory() {
             return Ok(payload);
         }
-        let inner = self.handle.inner.clone();
-        let (sequence, location) = (entry.sequence, entry.location);
-        let read = world::blocking(move || read_payload(&inner, sequence, location));
-        let payload = read.await.unwrap_or(Err(LogError::Closed))?;
+        let inner = &self.handle.inner;
+        let payload = match inner.cache.get(entry.sequence) {
+            Some(payload) => payload,
+            None => reads::payload(inner, entry.sequence, entry.location).await?,
+        };
         Ok(entry.share(payload))
+    }
+
+    /// What the slot has pending from an ordinal on, oldest first, at most `max_records` records of it. Reads
+    /// indexes, never payloads.
+    ///
+    /// Spans that turn out to be unreadable are settled as `Dropped(Damaged)` on the way. In memory mode entries
+    /// live with those who got them from [`Subscriber::committed`], and there is nothing to read on.
+    pub async fn pending(
+        &self,
+        slot: Slot,
+        from_ordinal: u64,
+        max_records: usize,
+    ) -> Result<Pending, LogError> {
+        if self.inner().is_closed() {
+            return Err(LogError::Closed);
+        }
+        reads::page(&self.handle.inner, slot, from_ordinal, max_records).await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pending_now(&self, slot: Slot, from: u64, max: usize) -> Result<Pending, LogError> {
+        crate::backlog::pending(self.inner(), slot, from, max)
+    }
+
+    /// What the slot has pending; `None` if nothing.
+    pub fn backlog(&self, slot: Slot) -> Option<Backlog> {
+        self.inner().state().ledger.backlog(slot)
+    }
+
+    /// Whether what is pending can be read again, see [`Log::pending`].
+    pub fn is_readable(&self) -> bool {
+        self.inner().on_disk.is_some()
+    }
+
+    /// The ordinal behind the slot's last pending span in segments that end at `sequence` or before: what
+    /// [`Subscriber::give_up`] speaks of, for who has not read it.
+    pub fn end_upto(&self, slot: Slot, sequence: Sequence) -> u64 {
+        self.inner().state().segments.end_upto(slot, sequence)
+    }
+
+    /// Marks a stretch of a slot's ordinals final without reading its records; those that are final already stay as
+    /// they are. Journaled as [`Log::settle`] is. Does nothing in memory mode.
+    pub fn settle_range(&self, slot: Slot, ordinals: Range<u64>, outcome: Outcome) {
+        self.inner().settle_range(slot, ordinals, outcome);
     }
 
     /// Marks spans final. Cheap; journaled within 20 ms and only then visible in `books`.
@@ -286,6 +335,7 @@ fn inner(
         inbox: Inbox::new(),
         settlements: Settlements::default(),
         cache: Cache::new(if on_disk.is_some() { options.cache_bytes } else { 0 }),
+        reads: Reads::default(),
         budget: Budget::new(options.max_bytes),
         dead_letters,
         on_disk,

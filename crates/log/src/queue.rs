@@ -77,6 +77,11 @@ impl Queue {
         self.work.notify_all();
     }
 
+    /// An append waits for the writer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !lock(&self.state).items.is_empty()
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         lock(&self.state).stopped
     }

@@ -20,6 +20,13 @@ impl Done {
         self.low
     }
 
+    /// The first ordinal from `at` on that is not done.
+    pub(crate) fn next_missing(&self, at: u64) -> u64 {
+        let at = at.max(self.low);
+        // Ranges do not touch, so behind one there is always something missing.
+        self.above.range(..=at).next_back().map_or(at, |(_, &end)| at.max(end))
+    }
+
     pub(crate) fn above(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.above.iter().map(|(&start, &end)| (start, end))
     }
@@ -111,6 +118,9 @@ mod tests {
                     prop_assert!(start > last && end > start);
                     last = end;
                 }
+            }
+            for at in 0..90 {
+                prop_assert_eq!(done.next_missing(at), (at..).find(|o| !model.contains(o)).unwrap());
             }
             let (start, len) = probe;
             let missing: Vec<u64> = done.missing(start, start + len).into_iter().flat_map(|(a, b)| a..b).collect();

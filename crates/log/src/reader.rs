@@ -8,6 +8,7 @@ use tracecast_otlp::Payload;
 use crate::disk::DiskFile;
 use crate::entry::Location;
 use crate::format::{RECORD_HEADER, RecordHeader, is_intact, record_len};
+use crate::reads::Blocks;
 use crate::shared::{Inner, OnDisk, lock};
 use crate::types::{LogError, Sequence};
 use crate::world::Mutex;
@@ -46,6 +47,7 @@ impl Files {
 /// Reads one payload; blocking.
 pub(crate) fn read_payload(
     inner: &Inner,
+    blocks: &mut Blocks,
     sequence: Sequence,
     location: Location,
 ) -> Result<Arc<Payload>, LogError> {
@@ -59,26 +61,39 @@ pub(crate) fn read_payload(
     }
     let file = on_disk.files.get(on_disk, location.file)?;
     let len = record_len(location.meta_len, location.payload_len);
-    let mut bytes = vec![0; usize::try_from(len).map_err(|_| damaged("it is too large for this machine"))?];
-    let read = file.read_at(&mut bytes, location.offset).map_err(|e| file.error(e))?;
+    let len = usize::try_from(len).map_err(|_| damaged("it is too large for this machine"))?;
+    let mut read = |afresh| {
+        let read = blocks.read((location.file, &file), location.offset, len, afresh);
+        Ok(payload_of(read.map_err(|e| file.error(e))?, sequence, location))
+    };
+    // A block that was kept may be older than a record that was written since.
+    let payload = match read(false)? {
+        Ok(payload) => Ok(payload),
+        Err(_) => read(true)?,
+    };
+    payload.map(|payload| Arc::new(Payload::new(payload, location.spans))).map_err(damaged)
+}
+
+/// The payload in a record's bytes, or what is wrong with them.
+fn payload_of(bytes: Vec<u8>, sequence: Sequence, location: Location) -> Result<Bytes, &'static str> {
     let start = RECORD_HEADER + location.meta_len as usize;
     let end = start + location.payload_len as usize;
-    if read < end {
-        return Err(damaged("its segment file is too short"));
+    if bytes.len() < end {
+        return Err("its segment file is too short");
     }
     let Some((header, crc)) = RecordHeader::decode(&bytes) else {
-        return Err(damaged("there is no record at its place"));
+        return Err("there is no record at its place");
     };
     if header.life != location.life || header.sequence != sequence {
-        return Err(damaged("there is another record at its place"));
+        return Err("there is another record at its place");
     }
     let same_shape = header.meta_len == location.meta_len && header.payload_len == location.payload_len;
     if !same_shape || !is_intact(&bytes, header.meta_len, crc) {
-        return Err(damaged("its header does not match its checksum"));
+        return Err("its header does not match its checksum");
     }
     let payload = Bytes::from(bytes).slice(start..end);
     if crc32c::crc32c(&payload) != header.payload_crc {
-        return Err(damaged("its payload does not match its checksum"));
+        return Err("its payload does not match its checksum");
     }
-    Ok(Arc::new(Payload::new(payload, location.spans)))
+    Ok(payload)
 }

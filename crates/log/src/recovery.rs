@@ -1,16 +1,15 @@
-//! Recovery: checkpoint, journal since, tail of the log; then what is pending, from the indexes.
+//! Recovery: checkpoint, journal since, tail of the log. What is pending is counted, and read when it is sent.
 //!
 //! Nothing is decided again. Damage is counted, set aside and stepped over; only a foreign lock, a newer format
 //! or an unusable directory stop the start.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::checkpoint::{self, Checkpoint, Unusable};
+use crate::checkpoint::{self, Checkpoint, Unusable, Wanted};
 use crate::disk::{Disk, DiskFile};
-use crate::entry::{Entry, EntryRoute, Location};
-use crate::examine::{FileState, Found, WalkedSegment, examine, read_index, walk_all};
-use crate::format::{HEADER_PAGE, Kind, Meta, RecordHeader, Seal, StoredRoute};
-use crate::index::{Index, IndexBuilder};
+use crate::examine::{FileState, Found, WalkedSegment, examine, index_of, read_index, walk_all};
+use crate::format::{HEADER_PAGE, Kind, Meta, RecordHeader, Seal};
 use crate::journal::{self, Journal, JournalEntry, Settled};
 use crate::pool;
 use crate::quarantine::Quarantine;
@@ -18,7 +17,8 @@ use crate::ranges::Done;
 use crate::segment::Sealing;
 use crate::segments::Segment;
 use crate::shared::State;
-use crate::types::{DropReason, LogError, Outcome, Recovered, Sequence};
+use crate::types::{DropReason, LogError, Outcome, Recovered, Sequence, Slot};
+use crate::world::Mutex;
 
 /// What the running log starts with.
 #[derive(Debug)]
@@ -35,16 +35,6 @@ pub(crate) struct Opened {
     pub(crate) next_file: u32,
 }
 
-/// A record some of which may be pending.
-#[derive(Debug)]
-struct Candidate {
-    sequence: Sequence,
-    received_unix_nano: u64,
-    workspace: [u8; 16],
-    routes: Vec<StoredRoute>,
-    location: Location,
-}
-
 struct Recovery<'a> {
     disk: &'a Disk,
     dir: &'a Path,
@@ -52,7 +42,8 @@ struct Recovery<'a> {
     state: State,
     notes: Vec<String>,
     quarantine: Quarantine,
-    candidates: Vec<Candidate>,
+    /// By slot: the ordinals that some segment accounts for.
+    readable: Vec<Done>,
     /// Highest sequence seen anywhere.
     highest: Sequence,
     unsealed: Vec<(u64, u64)>,
@@ -72,7 +63,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
         state: State::default(),
         notes: Vec::new(),
         quarantine: Quarantine::new(disk.clone(), dir.join("quarantine")),
-        candidates: Vec::new(),
+        readable: Vec::new(),
         highest: 0,
         unsealed: Vec::new(),
         has_checkpoint: false,
@@ -85,9 +76,8 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
 
     recovery.read_segments(&checkpoint, &files.segments);
     recovery.replay(&settled);
-    let pending = recovery.pending();
-    recovery.drop_unreadable(&pending);
-    recovery.rebuild(&pending);
+    recovery.drop_unreadable();
+    recovery.state.segments.recount(&recovery.state.ledger);
 
     // From here on the figures are complete: new checkpoint, new journal, and only then is a file used again.
     recovery.note_quarantine();
@@ -138,7 +128,8 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
             total += bytes;
         }
     }
-    let recovered = Recovered { pending, trace_keys: state.traces.to_vec(), notes };
+    let backlog = (0..state.ledger.len() as Slot).filter_map(|slot| state.ledger.backlog(slot));
+    let recovered = Recovered { backlog: backlog.collect(), trace_keys: state.traces.to_vec(), notes };
     Ok(Opened {
         state,
         recovered,
@@ -251,12 +242,20 @@ impl Recovery<'_> {
     fn read_segments(&mut self, checkpoint: &Checkpoint, segments: &[Found]) {
         let ends: BTreeMap<u64, u64> =
             segments.iter().filter_map(|s| s.header.as_ref()).flat_map(|h| h.ends.iter().copied()).collect();
-        let wanted: HashSet<u64> = checkpoint.wanted.iter().map(|(number, _)| *number).collect();
+        let wanted: HashMap<u64, &Wanted> = checkpoint.wanted.iter().map(|w| (w.number, w)).collect();
         for found in segments {
             let number = found.life.number;
             let is_tail = !self.has_checkpoint || number >= checkpoint.segment;
-            if !is_tail && !wanted.contains(&number) {
-                continue;
+            if !is_tail {
+                match wanted.get(&number) {
+                    // What is in it is checked when it is read.
+                    Some(Wanted { last_sequence, held: Some(held), .. }) => {
+                        self.take_segment(found, *last_sequence, held.iter().copied());
+                        continue;
+                    }
+                    Some(_) => {}
+                    None => continue,
+                }
             }
             let file = match self.disk.open(&found.path, false) {
                 Ok(file) => file,
@@ -265,11 +264,14 @@ impl Recovery<'_> {
                     continue;
                 }
             };
-            let named = ends.get(&number).copied();
-            if !is_tail && let Some(index) = read_index(&file, found) {
-                self.take_index(found, index);
+            if !is_tail
+                && let Some(seal) = found.seal
+                && let Some(index) = read_index(&file, found)
+            {
+                self.take_segment(found, seal.last_sequence, index.slots());
                 continue;
             }
+            let named = ends.get(&number).copied();
             let verify_above = is_tail.then_some(checkpoint.applied);
             let walked = walk_all(&file, found, named, verify_above);
             self.set_aside(found, &file, &walked.lost);
@@ -290,24 +292,34 @@ impl Recovery<'_> {
         }
     }
 
-    fn take_index(&mut self, found: &Found, index: Index) {
-        for record in index.records {
-            self.highest = self.highest.max(record.sequence);
-            self.candidates.push(Candidate {
-                sequence: record.sequence,
-                received_unix_nano: record.received_unix_nano,
-                workspace: record.workspace,
-                routes: record.routes,
-                location: Location {
-                    file: found.file,
-                    life: found.life,
-                    offset: record.offset,
-                    meta_len: record.meta_len,
-                    payload_len: record.payload_len,
-                    spans: record.spans,
-                },
-            });
+    /// A segment of which it is known what slots have there: first ordinal and the one behind the last.
+    fn take_segment(&mut self, found: &Found, last: Sequence, held: impl Iterator<Item = (Slot, u64, u64)>) {
+        self.highest = self.highest.max(last);
+        self.hold(found);
+        let held: Vec<_> = held.map(|(slot, first, end)| (slot, first, end - first)).collect();
+        self.want(found.life.number, last, &held);
+    }
+
+    fn hold(&mut self, found: &Found) {
+        let number = found.life.number;
+        if self.state.segments.file(number).is_none() {
+            let segment = Segment { file: found.file, sealed: true, ..Segment::default() };
+            self.state.segments.insert(number, segment);
         }
+    }
+
+    /// Spans that can be read: slot, first ordinal, count.
+    fn want(&mut self, number: u64, sequence: Sequence, spans: &[(Slot, u64, u64)]) {
+        for (slot, first, count) in spans {
+            let at = *slot as usize;
+            if at >= self.readable.len() {
+                self.readable.resize_with(at + 1, Done::default);
+            }
+            if let Some(readable) = self.readable.get_mut(at) {
+                readable.insert(*first, first + count);
+            }
+        }
+        self.state.segments.want(number, sequence, spans.iter().copied());
     }
 
     /// Records of a walk: those above the checkpoint go into the figures.
@@ -326,20 +338,10 @@ impl Recovery<'_> {
                 self.count(header, &meta, is_torn);
             }
             self.highest = self.highest.max(header.sequence);
-            self.candidates.push(Candidate {
-                sequence: header.sequence,
-                received_unix_nano: header.received_unix_nano,
-                workspace: meta.workspace,
-                routes: meta.routes,
-                location: Location {
-                    file: found.file,
-                    life: found.life,
-                    offset: record.offset,
-                    meta_len: header.meta_len,
-                    payload_len: header.payload_len,
-                    spans: header.spans,
-                },
-            });
+            self.hold(found);
+            let spans: Vec<_> =
+                meta.routes.iter().map(|r| (r.slot, r.ordinal, u64::from(r.spans.count()))).collect();
+            self.want(found.life.number, header.sequence, &spans);
         }
     }
 
@@ -373,32 +375,23 @@ impl Recovery<'_> {
 
     /// Index and seal for a segment that the last process left open.
     fn seal(&mut self, found: &Found, file: DiskFile, walked: &WalkedSegment) {
-        let mut index = IndexBuilder::default();
-        let (mut first, mut last, mut count) = (0, 0, 0);
-        for record in walked.records.iter().filter(|r| r.header.kind == Kind::Record) {
-            let Some(meta) = Meta::decode(&record.meta, record.header.spans) else { continue };
-            let mut again = Vec::new();
-            let routing = meta.encode(&mut again);
-            let routing = again.get(..routing).unwrap_or_default();
-            index.push(record.offset, &record.header, routing, &meta.routes);
-            (last, count) = (record.header.sequence, count + 1);
-            first = if first == 0 { last } else { first };
-        }
+        let records = || walked.records.iter().filter(|r| r.header.kind == Kind::Record);
+        let first = records().next().map_or(0, |r| r.header.sequence);
         let seal = Seal {
             life: found.life,
             first_sequence: found.header.as_ref().map_or(first, |h| h.first_sequence),
-            last_sequence: last,
-            records: count,
+            last_sequence: records().next_back().map_or(0, |r| r.header.sequence),
+            records: records().count() as u64,
             end: walked.end,
             index_len: 0,
         };
         let mut sealing = Sealing {
             number: found.life.number,
             file_number: found.file,
-            file: std::sync::Arc::new(file),
+            file: Arc::new(file),
             bytes: found.bytes,
             seal,
-            index,
+            index: Arc::new(Mutex::new(index_of(walked))),
             truncate: true,
         };
         if let Err(error) = sealing.seal() {
@@ -439,83 +432,26 @@ impl Recovery<'_> {
         }
     }
 
-    /// What is left of every record, oldest first.
-    fn pending(&mut self) -> Vec<std::sync::Arc<Entry>> {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.sort_by_key(|c| c.sequence);
-        candidates.dedup_by_key(|c| c.sequence);
-        let mut pending = Vec::new();
-        for candidate in candidates {
-            let mut routes = Vec::new();
-            for route in candidate.routes {
-                // Nobody knows whose it is: it cannot be delivered.
-                let Some(account) = self.state.ledger.account(route.slot).filter(|a| a.key.is_some()) else {
-                    continue;
-                };
-                let end = route.ordinal + u64::from(route.spans.count());
-                let left = account.done.missing(route.ordinal, end.min(account.next_ordinal));
-                if !left.is_empty() {
-                    let ranks: Vec<_> =
-                        left.iter().map(|(a, b)| (a - route.ordinal, b - route.ordinal)).collect();
-                    routes.push(EntryRoute::rest(route, &ranks));
-                }
-            }
-            if !routes.is_empty() {
-                let Candidate { sequence, received_unix_nano, workspace, location, .. } = candidate;
-                let entry =
-                    Entry::new(sequence, received_unix_nano, workspace, routes, location, None, false);
-                pending.push(std::sync::Arc::new(entry));
-            }
-        }
-        pending
-    }
-
-    /// Spans that are neither final nor in a readable record end here, counted.
-    fn drop_unreadable(&mut self, pending: &[std::sync::Arc<Entry>]) {
-        let mut readable: Vec<Done> = self.state.ledger.accounts.iter().map(|a| a.done.clone()).collect();
-        for entry in pending {
-            for route in &entry.routes {
-                let (base, _, set) = route.committed();
-                if let Some(done) = readable.get_mut(route.slot as usize) {
-                    done.insert(base, base + u64::from(set.count()));
-                }
-            }
-        }
+    /// Spans that are neither final nor in a segment that is there end here, counted.
+    fn drop_unreadable(&mut self) {
+        self.readable.resize_with(self.state.ledger.len(), Done::default);
         let mut lost = 0;
-        for (account, readable) in self.state.ledger.accounts.iter_mut().zip(&readable) {
-            for (start, end) in readable.missing(0, account.next_ordinal) {
-                lost += account.settle(start, end, 0, Outcome::Dropped(DropReason::Damaged));
+        for (account, readable) in self.state.ledger.accounts.iter_mut().zip(&self.readable) {
+            let mut accounted = account.done.clone();
+            // Without an owner nobody knows where to deliver them.
+            if account.key.is_some() {
+                accounted.insert(0, readable.low());
+                for (start, end) in readable.above() {
+                    accounted.insert(start, end);
+                }
+            }
+            for (start, end) in accounted.missing(0, account.next_ordinal) {
+                let bytes = account.bytes_of(end - start);
+                lost += account.settle(start, end, bytes, Outcome::Dropped(DropReason::Damaged));
             }
         }
         if lost > 0 {
             self.notes.push(format!("{lost} pending spans are not readable any more: dropped as damaged"));
-        }
-    }
-
-    /// What follows from the pending entries: bytes, ages, wanted spans per segment.
-    fn rebuild(&mut self, pending: &[std::sync::Arc<Entry>]) {
-        let mut marks: Vec<Vec<(u64, u64)>> = vec![Vec::new(); self.state.ledger.len()];
-        for account in &mut self.state.ledger.accounts {
-            account.pending_bytes = 0;
-        }
-        for entry in pending {
-            let Location { file, life, .. } = entry.location;
-            if self.state.segments.file(life.number).is_none() {
-                self.state.segments.insert(life.number, Segment { file, sealed: true, ..Segment::default() });
-            }
-            let spans = entry.routes.iter().map(|r| (r.slot, u64::from(r.spans.count())));
-            self.state.segments.want(life.number, entry.sequence, spans);
-            for route in &entry.routes {
-                if let Some(account) = self.state.ledger.account_mut(route.slot) {
-                    account.pending_bytes += u64::from(route.bytes);
-                }
-                if let Some(marks) = marks.get_mut(route.slot as usize) {
-                    marks.push((route.ordinal, entry.received_unix_nano));
-                }
-            }
-        }
-        for (account, marks) in self.state.ledger.accounts.iter_mut().zip(marks) {
-            account.marks.restart(marks.into_iter());
         }
     }
 

@@ -11,7 +11,9 @@ use crate::format::{
     ALIGN, HEADER_PAGE, Kind, Life, Meta, RECORD_HEADER, RecordHeader, SEAL_AT, Seal, SegmentHeader,
 };
 use crate::index::IndexBuilder;
+use crate::shared::lock;
 use crate::types::{LogError, Sequence, Slot};
+use crate::world::Mutex;
 
 /// Payloads below this are copied next to their header, so that small records are few buffers.
 const COPY_BELOW: usize = 16 * 1024;
@@ -28,7 +30,8 @@ pub(crate) struct Active {
     pub(crate) at: u64,
     last_sequence: Sequence,
     records: u64,
-    index: IndexBuilder,
+    /// Shared with those who read on in a segment that is still being written.
+    pub(crate) index: Arc<Mutex<IndexBuilder>>,
 }
 
 /// A record about to be written.
@@ -74,7 +77,7 @@ pub(crate) struct Sealing {
     pub(crate) file: Arc<DiskFile>,
     pub(crate) bytes: u64,
     pub(crate) seal: Seal,
-    pub(crate) index: IndexBuilder,
+    pub(crate) index: Arc<Mutex<IndexBuilder>>,
     /// Give the unused end of the file back to the file system.
     pub(crate) truncate: bool,
 }
@@ -96,7 +99,7 @@ impl Active {
             header,
             header_written: false,
             records: 0,
-            index: IndexBuilder::default(),
+            index: Arc::default(),
         }
     }
 
@@ -138,7 +141,7 @@ impl Active {
             spans: record.payload.spans(),
         };
         let routes = record.meta.routes.len();
-        let index_most = self.index.most_with(routing_len, routes) + staged.index_most;
+        let index_most = lock(&self.index).most_with(routing_len, routes) + staged.index_most;
         let end = self.at + staged.bytes + header.total_len();
         if end + RECORD_HEADER as u64 + index_most + ALIGN > self.header.bytes {
             staged.buffer.truncate(start);
@@ -192,9 +195,10 @@ impl Active {
     /// The staged records are as safe as promised; answers where each lies.
     pub(crate) fn commit(&mut self, staged: &Staged, records: &[Prepared]) -> Vec<Location> {
         let mut locations = Vec::with_capacity(records.len());
+        let mut index = lock(&self.index);
         for (frame, record) in staged.frames.iter().zip(records) {
             let routing = staged.buffer.get(frame.routing.clone()).unwrap_or_default();
-            self.index.push(frame.offset, &frame.header, routing, &record.meta.routes);
+            index.push(frame.offset, &frame.header, routing, &record.meta.routes);
             self.last_sequence = record.sequence;
             self.records += 1;
             locations.push(Location {
@@ -206,6 +210,7 @@ impl Active {
                 spans: frame.header.spans,
             });
         }
+        drop(index);
         self.at += staged.bytes;
         locations
     }
@@ -264,7 +269,7 @@ impl Staged {
 impl Sealing {
     /// Writes index and seal and syncs all of the segment; answers the new length if the file became shorter.
     pub(crate) fn seal(&mut self) -> Result<Option<u64>, LogError> {
-        let index = self.index.encode();
+        let index = lock(&self.index).encode();
         let mut record = vec![0; RECORD_HEADER];
         record.extend_from_slice(&index);
         let header = RecordHeader {

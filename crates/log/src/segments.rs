@@ -1,10 +1,12 @@
 //! What the segments hold: which spans of which slot are still wanted in each, and which can be given back.
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::books::Ledger;
 use crate::entry::Entry;
 use crate::ranges::Done;
+use crate::shared::State;
 use crate::types::{Outcome, Sequence, Settlement, Slot};
 
 /// One segment, on disk or (memory mode) a group of records kept together for `give_up`.
@@ -18,15 +20,42 @@ pub(crate) struct Segment {
     pub(crate) sealed: bool,
     /// Its seal could not be written: the file is not used again by this process.
     pub(crate) kept: bool,
-    /// Spans per slot that are not final.
-    pub(crate) wanted: HashMap<Slot, u64>,
+    /// What slots have here that is not final.
+    pub(crate) wanted: HashMap<Slot, Held>,
     /// The journal's count of writes when the last span became final.
     pub(crate) settled_at: u64,
+}
+
+/// A slot's spans in a segment: its ordinals there lie in `first..end`, and `open` of them are not final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    pub(crate) open: u64,
+}
+
+/// Where the spans of a slot from some ordinal on are to be looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Segment numbers; none if no segment has the first of these ordinals.
+    pub(crate) segments: Vec<u64>,
+    /// Ordinals from here on may be elsewhere.
+    pub(crate) limit: u64,
 }
 
 impl Segment {
     pub(crate) fn is_settled(&self) -> bool {
         self.wanted.is_empty()
+    }
+
+    fn settle(&mut self, slot: Slot, spans: u64, written: u64) -> bool {
+        let Some(held) = self.wanted.get_mut(&slot) else { return false };
+        held.open = held.open.saturating_sub(spans);
+        self.settled_at = written;
+        if held.open == 0 {
+            self.wanted.remove(&slot);
+        }
+        self.is_settled()
     }
 }
 
@@ -57,30 +86,89 @@ impl Segments {
         self.by_number.iter().map(|(number, segment)| (*number, segment))
     }
 
+    /// Counts again what is open, and lets go of what nobody wants.
+    pub(crate) fn recount(&mut self, ledger: &Ledger) {
+        for segment in self.by_number.values_mut() {
+            segment.wanted.retain(|slot, held| {
+                let missing = ledger.account(*slot).map(|a| a.done.missing(held.first, held.end));
+                held.open = missing.unwrap_or_default().iter().map(|(start, end)| end - start).sum();
+                held.open > 0
+            });
+        }
+        self.by_number.retain(|_, segment| !segment.is_settled());
+    }
+
     /// The file a record lies in, if its segment still exists.
     pub(crate) fn file(&self, number: u64) -> Option<u32> {
         self.by_number.get(&number).map(|s| s.file)
     }
 
-    /// A record was added: spans per slot that somebody wants.
-    pub(crate) fn want(&mut self, number: u64, sequence: Sequence, spans: impl Iterator<Item = (Slot, u64)>) {
+    /// A record was added: (slot, first ordinal, spans) that somebody wants.
+    pub(crate) fn want(
+        &mut self,
+        number: u64,
+        sequence: Sequence,
+        spans: impl Iterator<Item = (Slot, u64, u64)>,
+    ) {
         let Some(segment) = self.by_number.get_mut(&number) else { return };
         segment.last_sequence = segment.last_sequence.max(sequence);
-        for (slot, spans) in spans {
-            *segment.wanted.entry(slot).or_default() += spans;
+        for (slot, first, spans) in spans {
+            let held = segment.wanted.entry(slot).or_insert(Held { first, end: first, open: 0 });
+            held.first = held.first.min(first);
+            held.end = held.end.max(first + spans);
+            held.open += spans;
         }
     }
 
-    /// Counts spans final; true if this was the segment's last.
-    pub(crate) fn settle(&mut self, number: u64, slot: Slot, spans: u64, written: u64) -> bool {
-        let Some(segment) = self.by_number.get_mut(&number) else { return false };
-        let Some(wanted) = segment.wanted.get_mut(&slot) else { return false };
-        *wanted = wanted.saturating_sub(spans);
-        segment.settled_at = written;
-        if *wanted == 0 {
-            segment.wanted.remove(&slot);
+    /// Counts the spans `first..end` final, none of which was; true if a segment has nothing wanted left. `hint` is
+    /// where they probably are.
+    pub(crate) fn settle(
+        &mut self,
+        hint: Option<u64>,
+        slot: Slot,
+        first: u64,
+        end: u64,
+        written: u64,
+    ) -> bool {
+        if let Some(segment) = hint.and_then(|number| self.by_number.get_mut(&number))
+            && segment.wanted.get(&slot).is_some_and(|held| held.first <= first && end <= held.end)
+        {
+            return segment.settle(slot, end - first, written);
         }
-        segment.is_settled()
+        let mut freed = false;
+        for segment in self.by_number.values_mut() {
+            let Some(held) = segment.wanted.get(&slot) else { continue };
+            let (from, to) = (first.max(held.first), end.min(held.end));
+            if from < to {
+                freed |= segment.settle(slot, to - from, written);
+            }
+        }
+        freed
+    }
+
+    /// Where the ordinal `from` of a slot is, and up to where nothing else need be asked.
+    pub(crate) fn window(&self, slot: Slot, from: u64) -> Window {
+        let mut window = Window { segments: Vec::new(), limit: u64::MAX };
+        let mut reach = 0;
+        for (number, segment) in &self.by_number {
+            let Some(held) = segment.wanted.get(&slot).filter(|held| held.end > from) else { continue };
+            if held.first > from {
+                window.limit = window.limit.min(held.first);
+            } else {
+                window.segments.push(*number);
+                reach = reach.max(held.end);
+            }
+        }
+        if !window.segments.is_empty() {
+            window.limit = window.limit.min(reach);
+        }
+        window
+    }
+
+    /// The ordinal behind the slot's last one in segments that end at `sequence` or before.
+    pub(crate) fn end_upto(&self, slot: Slot, sequence: Sequence) -> u64 {
+        let upto = self.by_number.values().filter(|s| s.last_sequence <= sequence);
+        upto.filter_map(|s| s.wanted.get(&slot)).map(|held| held.end).max().unwrap_or(0)
     }
 
     /// Sealed segments that nobody wants and whose records and settlements are on disk.
@@ -103,13 +191,20 @@ impl Segments {
             .map(|(number, s)| (*number, s.last_sequence))
     }
 
+    /// The last sequence of the segments in which the slot has something of `first..end`.
+    fn last_sequence_of(&self, slot: Slot, first: u64, end: u64) -> Sequence {
+        let holds =
+            |s: &&Segment| s.wanted.get(&slot).is_some_and(|held| held.first < end && first < held.end);
+        self.by_number.values().filter(holds).map(|s| s.last_sequence).max().unwrap_or(0)
+    }
+
     /// Whether the slot still wants something of this segment.
     pub(crate) fn is_held_by(&self, number: u64, slot: Slot) -> bool {
         self.by_number.get(&number).is_some_and(|s| s.wanted.contains_key(&slot))
     }
 }
 
-/// One settled run of a batch: spans `first..first + spans` of a slot, all of one record.
+/// One settled run of a batch: spans `first..first + spans` of a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) slot: Slot,
@@ -117,7 +212,33 @@ pub(crate) struct Run {
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
     pub(crate) outcome: Outcome,
-    pub(crate) entry: Arc<Entry>,
+    /// The highest of the records concerned.
+    pub(crate) sequence: Sequence,
+    /// The record, if it is a single one and was read.
+    pub(crate) entry: Option<Arc<Entry>>,
+}
+
+/// The runs of a stretch of ordinals that are not final yet, whatever records they lie in; see [`runs`].
+pub(crate) fn runs_of_range(
+    state: &State,
+    batch: &mut HashMap<Slot, Done>,
+    (slot, range): (Slot, Range<u64>),
+    outcome: Outcome,
+    out: &mut Vec<Run>,
+) {
+    let Some(account) = state.ledger.account(slot) else { return };
+    let said = batch.entry(slot).or_default();
+    let end = range.end.min(account.next_ordinal);
+    let open = account.done.missing(range.start, end);
+    for (first, end) in open.into_iter().flat_map(|(start, end)| said.missing(start, end)).collect::<Vec<_>>()
+    {
+        let spans = end - first;
+        // Nobody read how large they are.
+        let bytes = account.bytes_of(spans);
+        let sequence = state.segments.last_sequence_of(slot, first, end).min(state.applied);
+        out.push(Run { slot, first, spans, bytes, outcome, sequence, entry: None });
+    }
+    said.insert(range.start, end);
 }
 
 /// The runs of a settlement that are not final yet. `batch` remembers what earlier settlements of the same batch
@@ -144,7 +265,8 @@ pub(crate) fn runs(
                     spans: end - start,
                     bytes: crate::books::route_share((base, bytes, count), start, end),
                     outcome: settlement.outcome,
-                    entry: settlement.entry.clone(),
+                    sequence: settlement.entry.sequence,
+                    entry: Some(settlement.entry.clone()),
                 });
             }
         };

@@ -1,13 +1,14 @@
 //! Settlements on their way into the journal and, once written there, into the books.
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::journal::{JournalEntry, Settled};
-use crate::segments::{Run, runs};
+use crate::segments::{Run, runs, runs_of_range};
 use crate::shared::{Inner, OnDisk, lock, same_error};
-use crate::types::{LogError, Settlement, Slot, SlotKey};
+use crate::types::{LogError, Outcome, Settlement, Slot, SlotKey};
 use crate::world::{self, Condvar, Mutex};
 
 /// Settlements are gathered this long; with the write itself they are visible within 20 ms.
@@ -17,6 +18,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Item {
     Settled(Settlement),
+    /// Ordinals of a slot, whatever records they lie in.
+    Range(Slot, Range<u64>, Outcome),
     Slot(Slot, SlotKey),
 }
 
@@ -159,6 +162,9 @@ fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogErr
     for item in items {
         match item {
             Item::Settled(settlement) => runs(&state.ledger, &mut batch, settlement, &mut settled),
+            Item::Range(slot, range, outcome) => {
+                runs_of_range(&state, &mut batch, (*slot, range.clone()), *outcome, &mut settled);
+            }
             Item::Slot(slot, key) => JournalEntry::Slot { slot: *slot, key: *key }.encode(&mut bytes),
         }
     }
@@ -185,12 +191,12 @@ fn encode_runs(settled: &[Run], bytes: &mut Vec<u8>) {
             {
                 entry.spans += run.spans;
                 entry.bytes += run.bytes;
-                entry.sequence = entry.sequence.max(run.entry.sequence);
+                entry.sequence = entry.sequence.max(run.sequence);
             }
             _ => {
                 let next = Settled {
                     slot: run.slot,
-                    sequence: run.entry.sequence,
+                    sequence: run.sequence,
                     first: run.first,
                     spans: run.spans,
                     outcome: run.outcome,
@@ -216,6 +222,14 @@ impl Inner {
         let mut settled = Vec::new();
         runs(&self.state().ledger, &mut HashMap::new(), &settlement, &mut settled);
         self.apply(&settled, 0);
+    }
+
+    /// Marks a stretch of a slot's ordinals final without its records being read. In memory mode entries belong to
+    /// those who hold them, and are settled one by one.
+    pub(crate) fn settle_range(&self, slot: Slot, range: Range<u64>, outcome: Outcome) {
+        if self.on_disk.is_some() && !range.is_empty() {
+            self.settlements.push(Item::Range(slot, range, outcome));
+        }
     }
 
     /// The slot of this destination, made when new.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 
+use crate::backlog::Indexes;
 use crate::books::Ledger;
 use crate::cache::Cache;
 use crate::dead_letters::DeadLetters;
@@ -18,6 +19,7 @@ use crate::memory::Budget;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::reader::Files;
+use crate::reads::Reads;
 use crate::segments::{Run, Segments};
 use crate::settle::Settlements;
 use crate::types::{Activity, Damage, LogError, Options, Sequence, Slot, Subscriber};
@@ -84,6 +86,7 @@ pub(crate) struct OnDisk {
     pub(crate) journal: Mutex<Journal>,
     pub(crate) pool: Pool,
     pub(crate) files: Files,
+    pub(crate) indexes: Indexes,
     /// The segment being written, for syncs from outside the writer.
     pub(crate) current: Mutex<Option<Arc<DiskFile>>>,
     /// Written since the last sync (buffered mode).
@@ -109,6 +112,7 @@ pub(crate) struct Inner {
     pub(crate) inbox: Inbox,
     pub(crate) settlements: Settlements,
     pub(crate) cache: Cache,
+    pub(crate) reads: Reads,
     pub(crate) budget: Budget,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_disk: Option<OnDisk>,
@@ -181,16 +185,20 @@ impl Inner {
         let mut state = self.state();
         let mut done = Vec::new();
         for run in runs {
+            let end = run.first + run.spans;
             let Some(account) = state.ledger.account_mut(run.slot) else { continue };
-            let fresh = account.settle(run.first, run.first + run.spans, run.bytes, run.outcome);
+            let open = account.done.missing(run.first, end);
+            let fresh = account.settle(run.first, end, run.bytes, run.outcome);
             if fresh == 0 {
                 continue;
             }
-            let number = run.entry.location.life.number;
-            freed |= state.segments.settle(number, run.slot, fresh, written);
-            if run.entry.settled(fresh) {
-                done.push(run.entry.sequence);
-                let_go += run.entry.payload_len();
+            let hint = run.entry.as_ref().map(|entry| entry.location.life.number);
+            for (first, end) in open {
+                freed |= state.segments.settle(hint, run.slot, first, end, written);
+            }
+            if let Some(entry) = run.entry.as_ref().filter(|entry| entry.settled(fresh)) {
+                done.push(entry.sequence);
+                let_go += entry.payload_len();
             }
         }
         drop(state);

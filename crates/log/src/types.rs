@@ -294,12 +294,29 @@ pub struct Settlement {
 /// What `Log::open` found.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Entries with something pending, oldest first; `routes` hold only what is still pending.
-    pub pending: Vec<Arc<Entry>>,
+    /// What is pending, by slot. The records are read with [`Log::pending`](crate::Log::pending).
+    pub backlog: Vec<Backlog>,
     /// `trace_keys` of the records within the window, oldest first: (received_unix_nano, bytes).
     pub trace_keys: Vec<(u64, Bytes)>,
     /// What was not as it should be, one sentence each.
     pub notes: Vec<String>,
+}
+
+/// What a slot has pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// The destination.
+    pub slot: Slot,
+    /// The first ordinal that is not final.
+    pub first_ordinal: u64,
+    /// The ordinal behind the last one.
+    pub end_ordinal: u64,
+    /// Spans in no final state.
+    pub spans: u64,
+    /// Approximate payload bytes of these spans.
+    pub bytes: u64,
+    /// Receive time of the oldest, unix nanoseconds; see [`Books::oldest_pending_unix_nano`].
+    pub oldest_unix_nano: u64,
 }
 
 /// What was lost or set aside, since the data dir was made.

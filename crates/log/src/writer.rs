@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::backlog::Growing;
 use crate::commit::hand_over;
 use crate::format::{Life, SegmentHeader};
 use crate::pool::Taken;
@@ -175,6 +176,7 @@ impl Writer {
             Err(_) => {
                 *lock(&on_disk.current) = None;
                 self.inner.state().segments.remove(active.header.life.number);
+                on_disk.indexes.end(active.header.life.number);
                 on_disk.pool.give_back_last(active.file_number, active.header.bytes);
                 false
             }
@@ -212,6 +214,8 @@ impl Writer {
             ends: lock(&on_disk.unsealed).clone(),
         };
         let active = Active::new(taken.file, taken.handle, header);
+        let growing = Growing { file: taken.file, life: active.life(), index: active.index.clone() };
+        on_disk.indexes.begin(number, growing);
         let mut state = self.inner.state();
         state.segments.open(number, taken.file, taken.bytes);
         state.segment = number;

@@ -224,10 +224,11 @@ impl Gateway {
         for (received, keys) in &recovered.trace_keys {
             memory.restore(*received, keys);
         }
-        if !recovered.pending.is_empty() {
-            tracing::info!(records = recovered.pending.len(), "backlog taken up");
+        let spans: u64 = recovered.backlog.iter().map(|backlog| backlog.spans).sum();
+        if spans > 0 {
+            tracing::info!(spans, destinations = recovered.backlog.len(), "backlog taken up");
         }
-        delivery.recover(recovered.pending);
+        delivery.recover();
 
         let ingest = Ingest::new(
             IngestOptions {

@@ -270,7 +270,7 @@ impl Bench {
     }
 
     pub(super) fn with(options: Options) -> Bench {
-        Bench::over(open(LogOptions { durability: Durability::Memory, ..log_options() }).0, options)
+        Bench::over(open(LogOptions { durability: Durability::Memory, ..log_options() }), options)
     }
 
     pub(super) fn over(log: Log, options: Options) -> Bench {
@@ -384,9 +384,8 @@ pub(super) fn log_options() -> LogOptions {
     }
 }
 
-pub(super) fn open(options: LogOptions) -> (Log, Vec<Arc<Entry>>) {
-    let (log, recovered) = Log::open(options).expect("the log opens");
-    (log, recovered.pending)
+pub(super) fn open(options: LogOptions) -> Log {
+    Log::open(options).expect("the log opens").0
 }
 
 pub(super) fn route(slot: Slot, spans: SpanSet) -> Route {

@@ -242,7 +242,7 @@ async fn after_a_restart_the_backlog_goes_first_with_the_same_tokens() {
     let mut before = Vec::new();
     let token;
     {
-        let bench = Bench::over(open(options()).0, Options::default());
+        let bench = Bench::over(open(options()), Options::default());
         let adapter = Scripted::new(limits, |_| retry_after(503, Duration::from_secs(3000)).into());
         let (slot, gone) = (bench.add("a", &adapter), bench.add("gone", &hanging()));
         for spans in [4, 3, 6] {
@@ -253,14 +253,14 @@ async fn after_a_restart_the_backlog_goes_first_with_the_same_tokens() {
         bench.delivery.shutdown(Duration::from_secs(1)).await;
         assert_eq!(bench.books(slot).await.pending, 13);
     }
-    let (log, pending) = open(options());
+    let log = open(options());
     let bench = Bench::over(log, Options::default());
     let adapter = Scripted::new(limits, |_| Answer::Delivered.into());
     let slot = bench.add("a", &adapter);
     // A record committed before recovery is handed over still comes after it.
     bench.delivery.pause(id("a"));
     let fresh = bench.append(1, &[slot]).await;
-    bench.delivery.recover(pending);
+    bench.delivery.recover();
     bench.delivery.resume(id("a"));
     bench.quiet().await;
     let calls = adapter.calls();

@@ -13,7 +13,7 @@ use crate::queue::{Queue, Ref};
 
 /// Entries of these span sets for one slot.
 async fn entries(sets: Vec<SpanSet>) -> Vec<Arc<Entry>> {
-    let log = open(LogOptions { durability: Durability::Memory, ..log_options() }).0;
+    let log = open(LogOptions { durability: Durability::Memory, ..log_options() });
     let keep = Arc::new(Keep::default());
     log.subscribe(keep.clone());
     let slot = log.slot([1; 16]);

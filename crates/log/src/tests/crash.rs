@@ -133,7 +133,7 @@ fn nothing_acknowledged_or_visible_is_lost_to_sigkill() {
             let now = [b.accepted, b.selected, b.delivered, b.dead_lettered[0], b.dropped[1]];
             assert!(figures.iter().zip(&now).all(|(a, b)| a <= b), "{figures:?} then {now:?}");
         }
-        let pending: HashMap<_, _> = recovered.pending.iter().map(|e| (e.sequence, e)).collect();
+        let pending: HashMap<_, _> = read_backlog(&log).into_iter().map(|e| (e.sequence, e)).collect();
         block_on(async {
             for (sequence, seed) in acked.iter().filter(|(_, seed)| **seed % 2 == 0) {
                 let entry = pending.get(sequence).unwrap_or_else(|| panic!("record {sequence} is gone"));

@@ -37,8 +37,8 @@ fn reopen(dir: &Path) -> (Log, Recovered) {
     Log::open(Options { segment_bytes: 64 * KIB, ..options(dir) }).unwrap()
 }
 
-fn sequences(recovered: &Recovered) -> Vec<Sequence> {
-    recovered.pending.iter().map(|e| e.sequence).collect()
+fn sequences(log: &Log) -> Vec<Sequence> {
+    read_backlog(log).iter().map(|e| e.sequence).collect()
 }
 
 /// Bytes of one sample record on disk: header 72, meta, payload 1000, padded.
@@ -64,7 +64,7 @@ fn a_torn_tail_is_cut_without_a_word() {
         torn[last + cut..].fill(0);
         std::fs::write(newest_segment(image.path()), torn).unwrap();
         let (log, recovered) = reopen(image.path());
-        assert_eq!(sequences(&recovered), [4, 5, 6, 7, 8, 9], "{cut}");
+        assert_eq!(sequences(&log), [4, 5, 6, 7, 8, 9], "{cut}");
         assert_eq!(recovered.notes, Vec::<String>::new());
         let books = log.books(slot);
         assert_eq!((books.selected, books.delivered, books.pending), (9, 3, 6));
@@ -87,7 +87,7 @@ fn damage_in_the_middle_is_stepped_over_and_counted() {
     bytes[4096 + 6 * len + 3] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     let (log, recovered) = reopen(dir.path());
-    assert_eq!(sequences(&recovered), [4, 5, 8, 9, 10]);
+    assert_eq!(sequences(&log), [4, 5, 8, 9, 10]);
     let books = log.books(slot);
     assert_eq!((books.selected, books.delivered, books.pending), (10, 3, 5));
     assert_eq!(books.dropped[DropReason::Damaged as usize], 2);
@@ -114,12 +114,12 @@ fn a_damaged_record_of_a_sealed_segment_is_found_when_read() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[4096 + 5 * len + 600] ^= 0x10;
     std::fs::write(&path, &bytes).unwrap();
-    let (log, recovered) = reopen(dir.path());
-    assert_eq!(sequences(&recovered), [4, 5, 6, 7, 8, 9, 10]);
-    let read = block_on(log.payload(&recovered.pending[2]));
+    let (log, _) = reopen(dir.path());
+    assert_eq!(sequences(&log), [4, 5, 6, 7, 8, 9, 10]);
+    let read = block_on(log.payload(&read_backlog(&log)[2]));
     assert!(matches!(read, Err(LogError::Damaged(6, _))), "{read:?}");
-    assert!(block_on(log.payload(&recovered.pending[3])).is_ok());
-    settle(&log, &recovered.pending[2], slot, Outcome::Dropped(DropReason::Damaged));
+    assert!(block_on(log.payload(&read_backlog(&log)[3])).is_ok());
+    settle(&log, &read_backlog(&log)[2], slot, Outcome::Dropped(DropReason::Damaged));
     log.flush().unwrap();
     assert!(log.books(slot).balanced());
 }
@@ -130,7 +130,7 @@ fn a_missing_segment_is_a_counted_loss() {
     let slot = sample(dir.path(), true);
     std::fs::remove_file(newest_segment(dir.path())).unwrap();
     let (log, recovered) = reopen(dir.path());
-    assert!(recovered.pending.is_empty());
+    assert!(recovered.backlog.is_empty());
     let books = log.books(slot);
     assert_eq!((books.selected, books.delivered, books.dropped[5], books.pending), (10, 3, 7, 0));
     assert!(books.balanced());
@@ -147,9 +147,9 @@ fn a_lost_header_page_costs_nothing() {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[..4096].fill(0);
         std::fs::write(&path, &bytes).unwrap();
-        let (log, recovered) = reopen(dir.path());
-        assert_eq!(sequences(&recovered), [4, 5, 6, 7, 8, 9, 10], "closed: {close}");
-        assert!(block_on(log.payload(&recovered.pending[0])).is_ok());
+        let (log, _) = reopen(dir.path());
+        assert_eq!(sequences(&log), [4, 5, 6, 7, 8, 9, 10], "closed: {close}");
+        assert!(block_on(log.payload(&read_backlog(&log)[0])).is_ok());
     }
 }
 
@@ -164,7 +164,7 @@ fn without_checkpoint_the_log_itself_tells() {
     std::fs::write(&path, bytes).unwrap();
     let (log, recovered) = reopen(dir.path());
     // The journal before the checkpoint is gone: delivered spans are pending again, none is lost.
-    assert_eq!(sequences(&recovered), (1..=10).collect::<Vec<_>>());
+    assert_eq!(sequences(&log), (1..=10).collect::<Vec<_>>());
     assert_eq!((log.slot_key(slot), log.slot(key(1))), (Some(key(1)), slot));
     assert!(log.books(slot).balanced());
     assert_eq!(recovered.notes.len(), 1, "{:?}", recovered.notes);
@@ -196,7 +196,7 @@ fn journal_entries_beyond_the_log_are_a_gap_and_never_applied() {
     bytes[4096 + 7 * len..].fill(0);
     std::fs::write(&path, &bytes).unwrap();
     let (log, recovered) = reopen(dir.path());
-    assert_eq!(sequences(&recovered), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(sequences(&log), [1, 2, 3, 4, 5, 6]);
     let books = log.books(slot);
     assert_eq!((books.selected, books.delivered, books.pending), (14, 2, 12));
     let damage = log.damage();
@@ -208,8 +208,8 @@ fn journal_entries_beyond_the_log_are_a_gap_and_never_applied() {
     assert_eq!(collector.upto(11)[0].routes[0].ordinal, 20);
     assert_eq!(log.books(slot).pending, 14);
     drop(log);
-    let (log, recovered) = reopen(dir.path());
-    assert_eq!(sequences(&recovered), [1, 2, 3, 4, 5, 6, 11]);
+    let (log, _) = reopen(dir.path());
+    assert_eq!(sequences(&log), [1, 2, 3, 4, 5, 6, 11]);
     assert_eq!((log.books(slot).pending, log.books(slot).selected), (14, 16));
     assert_eq!(log.damage(), damage);
 }
@@ -225,8 +225,8 @@ fn foreign_and_unfinished_files_are_no_obstacle() {
     std::fs::write(segments.join("notes.txt"), b"?").unwrap();
     std::fs::write(dir.path().join("checkpoint.tmp"), b"half").unwrap();
     std::fs::write(dir.path().join("journal-x.log"), b"?").unwrap();
-    let (_log, recovered) = reopen(dir.path());
-    assert_eq!(sequences(&recovered), [4, 5, 6, 7, 8, 9, 10]);
+    let (log, recovered) = reopen(dir.path());
+    assert_eq!(sequences(&log), [4, 5, 6, 7, 8, 9, 10]);
     assert_eq!(recovered.notes.len(), 1, "{:?}", recovered.notes);
     assert!(dir.path().join("quarantine/00000900.seg").exists());
     assert!(segments.join("notes.txt").exists());
@@ -295,10 +295,10 @@ proptest! {
         }
         std::fs::write(path, bytes).unwrap();
         // Refused only for a version, which a flipped bit cannot make under a checksum.
-        let (log, recovered) = reopen(dir.path());
+        let (log, _) = reopen(dir.path());
         prop_assert!(log.books(slot).balanced());
         block_on(async {
-            for entry in &recovered.pending {
+            for entry in &read_backlog(&log) {
                 if let Ok(payload) = log.payload(entry).await {
                     assert_eq!(payload.bytes(), &content(entry.sequence, 1000));
                 }

@@ -41,10 +41,10 @@ fn a_failed_sync_moves_the_commit_to_a_new_segment() {
         // The failed commit may lie complete in the old segment: it counts once.
         let (log, recovered) = Log::open(options(dir.path())).unwrap();
         assert_eq!(recovered.notes, Vec::<String>::new());
-        assert_eq!(recovered.pending.iter().map(|e| e.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(read_backlog(&log).iter().map(|e| e.sequence).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((log.books(slot).selected, log.books(slot).pending, log.accepted()), (3, 3, 3));
         assert_eq!(log.damage(), Damage::default());
-        for (seed, entry) in (1..).zip(&recovered.pending) {
+        for (seed, entry) in (1..).zip(&read_backlog(&log)) {
             assert_eq!(block_on(log.payload(entry)).unwrap().bytes(), &content(seed, 1000));
         }
     }
@@ -67,10 +67,10 @@ fn a_disk_that_fails_for_a_while_stops_appends_and_nothing_else() {
     assert_eq!(append_when_it_works(&log, 77, slot), 2);
     assert!(log.is_writable());
     drop(log);
-    let (log, recovered) = Log::open(options(dir.path())).unwrap();
-    let sequences: Vec<_> = recovered.pending.iter().map(|e| e.sequence).collect();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    let sequences: Vec<_> = read_backlog(&log).iter().map(|e| e.sequence).collect();
     assert_eq!(sequences, [1, 2]);
-    assert_eq!(block_on(log.payload(&recovered.pending[1])).unwrap().bytes(), &content(77, 1000));
+    assert_eq!(block_on(log.payload(&read_backlog(&log)[1])).unwrap().bytes(), &content(77, 1000));
     assert_eq!(log.books(slot).selected, 2);
 }
 
@@ -104,7 +104,7 @@ fn settlements_wait_for_the_journal() {
     assert_eq!((log.books(slot).delivered, log.books(slot).pending), (2, 0));
     drop(log);
     let (log, recovered) = Log::open(options(dir.path())).unwrap();
-    assert!(recovered.pending.is_empty());
+    assert!(recovered.backlog.is_empty());
     assert_eq!(log.books(slot).delivered, 2);
 }
 
@@ -130,6 +130,6 @@ fn a_failed_journal_sync_ends_in_a_checkpoint() {
         settle(&log, &last, slot, Outcome::Delivered);
     }
     log.close();
-    let (log, recovered) = Log::open(options(dir.path())).unwrap();
-    assert_eq!((recovered.pending.len(), log.books(slot).delivered), (0, 208));
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    assert_eq!((read_backlog(&log).len(), log.books(slot).delivered), (0, 208));
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 fn an_appended_record_comes_back_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (log, recovered) = Log::open(options(dir.path())).unwrap();
-    assert!(recovered.pending.is_empty() && recovered.notes.is_empty());
+    assert!(recovered.backlog.is_empty() && recovered.notes.is_empty());
     let (a, b) = (log.slot(key(1)), log.slot(key(2)));
     assert_eq!((a, b, log.slot(key(1))), (0, 1, 0));
     let collector = Collector::on(&log);
@@ -47,7 +47,7 @@ fn an_appended_record_comes_back_after_a_restart() {
     assert_eq!(recovered.notes, Vec::<String>::new());
     assert_eq!([log.books(a), log.books(b)], before);
     assert_eq!((log.accepted(), log.slot_key(b), log.slot(key(2))), (5, Some(key(2)), b));
-    let pending = recovered.pending;
+    let pending = read_backlog(&log);
     assert_eq!(pending.iter().map(|e| e.sequence).collect::<Vec<_>>(), [1, 2]);
     let route = &pending[0].routes[0];
     assert_eq!(route.spans, SpanSet::from_positions(4, [0, 2]));
@@ -133,7 +133,7 @@ fn what_nobody_selects_is_counted_and_keeps_no_space() {
     block_on(log.append(new)).unwrap();
     drop(log);
     let (log, recovered) = Log::open(options(dir.path())).unwrap();
-    assert!(recovered.pending.is_empty());
+    assert!(recovered.backlog.is_empty());
     let books = log.books(slot);
     assert_eq!((books.accepted, books.skipped), (3, [0, 0, 0, 0, 2, 1]));
     assert!(books.balanced());
@@ -198,8 +198,8 @@ fn buffered_records_survive_the_process() {
         block_on(log.append(record(seed, 1, 1500, &[(slot, &[0])]))).unwrap();
     }
     drop(log);
-    let (log, recovered) = Log::open(buffered).unwrap();
-    assert_eq!(recovered.pending.len(), 30);
+    let (log, _) = Log::open(buffered).unwrap();
+    assert_eq!(read_backlog(&log).len(), 30);
     assert_eq!(log.books(slot).pending, 30);
     assert_eq!(log.damage(), Damage::default());
 }
@@ -219,9 +219,9 @@ fn a_record_larger_than_a_segment_gets_a_file_of_its_own() {
     drop(log);
     let (log, recovered) = Log::open(options(dir.path())).unwrap();
     assert_eq!(recovered.notes, Vec::<String>::new());
-    let large = &recovered.pending[1];
+    let large = &read_backlog(&log)[1];
     assert_eq!(block_on(log.payload(large)).unwrap().bytes(), &content(2, 100_000));
-    for entry in &recovered.pending {
+    for entry in &read_backlog(&log) {
         settle(&log, entry, slot, Outcome::Delivered);
     }
     log.close();

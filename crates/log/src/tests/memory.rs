@@ -9,7 +9,7 @@ fn open(max_bytes: u64) -> Log {
         ..options(Path::new("/"))
     };
     let (log, recovered) = Log::open(options).unwrap();
-    assert!(recovered.pending.is_empty());
+    assert!(recovered.backlog.is_empty());
     log
 }
 

@@ -1,4 +1,5 @@
 //! Tests of the log as a whole, and what they share.
+mod backlog;
 mod crash;
 mod damage;
 mod failures;
@@ -10,6 +11,7 @@ mod model;
 mod power_cut;
 mod space;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +127,31 @@ impl Collector {
         drop(last);
         lock(&self.entries).clone()
     }
+}
+
+/// What is pending, read page by page, oldest first: one entry per record, with the routes of all slots.
+pub(crate) fn read_backlog(log: &Log) -> Vec<Arc<Entry>> {
+    let mut found: BTreeMap<Sequence, (Arc<Entry>, Vec<EntryRoute>)> = BTreeMap::new();
+    for (slot, _) in log.slots() {
+        let mut from = 0;
+        loop {
+            let page = log.pending_now(slot, from, 3).unwrap();
+            for entry in page.entries {
+                assert!(entry.routes.iter().all(|r| r.slot == slot && r.end() <= page.next));
+                let routes = entry.routes.clone();
+                found.entry(entry.sequence).or_insert((entry, Vec::new())).1.extend(routes);
+            }
+            if page.at_end {
+                break;
+            }
+            assert!(page.next > from);
+            from = page.next;
+        }
+    }
+    let whole = found.into_iter().map(|(sequence, (e, routes))| {
+        Arc::new(Entry::new(sequence, e.received_unix_nano, e.workspace, routes, e.location, None, false))
+    });
+    whole.collect()
 }
 
 /// Settles everything a slot has in an entry.

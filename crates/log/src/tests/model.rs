@@ -84,27 +84,28 @@ impl Subscriber for Follower {
     }
 }
 
+/// sequence -> slot -> positions
+fn by_slot(entries: &[Arc<Entry>]) -> BTreeMap<Sequence, BTreeMap<Slot, BTreeSet<u32>>> {
+    let routes = |e: &Entry| e.routes.iter().map(|r| (r.slot, r.spans.iter().collect())).collect();
+    entries.iter().map(|e| (e.sequence, routes(e))).collect()
+}
+
 fn start(options: &Options, model: &Arc<Mutex<Model>>) -> (Log, Arc<Follower>) {
     let (log, recovered) = Log::open(options.clone()).unwrap();
     assert_eq!(recovered.notes, Vec::<String>::new());
-    let found: BTreeMap<_, BTreeMap<_, BTreeSet<u32>>> = recovered
-        .pending
-        .iter()
-        .map(|e| (e.sequence, e.routes.iter().map(|r| (r.slot, r.spans.iter().collect())).collect()))
-        .collect();
     let mut known = lock(model);
-    assert_eq!(found, known.pending);
-    known.entries = recovered.pending.iter().map(|e| (e.sequence, e.clone())).collect();
+    let pending = read_backlog(&log);
+    assert_eq!(by_slot(&pending), known.pending);
+    known.entries = pending.iter().map(|e| (e.sequence, e.clone())).collect();
     for n in 0..SLOTS {
         assert_eq!(log.slot(key(n)), Slot::from(n));
-        let pending_bytes: u64 = recovered
-            .pending
-            .iter()
-            .flat_map(|e| &e.routes)
-            .filter(|r| r.slot == Slot::from(n))
-            .map(|r| u64::from(r.bytes))
-            .sum();
+        let routes = || pending.iter().flat_map(|e| &e.routes).filter(|r| r.slot == Slot::from(n));
+        let pending_bytes = routes().map(|r| u64::from(r.bytes)).sum::<u64>();
         assert_eq!(log.books(n.into()).pending_bytes, pending_bytes);
+        let summary = recovered.backlog.iter().find(|b| b.slot == Slot::from(n));
+        let spans = routes().map(|r| u64::from(r.spans.count())).sum::<u64>();
+        assert_eq!(summary.map_or(0, |b| b.spans), spans);
+        assert_eq!(summary.map(|b| b.first_ordinal), routes().map(|r| r.ordinal).min());
     }
     drop(known);
     check(&log, model);
@@ -113,23 +114,26 @@ fn start(options: &Options, model: &Arc<Mutex<Model>>) -> (Log, Arc<Follower>) {
     (log, follower)
 }
 
-fn check(log: &Log, model: &Arc<Mutex<Model>>) {
+fn check(log: &Log, shared: &Arc<Mutex<Model>>) {
     // A request to give up may come between the two looks: look again.
     for _ in 0..100 {
         log.flush().unwrap();
         let found: Vec<Books> = (0..SLOTS).map(|n| log.books(n.into())).collect();
         assert!(found.iter().all(Books::balanced));
-        let model = lock(model);
+        let model = lock(shared);
         let same = found.iter().zip(&model.books).all(|(found, expected)| {
             let found = Books { pending_bytes: 0, oldest_pending_unix_nano: None, ..found.clone() };
             found == *expected
         });
-        if same && log.accepted() == model.accepted {
+        drop(model);
+        let pending = by_slot(&read_backlog(log));
+        let model = lock(shared);
+        if same && log.accepted() == model.accepted && pending == model.pending {
             return;
         }
     }
     let found: Vec<Books> = (0..SLOTS).map(|n| log.books(n.into())).collect();
-    panic!("{found:#?}\nexpected {:#?}", lock(model).books);
+    panic!("{found:#?}\nexpected {:#?}", lock(shared).books);
 }
 
 fn op() -> impl Strategy<Value = Op> {

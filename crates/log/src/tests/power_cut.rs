@@ -74,7 +74,7 @@ fn run(seed: u64, durability: Durability) {
         assert_eq!((before.selected, books.dropped), (books.selected, [0; 6]));
     }
     assert_eq!((log.slot(key(1)), log.slot(key(2))), (a, b));
-    let pending: HashMap<_, _> = recovered.pending.iter().map(|e| (e.sequence, e)).collect();
+    let pending: HashMap<_, _> = read_backlog(&log).into_iter().map(|e| (e.sequence, e)).collect();
     block_on(async {
         for (sequence, (content_seed, len)) in &kept {
             let Some(entry) = pending.get(sequence) else {
@@ -87,7 +87,7 @@ fn run(seed: u64, durability: Durability) {
     });
     // And it goes on: numbers are not used twice.
     let next = block_on(log.append(record(999, 1, 10, &[(a, &[0])]))).unwrap();
-    assert!(recovered.pending.iter().all(|e| e.sequence < next));
+    assert!(pending.keys().all(|sequence| *sequence < next));
     assert!(log.books(a).balanced());
 }
 

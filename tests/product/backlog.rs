@@ -1,0 +1,97 @@
+//! A large backlog: memory stays where it is, a restart does not wait for it, and everything is delivered once.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tracecast_loadkit::load::{Options as LoadOptions, Pace, run};
+use tracecast_loadkit::sink::{Options, Sink};
+use tracecast_tests::process::{Gateway, Home, INGEST_KEY, PATIENCE, assert_balanced};
+
+use crate::BINARY;
+
+/// Payload bytes of one part of the backlog: the first fills the caches, the others must not show.
+const PART_BYTES: u64 = 40 << 20;
+const SPAN_BYTES: usize = 10_000;
+/// What memory may grow by while the backlog grows by three parts.
+const GROWTH_MAX: u64 = PART_BYTES;
+
+/// Resident bytes of the process.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("a status");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    kib << 10
+}
+
+async fn add_part(gateway: &Gateway, seed: u64) -> u64 {
+    let spans = PART_BYTES / SPAN_BYTES as u64;
+    let options = LoadOptions {
+        url: format!("{}/v1/traces", gateway.http),
+        key: Some(INGEST_KEY.into()),
+        pace: Pace::Closed(8),
+        spans_per_request: 20,
+        body_bytes: SPAN_BYTES,
+        duration: Duration::from_secs(120),
+        spans_max: Some(spans),
+        gzip: false,
+        seed,
+        until_refused: false,
+    };
+    let report = run(options, None).await.expect("a client");
+    assert_eq!(report.acknowledged_spans, spans);
+    spans
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_backlog_costs_no_memory_and_no_start() {
+    let hanging = Sink::start(([127, 0, 0, 1], 0).into(), Options { stall: true, ..Options::default() })
+        .await
+        .expect("a sink");
+    let home = Home::new(BINARY);
+    home.config("log: { durability: buffered }\nlimits: { memory_bytes: 128MiB }\n");
+    let gateway = home.start();
+    let endpoint = json!({ "endpoint": format!("http://{}", hanging.address()) });
+    let id = gateway.simple("otel-collector", "hanging", endpoint).await;
+    let mut sent = add_part(&gateway, 1).await;
+    let before = resident(&gateway);
+    for seed in 2..5 {
+        sent += add_part(&gateway, seed).await;
+    }
+    let stats = gateway.stats(&id).await;
+    assert_eq!(stats["pending"].as_u64(), Some(sent), "{stats:#}");
+    let after = resident(&gateway);
+    let mib = |bytes: u64| bytes >> 20;
+    println!(
+        "resident: {} MiB with {} MiB pending, {} MiB with four times as much",
+        mib(before),
+        mib(PART_BYTES),
+        mib(after)
+    );
+    assert!(
+        after < before + GROWTH_MAX,
+        "memory grew with the backlog: {} then {} MiB",
+        mib(before),
+        mib(after)
+    );
+    gateway.kill();
+
+    hanging.behave(Options::default());
+    let started = Instant::now();
+    let gateway = home.start();
+    let ready = started.elapsed();
+    println!("ready {} ms after the kill, {} MiB pending", ready.as_millis(), mib(4 * PART_BYTES));
+    let started = Instant::now();
+    loop {
+        let stats = gateway.stats(&id).await;
+        if stats["pending"] == 0 {
+            assert_balanced(&stats);
+            assert_eq!(stats["delivered"].as_u64(), Some(sent), "{stats:#}");
+            break;
+        }
+        assert!(started.elapsed() < 4 * PATIENCE, "still pending: {stats:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("delivered in {} ms, {} MiB resident", started.elapsed().as_millis(), mib(resident(&gateway)));
+    let arrived = hanging.stats();
+    assert_eq!((arrived.distinct_ids, arrived.spans), (sent, sent), "each span once");
+}
