@@ -1,6 +1,7 @@
 //! OTLP/gRPC: `TraceService/Export`, read like any other body: bounded, paced, inflated by our own rules.
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -40,7 +41,12 @@ impl Ingest {
         let ingest = self.clone();
         service_fn(move |request| {
             let ingest = ingest.clone();
-            async move { Ok(ingest.handle_grpc(request).await) }
+            async move {
+                let started = Instant::now();
+                let response = ingest.handle_grpc(request).await;
+                ingest.shared.answered.count(started.elapsed());
+                Ok(response)
+            }
         })
     }
 

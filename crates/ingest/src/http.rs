@@ -1,6 +1,7 @@
 //! OTLP/HTTP, `/v1/events` and the two calls of the Langfuse SDK.
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -38,7 +39,12 @@ impl Ingest {
         let ingest = self.clone();
         service_fn(move |request| {
             let ingest = ingest.clone();
-            async move { Ok(ingest.handle_http(request).await) }
+            async move {
+                let started = Instant::now();
+                let response = ingest.handle_http(request).await;
+                ingest.shared.answered.count(started.elapsed());
+                Ok(response)
+            }
         })
     }
 

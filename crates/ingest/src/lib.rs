@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tracecast_destination::Region;
-use tracecast_log::Log;
+use tracecast_log::{Durations, Log};
 use tracecast_rules::{Snapshot, TraceMemory};
 
 pub use body::RequestBody;
@@ -128,6 +128,8 @@ struct Shared {
     counters: Counters,
     meter: meter::Meter,
     otlp_limits: tracecast_otlp::Limits,
+    /// From a request's head to its answer.
+    answered: Durations,
     /// Turns of those that inflate: each holds a decoder's window.
     inflating: tokio::sync::Semaphore,
     options: Options,
@@ -152,6 +154,7 @@ impl Ingest {
                 counters: Counters::default(),
                 meter: meter::Meter::default(),
                 otlp_limits: tracecast_otlp::Limits::default(),
+                answered: Durations::default(),
                 inflating: tokio::sync::Semaphore::new(INFLATING_MAX),
                 options,
                 draining: std::sync::atomic::AtomicBool::new(false),
@@ -168,6 +171,11 @@ impl Ingest {
     /// it is counted from 0 again.
     pub fn take_usage(&self) -> Vec<KeyUsage> {
         self.shared.meter.take()
+    }
+
+    /// How long requests took, from their head to their answer.
+    pub fn answered(&self) -> &Durations {
+        &self.shared.answered
     }
 
     /// Bytes held by requests in progress and by what is remembered of earlier ones.

@@ -60,6 +60,7 @@ impl Inner {
     }
 
     pub(crate) fn count_sync(&self, took: Duration) {
+        self.syncs.count(took);
         let mut state = self.state();
         state.activity.syncs += 1;
         state.activity.sync_time += took;

@@ -132,6 +132,7 @@ mod codec;
 mod commit;
 mod dead_letters;
 mod disk;
+mod durations;
 mod entry;
 mod examine;
 mod format;
@@ -161,6 +162,7 @@ mod writer;
 
 pub use backlog::Pending;
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use durations::Durations;
 pub use entry::{Entry, EntryRoute};
 pub use log::Log;
 pub use types::{

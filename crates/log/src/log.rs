@@ -11,6 +11,7 @@ use crate::backlog::{Indexes, Pending};
 use crate::cache::Cache;
 use crate::dead_letters::{DeadLetters, Limits};
 use crate::disk::{Disk, DiskFile};
+use crate::durations::Durations;
 use crate::entry::Entry;
 use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::keeper::{Inbox, Keeper};
@@ -265,6 +266,11 @@ impl Log {
         self.inner().state().activity
     }
 
+    /// How long the syncs of segments took, since the start of the process.
+    pub fn syncs(&self) -> &Durations {
+        &self.inner().syncs
+    }
+
     /// False while the log cannot take records (full, failed disk): ingest answers 503.
     pub fn is_writable(&self) -> bool {
         let inner = self.inner();
@@ -338,6 +344,7 @@ fn inner(
         reads: Reads::default(),
         budget: Budget::new(options.max_bytes),
         dead_letters,
+        syncs: Durations::default(),
         on_disk,
         options,
         subscriber: Mutex::new(None),

@@ -13,6 +13,7 @@ use crate::books::Ledger;
 use crate::cache::Cache;
 use crate::dead_letters::DeadLetters;
 use crate::disk::{Disk, DiskFile};
+use crate::durations::Durations;
 use crate::journal::Journal;
 use crate::keeper::Inbox;
 use crate::memory::Budget;
@@ -115,6 +116,7 @@ pub(crate) struct Inner {
     pub(crate) reads: Reads,
     pub(crate) budget: Budget,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) syncs: Durations,
     pub(crate) on_disk: Option<OnDisk>,
     pub(crate) subscriber: Mutex<Option<Arc<dyn Subscriber>>>,
     /// Appends fail because of the disk.

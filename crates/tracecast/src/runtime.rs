@@ -13,7 +13,7 @@ use tracecast_control::{Preview, Runtime};
 use tracecast_delivery::{Delivery, LastError, State, Transition};
 use tracecast_destination::{Config, Destination, Issue, Kind};
 use tracecast_ingest::{Ingest, Reason};
-use tracecast_log::{Books, DeadReason, DropReason, Log, SkipReason};
+use tracecast_log::{Books, DeadReason, DropReason, Durations, Log, SkipReason};
 use tracecast_sinks::Clients;
 use tracecast_telemetry::{Histogram, HistogramSeries, Instrument, Kind as Measure, Metrics, Series, Source};
 use uuid::Uuid;
@@ -405,6 +405,8 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     gauge("tracecast_destination_state", "1 for the state the destination is in."),
     gauge("tracecast_destination_dead_letters", "Dead letters kept."),
     gauge("tracecast_destination_info", "Always 1; carries name and workspace."),
+    histogram("tracecast_log_sync_seconds", "Time a sync of the log took."),
+    histogram("tracecast_ingest_request_seconds", "Time from a request's head to its answer."),
     gauge("tracecast_log_bytes", "Bytes the log holds."),
     counter("tracecast_quarantined_bytes_total", "Damaged bytes of the log that were set aside."),
     counter("tracecast_sequence_gaps_total", "Records of the log known to have existed that are gone."),
@@ -459,8 +461,21 @@ impl Source for GatewayRuntime {
     }
 
     fn histograms(&self, name: &str) -> Vec<HistogramSeries> {
-        if name != "tracecast_destination_delivery_latency_seconds" {
-            return Vec::new();
+        let one = |durations: &Durations| {
+            let figures = Histogram {
+                buckets: durations.buckets(),
+                sum: durations.seconds(),
+                count: durations.total(),
+            };
+            vec![(Vec::new(), figures)]
+        };
+        match name {
+            "tracecast_destination_delivery_latency_seconds" => {}
+            "tracecast_log_sync_seconds" => return one(self.log.syncs()),
+            "tracecast_ingest_request_seconds" => {
+                return self.ingest.get().map_or(Vec::new(), |ingest| one(ingest.answered()));
+            }
+            _ => return Vec::new(),
         }
         let known = self.known.load();
         let series = known.iter().filter_map(|known| {
