@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::entry::share_of;
 use crate::format::StoredRoute;
 use crate::ranges::Done;
-use crate::types::{Backlog, Books, Outcome, SkipReason, Slot, SlotKey};
+use crate::types::{Backlog, Books, DropReason, Outcome, SkipReason, Slot, SlotKey};
 
 /// Marks kept per slot to tell the age of the oldest pending record.
 const MARKS_MAX: usize = 512;
@@ -194,12 +194,24 @@ impl Ledger {
         let spans = u64::from(route.spans.count());
         let account = self.account_made(route.slot);
         account.select(route.ordinal, spans, u64::from(route.bytes), received_unix_nano);
+        if route.is_refused() {
+            let outcome = Outcome::Dropped(DropReason::BacklogFull);
+            account.settle(route.ordinal, route.ordinal + spans, u64::from(route.bytes), outcome);
+        }
     }
 
     pub(crate) fn skip(&mut self, slot: Slot, reason: SkipReason, spans: u32) {
         if let Some(counter) = self.account_made(slot).counters.skipped.get_mut(reason as usize) {
             *counter += u64::from(spans);
         }
+    }
+
+    /// The slots that hold more than their share: at least the average of those with something pending.
+    pub(crate) fn above_average(&self) -> Vec<Slot> {
+        let holding = || (0..).zip(&self.accounts).filter(|(_, account)| account.pending() > 0);
+        let total: u64 = holding().map(|(_, account)| account.pending_bytes).sum();
+        let average = total / (holding().count() as u64).max(1);
+        holding().filter(|(_, account)| account.pending_bytes >= average).map(|(slot, _)| slot).collect()
     }
 
     /// The slot with the most pending bytes.
@@ -284,7 +296,7 @@ impl Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DeadReason, DropReason};
+    use crate::types::DeadReason;
     use proptest::prelude::*;
 
     proptest! {

@@ -22,7 +22,8 @@ pub(crate) fn hand_over(
         let _ = answer.send(Ok(record.sequence));
     }
     for (record, location) in records.into_iter().zip(locations) {
-        let routes = record.meta.routes.into_iter().map(EntryRoute::whole).collect();
+        let open = record.meta.routes.into_iter().filter(|r| !r.is_refused());
+        let routes = open.map(EntryRoute::whole).collect();
         let entry = Arc::new(Entry::new(
             record.sequence,
             record.received_unix_nano,
@@ -48,7 +49,8 @@ impl Inner {
             for skip in &record.meta.skips {
                 state.ledger.skip(skip.slot, skip.reason, skip.spans);
             }
-            let spans = record.meta.routes.iter().map(|r| (r.slot, r.ordinal, u64::from(r.spans.count())));
+            let open = record.meta.routes.iter().filter(|r| !r.is_refused());
+            let spans = open.map(|r| (r.slot, r.ordinal, u64::from(r.spans.count())));
             state.segments.want(location.life.number, record.sequence, spans);
             state.traces.push(record.received_unix_nano, &record.meta.trace_keys);
             state.applied = record.sequence;
@@ -57,6 +59,17 @@ impl Inner {
         state.activity.commits += 1;
         state.activity.bytes += bytes;
         self.inbox.is_checkpoint_due(state.activity.bytes)
+    }
+
+    /// While the log is nearly full and the newest are to go: refuses what goes to those above their share.
+    pub(crate) fn refuse_newest(&self, record: &mut Prepared) {
+        let is_refusing = match &self.on_disk {
+            Some(_) => self.refusing.load(Ordering::Acquire),
+            None => self.drop_newest.load(Ordering::Acquire) && self.budget.is_tight(),
+        };
+        if is_refusing && !record.meta.routes.is_empty() {
+            record.refuse(&self.state().ledger.above_average());
+        }
     }
 
     pub(crate) fn count_sync(&self, took: Duration) {

@@ -292,7 +292,19 @@ pub(crate) struct StoredRoute {
     pub(crate) spans: SpanSet,
 }
 
+/// Bit of a stored projection: the spans were refused at arrival, because the log was full; they are final.
+const REFUSED: u8 = 0x80;
+
 impl StoredRoute {
+    pub(crate) fn refuse(&mut self) {
+        self.projection.0 |= REFUSED;
+    }
+
+    /// The spans were refused at arrival.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.projection.0 & REFUSED != 0
+    }
+
     /// The ordinal behind its last span's.
     pub(crate) fn end(&self) -> u64 {
         self.ordinal + u64::from(self.spans.count())

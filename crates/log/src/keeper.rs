@@ -22,6 +22,8 @@ const CHECKPOINT_LOG: u64 = 64 << 20;
 const CHECKPOINT_JOURNAL: u64 = 16 << 20;
 /// What was asked for is given so long to be settled before more is asked.
 const GIVE_UP_WAIT: Duration = Duration::from_millis(200);
+/// While the newest are refused, nobody is asked to give up the oldest before space was short for so long.
+const REFUSE_WAIT: Duration = Duration::from_secs(1);
 /// Attempts to write a seal.
 const SEAL_TRIES: u32 = 3;
 
@@ -92,6 +94,7 @@ pub(crate) struct Keeper {
     asked: HashMap<Slot, Sequence>,
     waiting: Option<(Slot, u64, Instant)>,
     asked_at: Instant,
+    short_since: Option<Instant>,
 }
 
 impl Keeper {
@@ -106,6 +109,7 @@ impl Keeper {
             asked: HashMap::new(),
             waiting: None,
             asked_at: now,
+            short_since: None,
         }
     }
 
@@ -119,6 +123,7 @@ impl Keeper {
             if let Some(on_disk) = &inner.on_disk {
                 self.tend(on_disk);
             }
+            self.judge();
             self.relieve();
         }
         if let Some(on_disk) = &inner.on_disk
@@ -132,6 +137,21 @@ impl Keeper {
         match &self.inner.on_disk {
             Some(on_disk) => on_disk.pool.is_short(),
             None => self.inner.budget.is_short(),
+        }
+    }
+
+    /// Whether new spans are to be refused for those above their share.
+    fn judge(&self) {
+        let inner = &self.inner;
+        let Some(on_disk) = inner.on_disk.as_ref().filter(|_| inner.drop_newest.load(Ordering::Acquire))
+        else {
+            return;
+        };
+        let already = inner.refusing.load(Ordering::Acquire);
+        let is_tight = on_disk.pool.is_tight(already);
+        if is_tight != already {
+            tracing::info!(refusing = is_tight, "new spans for those with the most pending bytes");
+            inner.refusing.store(is_tight, Ordering::Release);
         }
     }
 
@@ -325,6 +345,12 @@ impl Keeper {
         if !self.is_short() {
             self.asked.clear();
             self.waiting = None;
+            self.short_since = None;
+            return;
+        }
+        let since = *self.short_since.get_or_insert_with(world::now);
+        // Refusing what is new makes room by itself, as soon as the others have been sent what they have.
+        if self.inner.drop_newest.load(Ordering::Acquire) && world::elapsed(since) < REFUSE_WAIT {
             return;
         }
         let state = self.inner.state();

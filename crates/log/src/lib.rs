@@ -43,7 +43,7 @@
 //! | 24 | sequence u64, received u64, number u64, epoch u32, nonce u32 |
 //! | 56 | *answered* u64: records below this offset had been answered when this one was written |
 //! | 64 | spans accepted u32, spans of the payload u32 |
-//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8, first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes) |
+//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8 (128: refused at arrival), first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes) |
 //!
 //! Index record (its meta): version u8; the records with routes (count v, length v; offset delta/8 v, sequence v,
 //! received v, meta bytes v, payload bytes v, spans v, length v + meta up to the routes); then by slot (count v; slot
@@ -121,6 +121,8 @@
 //! All segment files together stay within `max_bytes`. When neither a free file nor room for one is left besides the
 //! segment being written, the slot with the most pending bytes, and no other, is asked to give up its oldest
 //! segment's spans, then the next, until a file is free. Spans in flight keep their segment until they are settled.
+//! With `drop_newest`, slots that hold at least the average get nothing new while the last eighth of the cap (two
+//! segments at least) is in use: their routes are written as refused, final from the start and counted as dropped.
 //! An append that finds no space waits up to 2 s, then fails with `Full`. Carrying the few wanted records of an old
 //! segment forward and backfill are not built yet; the formats have room for them.
 
@@ -166,6 +168,7 @@ pub use durations::Durations;
 pub use entry::{Entry, EntryRoute};
 pub use log::Log;
 pub use types::{
-    Activity, Backlog, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, Options,
-    Outcome, Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey, Subscriber,
+    Activity, Backlog, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, OnFull,
+    Options, Outcome, Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey,
+    Subscriber,
 };

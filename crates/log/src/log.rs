@@ -24,8 +24,8 @@ use crate::recovery::{self, Opened};
 use crate::settle::{self, Settlements};
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{
-    Activity, Backlog, Books, Damage, Durability, LogError, NewRecord, Options, Outcome, Recovered, Sequence,
-    Settlement, Slot, SlotKey, Subscriber,
+    Activity, Backlog, Books, Damage, Durability, LogError, NewRecord, OnFull, Options, Outcome, Recovered,
+    Sequence, Settlement, Slot, SlotKey, Subscriber,
 };
 use crate::world::{Mutex, Thread};
 use crate::writer::Writer;
@@ -127,6 +127,16 @@ impl Log {
     /// Registers the only subscriber; call before the first append. The log lets go of it at `close`.
     pub fn subscribe(&self, subscriber: Arc<dyn Subscriber>) {
         *lock(&self.inner().subscriber) = Some(subscriber);
+    }
+
+    /// Says who pays when the cap is reached; the oldest go unless it is called.
+    pub fn set_on_full(&self, on_full: OnFull) {
+        let is_newest = on_full == OnFull::DropNewest;
+        self.inner().drop_newest.store(is_newest, Ordering::Release);
+        if !is_newest {
+            self.inner().refusing.store(false, Ordering::Release);
+        }
+        self.inner().inbox.wake();
     }
 
     /// The slot of this destination, made (and journaled) when new.
@@ -350,6 +360,8 @@ fn inner(
         subscriber: Mutex::new(None),
         failed: AtomicBool::new(false),
         full: AtomicBool::new(false),
+        drop_newest: AtomicBool::new(false),
+        refusing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     })
 }

@@ -51,6 +51,11 @@ impl Budget {
         self.asked.store(true, Ordering::Release);
     }
 
+    /// The last eighth is in use.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.held() > self.max_bytes / 8 * 7
+    }
+
     pub(crate) fn is_short(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
@@ -79,7 +84,8 @@ impl Writer {
         while let Some(first) = waiting.front() {
             let since = first.since;
             let mut chunk = Vec::new();
-            while let Some(next) = waiting.front() {
+            while let Some(next) = waiting.front_mut() {
+                self.inner.refuse_newest(&mut next.record);
                 let wanted =
                     if next.record.meta.routes.is_empty() { 0 } else { next.record.payload.bytes().len() };
                 if !self.inner.budget.take(wanted as u64) {

@@ -158,6 +158,17 @@ impl Pool {
         self.state().demand = 0;
     }
 
+    /// Little is left: an eighth of the cap, or two segments. `already`: it was so before, and more must be free for
+    /// it to be over.
+    pub(crate) fn is_tight(&self, already: bool) -> bool {
+        let state = self.state();
+        let available =
+            self.max_bytes.saturating_sub(state.total) + state.free.len() as u64 * self.segment_bytes;
+        let limit =
+            (self.max_bytes / 8).max(2 * self.segment_bytes) + u64::from(already) * self.segment_bytes;
+        !state.growing && available < limit
+    }
+
     /// Nothing free, and the cap allows no new file: backlog has to be given up.
     pub(crate) fn is_short(&self) -> bool {
         let state = self.state();

@@ -3,12 +3,14 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tracecast_otlp::Payload;
 
 use crate::disk::DiskFile;
 use crate::entry::Location;
 use crate::format::{
     ALIGN, HEADER_PAGE, Kind, Life, Meta, RECORD_HEADER, RecordHeader, SEAL_AT, Seal, SegmentHeader,
+    StoredRoute,
 };
 use crate::index::IndexBuilder;
 use crate::shared::lock;
@@ -83,6 +85,16 @@ pub(crate) struct Sealing {
 }
 
 impl Prepared {
+    /// Marks what goes to these slots as refused. A payload that nobody else wants is not kept.
+    pub(crate) fn refuse(&mut self, slots: &[Slot]) {
+        let routes = &mut self.meta.routes;
+        routes.iter_mut().filter(|route| slots.contains(&route.slot)).for_each(StoredRoute::refuse);
+        if routes.iter().all(StoredRoute::is_refused) {
+            self.payload = Arc::new(Payload::new(Bytes::new(), self.payload.spans()));
+            self.payload_crc = crc32c::crc32c(&[]);
+        }
+    }
+
     pub(crate) fn highest_slot(&self) -> Option<Slot> {
         let routes = self.meta.routes.iter().map(|r| r.slot);
         routes.chain(self.meta.skips.iter().map(|s| s.slot)).max()

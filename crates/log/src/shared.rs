@@ -123,6 +123,10 @@ pub(crate) struct Inner {
     pub(crate) failed: AtomicBool,
     /// Appends fail because of the cap.
     pub(crate) full: AtomicBool,
+    /// New spans are refused for those above their share, rather than old ones given up.
+    pub(crate) drop_newest: AtomicBool,
+    /// It is time to do so.
+    pub(crate) refusing: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) slots: AtomicU32,
 }

@@ -26,6 +26,17 @@ pub enum Durability {
     Memory,
 }
 
+/// Who pays when what is wanted reaches the cap: always those with the most pending bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The one with the most loses its oldest spans.
+    #[default]
+    DropOldest,
+    /// Those with at least the average get no new spans while the last eighth of the cap (two segments at least) is
+    /// in use. If the others fill that too, the oldest of the one with the most go after all.
+    DropNewest,
+}
+
 /// Where the log lives and how large it may get.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -242,6 +242,7 @@ impl Writer {
         let mut chunk = Vec::with_capacity(waiting.len());
         let Some(active) = &self.active else { return chunk };
         while let Some(mut next) = waiting.pop_front() {
+            self.inner.refuse_newest(&mut next.record);
             number(&mut next.record, self.next_sequence, &mut self.ordinals);
             if !active.stage(&mut self.staged, &next.record) {
                 unnumber(&next.record, &mut self.ordinals);

@@ -203,6 +203,7 @@ impl Gateway {
                 ..Default::default()
             },
         );
+        log.set_on_full(config.log_on_full);
         log.subscribe(Arc::new(delivery.clone()));
         let runtime = Arc::new(GatewayRuntime::new(log.clone(), delivery.clone(), clients, addresses));
 

@@ -8,6 +8,7 @@ mod formats;
 mod lifecycle;
 mod memory;
 mod model;
+mod on_full;
 mod power_cut;
 mod space;
 

@@ -20,7 +20,7 @@ use tracecast_destination::{
     CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, ManagedBy, Region, did_you_mean,
 };
 use tracecast_ingest::{Auth, Media};
-use tracecast_log::Durability;
+use tracecast_log::{Durability, OnFull};
 use tracecast_rules::CanAssert;
 use tracecast_sinks::OutboundPolicy;
 use uuid::Uuid;
@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     pub(crate) log_max_bytes: u64,
     pub(crate) log_max_age: Duration,
+    pub(crate) log_on_full: OnFull,
     pub(crate) body_bytes: u64,
     pub(crate) inflated_body_bytes: u64,
     /// Bytes the process may hold for requests and caches; resolved when `auto`.
@@ -253,6 +254,9 @@ fn read_config(
             d if d > Duration::from_secs(7 * 86_400) => Err(format!("`{t}` is too long: at most 7d")),
             d => Ok(d),
         });
+    let log_on_full = log.setting("on_full", OnFull::DropOldest, mistakes, |t| {
+        word(t, &[("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)])
+    });
     log.setting("retain", (), mistakes, |t| match t {
         "0" | "0s" => Ok(()),
         _ => Err("only 0 is available in this build".into()),
@@ -311,6 +315,7 @@ fn read_config(
         durability,
         log_max_bytes,
         log_max_age,
+        log_on_full,
         body_bytes,
         inflated_body_bytes,
         memory_bytes,

@@ -62,6 +62,7 @@ fn an_empty_file_is_the_defaults() {
         assert_eq!(config.admin, "127.0.0.1:4320".parse().unwrap());
         assert_eq!(config.durability, Durability::Durable);
         assert_eq!(config.log_max_bytes, 10 << 30);
+        assert_eq!(config.log_on_full, OnFull::DropOldest);
         assert_eq!(config.auth, Auth::Keys);
         assert!(config.destinations.is_empty());
     }
@@ -73,7 +74,7 @@ fn the_example_of_the_design_is_read() {
 ingest:    { http: 127.0.0.1:4318, grpc: 127.0.0.1:4317, auth: keys, region: global }
 admin:     { listen: 127.0.0.1:4320 }
 data_dir:  ./tracecast-data
-log:       { durability: buffered, max_bytes: 1GiB, max_age: 12h, retain: 0 }
+log:       { durability: buffered, max_bytes: 1GiB, max_age: 12h, retain: 0, on_full: drop_newest }
 limits:    { body_bytes: 20MiB, inflated_body_bytes: 64MiB, memory_bytes: auto }
 outbound:  { deny_private_addresses: false, allow: [] }
 destinations:
@@ -91,6 +92,7 @@ destinations:
     assert_eq!(config.durability, Durability::Buffered);
     assert_eq!(config.log_max_bytes, 1 << 30);
     assert_eq!(config.log_max_age, Duration::from_secs(12 * 3600));
+    assert_eq!(config.log_on_full, OnFull::DropNewest);
     let [destination] = &config.destinations[..] else { panic!("one destination") };
     assert_eq!(destination.name, "Production Langfuse");
     assert_eq!(destination.sampling_rate, 0.25);
@@ -107,7 +109,7 @@ ingest:
   htttp: 127.0.0.1:4318
   grpc: nowhere
   auth: maybe
-log: { durability: sometimes, max_bytes: 12 potatoes }
+log: { durability: sometimes, max_bytes: 12 potatoes, on_full: block }
 nonsense: 1
 destinations:
   - name: no type
@@ -124,6 +126,7 @@ destinations:
     assert!(at(4, "ingest.auth"), "{found:?}");
     assert!(at(5, "log.durability"), "{found:?}");
     assert!(at(5, "log.max_bytes"), "{found:?}");
+    assert!(at(5, "log.on_full"), "{found:?}");
     assert!(at(6, "nonsense"), "{found:?}");
     assert!(found.iter().any(|(l, p, _)| *l == 8 && p.starts_with("destinations[0]")), "{found:?}");
     assert!(at(12, "destinations[1].sampling_rate"), "{found:?}");
