@@ -37,7 +37,7 @@ async fn metric(gateway: &Gateway, name: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn hung_destinations_and_huge_events_stay_below_the_ceiling() {
-    const BYTES: u64 = 240 << 20;
+    const BYTES: u64 = 160 << 20;
     let home = Home::new(BINARY);
     home.config("limits: { memory_bytes: 256MiB }\n");
     let gateway = Arc::new(home.start());
@@ -116,7 +116,7 @@ async fn hung_destinations_and_huge_events_stay_below_the_ceiling() {
                 assert_eq!(stats["delivered"].as_u64(), Some(acked), "{stats:#}");
                 break;
             }
-            assert!(started.elapsed() < 6 * PATIENCE, "still pending: {stats:#}");
+            assert!(started.elapsed() < 10 * PATIENCE, "still pending: {stats:#}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
