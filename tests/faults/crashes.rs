@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tracecast_loadkit::faultsink::Fault;
-use tracecast_loadkit::load::Options;
+use tracecast_loadkit::load::{Options, Pace};
 
 use crate::scene::{Running, Scene};
 use crate::table::Row;
@@ -69,6 +69,34 @@ async fn sigterm_with_all_destinations_hung() {
         load: format!("{SPANS} spans to each of {} destinations", scene.places.len()),
         expected: "exit 0 within 30 s, all delivered after the restart",
         measured: format!("stop {:.1} s, start {} ms, {conclusion}", stop.as_secs_f64(), start.as_millis()),
+    }
+    .record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_rolling_restarts() {
+    const RESTARTS: u64 = 20;
+    const SPANS: u64 = 300;
+    let mut scene = Scene::open("").await;
+    scene.place("quick", Fault::None).await;
+    scene.place("slow", Fault::Slow(Duration::from_millis(150))).await;
+    let mut requests = 0;
+    for round in 0..RESTARTS {
+        let options = scene.options(SPANS, 5, 500, 200 + round);
+        let mut running = Running::start(Options { pace: Pace::Closed(4), ..options });
+        running.acknowledged(SPANS / 6).await;
+        scene.hand_over();
+        let report = running.end(&mut scene.oracle).await;
+        assert!(report.refused.is_empty(), "round {round}: {:?}\n{}", report.refused, scene.home.stderr());
+        requests += report.requests;
+    }
+    let conclusion = scene.conclude().await;
+    Row {
+        test: "twenty_rolling_restarts",
+        fault: "20 rolling restarts, each successor takes the listeners over",
+        load: "4 keep-alive clients in a closed loop, a quick and a slow destination".into(),
+        expected: "0 failed requests, 0 acknowledged lost",
+        measured: format!("0 of {requests} requests failed, {conclusion}"),
     }
     .record();
 }

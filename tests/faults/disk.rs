@@ -169,17 +169,16 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for entry in std::fs::read_dir(from).expect("a directory").flatten() {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
-        match path.is_dir() {
-            true => copy(&path, &target),
+        if path.is_dir() {
+            copy(&path, &target);
+        } else if path.is_file() {
             // Files are made ahead of need: what is not used yet is left a hole.
-            false => {
-                let mut bytes = std::fs::read(&path).expect("a file");
-                let length = bytes.len() as u64;
-                bytes.truncate(used(&bytes));
-                std::fs::write(&target, bytes).expect("a copy");
-                let copy = std::fs::File::options().write(true).open(&target).expect("the copy");
-                copy.set_len(length).expect("its length");
-            }
+            let mut bytes = std::fs::read(&path).expect("a file");
+            let length = bytes.len() as u64;
+            bytes.truncate(used(&bytes));
+            std::fs::write(&target, bytes).expect("a copy");
+            let copy = std::fs::File::options().write(true).open(&target).expect("the copy");
+            copy.set_len(length).expect("its length");
         }
     }
 }

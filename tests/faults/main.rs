@@ -7,8 +7,10 @@
 //! (`target/fault-table.md`): fault, load, expected, measured, command.
 
 mod answers;
+mod canaries;
 mod crashes;
 mod disk;
+mod neighbours;
 mod scene;
 mod table;
 mod tls;

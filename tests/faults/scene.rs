@@ -134,6 +134,15 @@ impl Scene {
         started.elapsed()
     }
 
+    /// Starts a successor on the same data directory, to which the running process hands over.
+    pub(crate) fn hand_over(&mut self) {
+        let predecessor = self.gateway.take().expect("the gateway runs");
+        tokio::task::block_in_place(|| {
+            self.start();
+            assert_eq!(predecessor.ended(), 0, "{}", self.home.stderr());
+        });
+    }
+
     /// A collector that behaves like this, and a destination for it.
     pub(crate) async fn place(&mut self, name: &str, fault: Fault) -> usize {
         let sink = FaultSink::start(fault).await.expect("a sink");
@@ -146,6 +155,14 @@ impl Scene {
         let id = self.gateway().simple("otel-collector", name, json!({ "endpoint": endpoint })).await;
         self.places.push(Place { id, name: name.to_owned(), sink });
         self.places.len() - 1
+    }
+
+    /// Gives a destination another address.
+    pub(crate) async fn readdress(&self, place: usize, endpoint: &str) {
+        let path = format!("/observability/destinations/{}", self.places[place].id);
+        let patch = json!({ "config": { "endpoint": endpoint } });
+        let (status, answer) = self.gateway().api("PATCH", &path, Some(&patch)).await;
+        assert_eq!(status, 200, "{answer}");
     }
 
     /// Load in a closed loop of two.
@@ -193,6 +210,17 @@ impl Scene {
 
     /// Polls the stats of a destination until they are as wanted.
     pub(crate) async fn until(&self, place: usize, what: &str, wanted: impl Fn(&Json) -> bool) -> Json {
+        self.until_within(PATIENCE, place, what, wanted).await
+    }
+
+    /// The same with another patience.
+    pub(crate) async fn until_within(
+        &self,
+        patience: Duration,
+        place: usize,
+        what: &str,
+        wanted: impl Fn(&Json) -> bool,
+    ) -> Json {
         let started = Instant::now();
         loop {
             let stats = self.stats(place).await;
@@ -200,7 +228,7 @@ impl Scene {
                 return stats;
             }
             let name = &self.places[place].name;
-            assert!(started.elapsed() < PATIENCE, "{name}: not {what} after {PATIENCE:?}: {stats:#}");
+            assert!(started.elapsed() < patience, "{name}: not {what} after {patience:?}: {stats:#}");
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }

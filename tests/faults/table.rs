@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 /// The scenarios in the order of the table, by the name of their test.
 const ORDER: &[&str] = &[
     "sigkill_at_fifty_moments",
+    "twenty_rolling_restarts",
     "sigterm_with_all_destinations_hung",
     "a_full_disk",
     "two_hundred_corruptions",
@@ -12,6 +13,10 @@ const ORDER: &[&str] = &[
     "every_form_of_retry_after",
     "partial_success_of_every_shape",
     "poison_among_a_thousand",
+    "nine_of_seventeen_fail",
+    "a_thousand_tenants",
+    "ten_thousand_destinations",
+    "canaries_in_the_storm",
 ];
 
 /// One line of the table.
