@@ -162,4 +162,8 @@ async fn a_wrong_key_holds_the_data_until_it_is_corrected() {
     assert_eq!(gateway.api("PATCH", &path, Some(&patch)).await.0, 200);
     let stats = gateway.settled(&id, 2).await;
     assert_eq!(stats["delivered"], 2);
+    let history = gateway.stats(&id).await["history"].clone();
+    let entry = |i: usize| (&history[i]["from"], &history[i]["to"], &history[i]["error"]["status"]);
+    assert_eq!(entry(1), (&json!("healthy"), &json!("held_auth"), &json!(401)), "{history:#}");
+    assert_eq!(entry(0), (&json!("held_auth"), &json!("healthy"), &json!(null)), "{history:#}");
 }

@@ -160,4 +160,8 @@ async fn metrics_show_the_books() {
     assert_eq!(value("tracecast_destination_pending_events"), 0.0);
     assert!(text.contains("tracecast_destination_attempts_total{class=\"ok\""), "{text}");
     assert!(text.contains("tracecast_destination_state{"), "{text}");
+    assert_eq!(value("tracecast_destination_delivery_latency_seconds_count"), 7.0);
+    assert_eq!(value("tracecast_destination_bisect_requests_total"), 0.0);
+    assert_eq!(value("tracecast_destination_retry_wait_seconds"), 0.0);
+    assert!(text.contains("tracecast_destination_transitions_total{"), "{text}");
 }

@@ -2,10 +2,12 @@
 //! payloads and sending a batch, or writing the dead letter of a refused span.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tracecast_genai::Privacy;
+use tokio::time::Instant;
+use tracecast_genai::{Privacy, shrink};
 use tracecast_log::{DeadLetter, LogError};
 use tracecast_otlp::write::{Edit, select};
 use tracecast_otlp::{DecodeError, Payload, SpanSet};
@@ -25,6 +27,8 @@ pub(crate) enum Done {
     Answered {
         sent: Sent,
         batch: Arc<Batch>,
+        /// From the first byte sent to the verdict.
+        took: Duration,
     },
     /// Nothing was sent, because payloads could not be read.
     Unread(Unread),
@@ -56,22 +60,16 @@ impl Unread {
     }
 }
 
-/// Reads the payloads of `pieces` and sends them once; `attempt` is how often that was done before.
+/// Reads the payloads of `part` and sends them once; `attempt` is how often that was done before.
 /// Waits for its turn first; `failing` is whether the destination's last answer was a failure.
-pub(crate) async fn send(
-    lane: Arc<Lane>,
-    pieces: Arc<[Piece]>,
-    token: String,
-    attempt: u32,
-    failing: bool,
-) -> Done {
-    let shared = &lane.shared;
+pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: bool) -> Done {
+    let (shared, pieces) = (&lane.shared, &part.pieces);
     let bytes = pieces.iter().map(|piece| piece.bytes).sum();
     let workspace = lane.setup().destination.workspace_id;
     let Some(_turn) = shared.fair.enter(workspace, lane.slot, bytes, failing).await else {
         return Done::Unsent;
     };
-    let Some(_room) = shared.room.take(lane.slot, memory_of(&pieces)).await else { return Done::Unsent };
+    let Some(_room) = shared.room.take(lane.slot, memory_of(pieces)).await else { return Done::Unsent };
     // Asked for together: what lies together is read together.
     let read = join_all(pieces.iter().map(|piece| shared.log.payload(&piece.entry))).await;
     let mut payloads = Vec::with_capacity(pieces.len());
@@ -96,9 +94,34 @@ pub(crate) async fn send(
         spans: piece.spans.clone(),
         private: is_private(piece, &setup),
     });
-    let batch = Arc::new(Batch { token, items: items.collect(), attempt });
+    let mut items: Vec<Item> = items.collect();
+    if let (Some(target_bytes), [item]) = (part.shrink_to, items.as_mut_slice()) {
+        match shrunk(item.clone(), target_bytes).await {
+            Some(smaller) => *item = smaller,
+            None => return Done::Unread(Unread { damaged: vec![0], later: None }),
+        }
+    }
+    let batch = Arc::new(Batch { token: part.token(lane.id), items, attempt });
+    let started = Instant::now();
     let sent = sender.send(batch.clone()).await;
-    Done::Answered { sent, batch }
+    Done::Answered { sent, batch, took: started.elapsed() }
+}
+
+/// The item with its one span made smaller. `None` if its bytes make no sense.
+async fn shrunk(item: Item, target_bytes: u64) -> Option<Item> {
+    let target_bytes = usize::try_from(target_bytes).unwrap_or(usize::MAX);
+    let work = move || {
+        let position = item.spans.iter().next()?;
+        let smaller = if item.private {
+            // What may not be sent need not be cut.
+            let without = Payload::new(project(&item.payload, &item.spans, true).ok()?, 1);
+            shrink(&without, 0, target_bytes).ok()?
+        } else {
+            shrink(&item.payload, position, target_bytes).ok()?
+        };
+        Some(Item { payload: Arc::new(Payload::new(smaller.into(), 1)), spans: SpanSet::all(1), ..item })
+    };
+    tracecast_log::world::blocking(work).await.flatten()
 }
 
 /// Writes the dead letter of a part that was refused, in the destination's projection.

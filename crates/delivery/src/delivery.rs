@@ -132,6 +132,13 @@ impl Delivery {
         errors
     }
 
+    /// Exactly these of the destinations given to [`Delivery::apply`] are retired: they keep what they have
+    /// pending and send nothing. One that is retired no more sends at once.
+    pub fn retire(&self, retired: &HashSet<Uuid>) {
+        let lanes: Vec<_> = self.inner.read().lanes.values().cloned().collect();
+        lanes.iter().for_each(|lane| lane.retire(retired.contains(&lane.id)));
+    }
+
     /// Gives up what belongs to destinations that are not configured, as `DestinationDeleted`; call after the
     /// first [`Delivery::apply`]. The others read on where the log says that they were.
     pub fn recover(&self) {

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -25,7 +26,7 @@ use crate::job::{Job, Part, Piece};
 use crate::lane::{Closing, Lane, Orders, Shared, Take};
 use crate::limits::Size;
 use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, PROBE_SPANS_MAX, Policy, RETRY_ONE_IN};
-use crate::ruling::{encoded_bytes, rule, take_out};
+use crate::ruling::{Context, encoded_bytes, rule, take_out};
 use crate::stats::Class;
 
 /// Records of backlog read at once.
@@ -67,7 +68,6 @@ struct Flight {
     job: Job,
     part: Part,
     epoch: u64,
-    started: Instant,
 }
 
 /// Runs until there is nothing to do.
@@ -195,6 +195,9 @@ impl Driver {
         };
         let mut linger = None;
         while self.sending < window {
+            if let Some(until) = self.lane.rate_wait(now) {
+                return sooner(timer, Some(until));
+            }
             let job = match orders.gate {
                 Gate::Probe => self.probe(now, &orders, &mut linger),
                 _ => self.next_send(now, &orders, window, &mut linger),
@@ -325,15 +328,15 @@ impl Driver {
             Some(refusal) => self.tasks.spawn(attempt::bury(lane, part.clone(), refusal)),
             None => {
                 let before = part.tries;
+                lane.started(part.spans(), now);
                 part.tries = before.saturating_add(1);
                 part.attempts = part.attempts.saturating_add(1);
                 self.count_sending(1);
                 self.retrying += usize::from(before > 0);
-                let token = part.token(lane.id);
-                self.tasks.spawn(attempt::send(lane, part.pieces.clone(), token, before, self.failing))
+                self.tasks.spawn(attempt::send(lane, part.clone(), before, self.failing))
             }
         };
-        self.flights.insert(task.id(), Flight { job, part, epoch, started: now });
+        self.flights.insert(task.id(), Flight { job, part, epoch });
     }
 
     fn count_sending(&mut self, by: isize) {
@@ -355,7 +358,7 @@ impl Driver {
             self.retrying -= usize::from(flight.part.tries > 1).min(self.retrying);
         }
         match done {
-            Some(Done::Answered { sent, batch }) => self.answered(flight, sent, &batch, now),
+            Some(Done::Answered { sent, batch, took }) => self.answered(flight, sent, &batch, took, now),
             Some(Done::Unread(unread)) => self.unread(flight, unread, now),
             Some(Done::Unsent) => {
                 let part = unsent(flight.part);
@@ -368,14 +371,14 @@ impl Driver {
                 let message = "the adapter panicked".to_owned();
                 let answer = Answer::Retry(Failure { status: None, message, retry_after: None });
                 let batch = Batch { token: String::new(), items: Vec::new(), attempt: 0 };
-                self.answered(flight, Sent { answer, bytes: 0 }, &batch, now);
+                self.answered(flight, Sent { answer, bytes: 0 }, &batch, Duration::ZERO, now);
             }
             None => self.not_buried(flight, "the writer panicked", now),
         }
     }
 
-    fn answered(&mut self, flight: Flight, sent: Sent, batch: &Batch, now: Instant) {
-        let Flight { mut job, part, epoch, started } = flight;
+    fn answered(&mut self, flight: Flight, sent: Sent, batch: &Batch, took: Duration, now: Instant) {
+        let Flight { mut job, part, epoch } = flight;
         let tries = part.tries;
         let searched = job.search_requests > 0;
         let size = Size {
@@ -383,8 +386,9 @@ impl Driver {
             bytes: if searched { encoded_bytes(batch) } else { part.bytes() },
             spans: part.spans(),
         };
-        let ruling = rule(part, batch, sent.answer);
         let meters = &self.lane.meters;
+        let context = Context { taken: meters.taken(), shrink_to: &|bytes| self.lane.shrink_to(bytes, now) };
+        let ruling = rule(part, batch, sent.answer, context);
         meters.attempted(ruling.class, tries, sent.bytes);
         if searched {
             meters.bisect_requests.fetch_add(1, Relaxed);
@@ -409,8 +413,7 @@ impl Driver {
         for (piece, outcome) in ruling.settled {
             self.lane.settle(piece, outcome);
         }
-        let latency = now.saturating_duration_since(started);
-        let wait = self.lane.react(ruling.signal, Request { epoch, tries, latency }, now);
+        let wait = self.lane.react(ruling.signal, Request { epoch, tries, latency: took }, now);
 
         if job.search_requests > 0 || !ruling.next.is_empty() {
             job.search_requests = job.search_requests.saturating_add(1);

@@ -72,8 +72,11 @@ pub(crate) struct Part {
     pub(crate) not_before: Instant,
     /// The earliest deadline of the pieces.
     pub(crate) deadline: Instant,
-    /// Made by halving a batch that was answered 500 again and again: not halved for that reason again.
-    pub(crate) suspected: bool,
+    /// Made by halving a batch that was answered 500 again and again: how many requests the destination had
+    /// taken by then. Only if it takes others meanwhile is this one halved again.
+    pub(crate) suspected: Option<u64>,
+    /// The single span in it was refused for its size: it is sent again, made smaller than this.
+    pub(crate) shrink_to: Option<u64>,
     /// Failures to read the payload or to write the dead letter.
     pub(crate) io_failures: u32,
     /// Set once the single span in it was refused for good: the part waits for its dead letter.
@@ -102,7 +105,8 @@ impl Part {
             attempts: 0,
             not_before: now,
             deadline,
-            suspected: false,
+            suspected: None,
+            shrink_to: None,
             io_failures: 0,
             refusal: None,
         }
@@ -113,6 +117,7 @@ impl Part {
         Part {
             attempts: self.attempts,
             suspected: self.suspected,
+            shrink_to: self.shrink_to,
             io_failures: self.io_failures,
             refusal: self.refusal.clone(),
             ..Part::new(pieces, self.not_before)
@@ -149,6 +154,7 @@ impl Part {
     /// A pure function of the destination and the composition, so that a retry, in this process or after a
     /// restart, carries the same token: `<destination>-<first ordinal>-<last ordinal>-<spans>-<digest>`.
     ///
+    /// A span that was made smaller has a token of its own: a vendor must not hold it against the first.
     /// The digest covers sequences and span positions: two compositions that happen to agree in the
     /// figures must not be taken for one another by a vendor that de-duplicates by token.
     pub(crate) fn token(&self, destination: Uuid) -> String {
@@ -163,7 +169,8 @@ impl Part {
             digest.add(u64::from(piece.count()));
             piece.spans.iter().for_each(|position| digest.add(u64::from(position)));
         }
-        format!("{destination}-{first}-{last}-{}-{:016x}", self.spans(), digest.finish())
+        let kind = if self.shrink_to.is_some() { "-truncated" } else { "" };
+        format!("{destination}-{first}-{last}-{}-{:016x}{kind}", self.spans(), digest.finish())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::job::Piece;
 use crate::limits::{Learned, Size};
 use crate::policy::{self, Policy};
 use crate::queue::{Queue, Ref};
+use crate::rate::Rate;
 use crate::room::Room;
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
@@ -94,12 +95,14 @@ struct Desk {
     setup: Arc<Setup>,
     health: Health,
     paused: bool,
+    retired: bool,
     closing: Option<Closing>,
     /// Spans up to this sequence are to be dropped.
     give_up: Option<Sequence>,
     /// Waits of batches are to end.
     nudged: bool,
     learned: Learned,
+    rate: Option<Rate>,
     history: History,
     shown: State,
     since_unix_nano: u64,
@@ -161,16 +164,19 @@ impl Lane {
     pub(crate) fn new(slot: Slot, setup: Setup, shared: Arc<Shared>) -> Lane {
         let options = &shared.options;
         let health = Health::new(Policy::from(options), setup.concurrency());
+        let rate = setup.rate();
         let mut desk = Desk {
             queue: Queue::counted_in(shared.refs.clone()),
             course: Course::default(),
             setup: Arc::new(setup),
             health,
             paused: false,
+            retired: false,
             closing: None,
             give_up: None,
             nudged: false,
             learned: Learned::default(),
+            rate,
             history: History::default(),
             shown: State::Healthy,
             since_unix_nano: unix_nano(),
@@ -302,6 +308,9 @@ impl Lane {
                 desk.history.forget_errors();
             }
             desk.health.retry_now(setup.concurrency());
+            if setup.destination.rate_limit != desk.setup.destination.rate_limit {
+                desk.rate = setup.rate();
+            }
             desk.setup = Arc::new(setup);
             desk.learned = Learned::default();
             desk.nudged = true;
@@ -311,6 +320,20 @@ impl Lane {
 
     pub(crate) fn pause(self: &Arc<Self>) {
         self.change(|desk| desk.paused = true);
+    }
+
+    /// Nobody names the destination any more, or somebody does again: a backlog kept meanwhile is sent.
+    pub(crate) fn retire(self: &Arc<Self>, retired: bool) {
+        if self.desk().retired == retired {
+            return;
+        }
+        self.change(|desk| {
+            desk.retired = retired;
+            if !retired {
+                desk.health.retry_now(desk.setup.concurrency());
+                desk.nudged = true;
+            }
+        });
     }
 
     /// Ends a pause; also means: try now.
@@ -451,6 +474,18 @@ impl Lane {
         Take::Batch(desk.queue.take(spans_max, bytes_max))
     }
 
+    /// How long the destination's rate limit allows nothing.
+    pub(crate) fn rate_wait(&self, now: Instant) -> Option<Instant> {
+        self.desk().rate.as_ref().and_then(|rate| rate.wait(now))
+    }
+
+    /// A request with so many spans is started.
+    pub(crate) fn started(&self, spans: u32, now: Instant) {
+        if let Some(rate) = &mut self.desk().rate {
+            rate.spend(spans, now);
+        }
+    }
+
     /// Takes note of an answer; see [`Health::react`].
     pub(crate) fn react(&self, signal: Signal, request: Request, now: Instant) -> Duration {
         let mut desk = self.desk();
@@ -469,6 +504,11 @@ impl Lane {
     /// A request of this size was refused because of it.
     pub(crate) fn refused(&self, size: Size, now: Instant) {
         self.desk().learned.refused(size, now);
+    }
+
+    /// How small a single span of `bytes` that was refused is to be made.
+    pub(crate) fn shrink_to(&self, bytes: u64, now: Instant) -> u64 {
+        self.desk().learned.shrink_to(bytes, now)
     }
 
     /// The latest changes of state, oldest first.
@@ -540,12 +580,18 @@ impl Setup {
     fn concurrency(&self) -> usize {
         self.limits().map_or(1, |l| l.concurrency_max)
     }
+
+    fn rate(&self) -> Option<Rate> {
+        self.destination.rate_limit.map(|limit| Rate::new(limit, Instant::now()))
+    }
 }
 
 impl Desk {
     fn state(&self) -> State {
         if self.closing == Some(Closing::Deleted) {
             State::Draining
+        } else if self.retired {
+            State::Retired
         } else if self.is_paused() {
             State::Paused
         } else if self.setup.sender.is_err() {
@@ -560,8 +606,12 @@ impl Desk {
         self.paused || !self.setup.destination.enabled
     }
 
+    fn is_stopped(&self) -> bool {
+        self.closing.is_some() || self.retired || self.is_paused() || self.setup.sender.is_err()
+    }
+
     fn gate(&self, now: Instant) -> Gate {
-        if self.closing.is_some() || self.is_paused() || self.setup.sender.is_err() {
+        if self.is_stopped() {
             return Gate::Shut;
         }
         self.health.gate(now)

@@ -22,6 +22,7 @@
 //! | `stack` | the adapter behind tower layers |
 //! | `ruling` | from an answer to the fate of each span (pure) |
 //! | `health`, `policy` | from answers to the state, the waits and the concurrency of the destination (pure) |
+//! | `rate` | how fast a destination may be sent to, if its owner says so (pure) |
 //! | `limits` | which sizes a destination takes, as learned from its answers (pure) |
 //! | `job` | pieces, parts with their tokens, halving (pure) |
 //! | `stats`, `history` | counters, latencies and changes of state |
@@ -54,6 +55,7 @@ mod lane;
 mod limits;
 mod policy;
 mod queue;
+mod rate;
 mod room;
 mod ruling;
 mod stack;

@@ -61,6 +61,13 @@ impl Learned {
         let spans = self.spans.max(now).map_or(u32::MAX, |max| u32::try_from(max).unwrap_or(u32::MAX).max(1));
         (bytes, spans)
     }
+
+    /// How small a single span of `bytes`, which was refused, is to be made. It is made smaller only once, so
+    /// that rather too much is cut than all is lost: to what is known to be taken, or to a quarter.
+    pub(crate) fn shrink_to(&self, bytes: u64, now: Instant) -> u64 {
+        let accepted = live(self.bytes.accepted, now).filter(|accepted| *accepted < bytes);
+        accepted.unwrap_or(0).max(bytes / 4)
+    }
 }
 
 impl Measure {
@@ -156,5 +163,16 @@ mod tests {
         let (mut learned, now) = (Learned::default(), Instant::now());
         learned.refused(size(1_000, 2), now);
         assert_eq!(learned.maxima(now), (FLOOR_BYTES, 1));
+    }
+
+    #[test]
+    fn a_span_is_shrunk_to_what_is_known_to_pass() {
+        let (mut learned, now) = (Learned::default(), Instant::now());
+        assert_eq!(learned.shrink_to(1_000_000, now), 250_000);
+        learned.accepted(size(100_000, 1), now);
+        assert_eq!(learned.shrink_to(1_000_000, now), 250_000);
+        learned.accepted(size(900_000, 1), now);
+        assert_eq!(learned.shrink_to(1_000_000, now), 900_000);
+        assert_eq!(learned.shrink_to(800_000, now), 200_000, "what passed was another matter");
     }
 }

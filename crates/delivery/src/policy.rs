@@ -24,7 +24,7 @@ const PROBE_CAP: Duration = Duration::from_secs(5 * 60);
 const PAUSED_PROBE: Duration = Duration::from_secs(3600);
 /// Spans in a probe, at most.
 pub(crate) const PROBE_SPANS_MAX: u32 = 10;
-/// Tries answered 500 after which a batch is suspected to be the cause and is halved, once.
+/// Tries answered 500 after which a batch is suspected to be the cause and is halved.
 pub(crate) const SUSPECT_AFTER: u32 = 3;
 /// Requests spent on one batch after which the search for its bad spans slows down.
 pub(crate) const PACE_AFTER: u32 = 64;

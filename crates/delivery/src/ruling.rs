@@ -29,8 +29,17 @@ pub(crate) struct Ruling {
     pub(crate) note: Option<(Option<u16>, String)>,
 }
 
+/// What the ruling needs to know of the destination.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// Requests it has taken so far.
+    pub(crate) taken: u64,
+    /// How small a span of so many bytes, which was refused, is to be made.
+    pub(crate) shrink_to: &'a dyn Fn(u64) -> u64,
+}
+
 /// What becomes of `part`, sent as `batch`.
-pub(crate) fn rule(part: Part, batch: &Batch, answer: Answer) -> Ruling {
+pub(crate) fn rule(part: Part, batch: &Batch, answer: Answer, context: Context<'_>) -> Ruling {
     match answer {
         Answer::Delivered => {
             let settled = part.pieces.iter().map(|p| (p.clone(), Outcome::Delivered)).collect();
@@ -38,8 +47,8 @@ pub(crate) fn rule(part: Part, batch: &Batch, answer: Answer) -> Ruling {
         }
         Answer::Partial { refused, message } => partial(&part, refused, message),
         Answer::PerItem(answers) => per_item(part, batch, answers),
-        Answer::Isolate { by_size, failure } => isolate(part, batch, by_size, failure),
-        Answer::Retry(failure) => retry(part, failure),
+        Answer::Isolate { by_size, failure } => isolate(part, batch, by_size, failure, context),
+        Answer::Retry(failure) => retry(part, failure, context.taken),
         Answer::Auth(failure) => again(part, Class::Auth, Signal::Auth, failure),
         Answer::Config(failure) => {
             let signal = Signal::Config { status: failure.status };
@@ -134,7 +143,7 @@ fn per_item(part: Part, batch: &Batch, answers: Vec<ItemAnswer>) -> Ruling {
     ruling
 }
 
-fn isolate(part: Part, batch: &Batch, by_size: bool, failure: Failure) -> Ruling {
+fn isolate(part: Part, batch: &Batch, by_size: bool, failure: Failure, context: Context<'_>) -> Ruling {
     let mut ruling = Ruling::new(Class::Isolate, Signal::Refused);
     ruling.note = Some((failure.status, excerpt(&failure.message)));
     ruling.too_large = by_size;
@@ -142,6 +151,11 @@ fn isolate(part: Part, batch: &Batch, by_size: bool, failure: Failure) -> Ruling
     match halves {
         Some(halves) => {
             push_halves(&part, halves, &mut ruling.next);
+        }
+        // A single span is made smaller, once.
+        None if by_size && part.shrink_to.is_none() => {
+            let shrink_to = Some((context.shrink_to)(encoded_bytes(batch)));
+            ruling.next.push(Part { shrink_to, ..part.with_pieces(part.pieces.to_vec()) });
         }
         None => {
             let reason = if by_size { DeadReason::TooLarge } else { DeadReason::Rejected };
@@ -152,14 +166,17 @@ fn isolate(part: Part, batch: &Batch, by_size: bool, failure: Failure) -> Ruling
     ruling
 }
 
-fn retry(part: Part, failure: Failure) -> Ruling {
+fn retry(part: Part, failure: Failure, taken: u64) -> Ruling {
     let signal = Signal::Failed { status: failure.status, retry_after: failure.retry_after };
-    let suspect = failure.status == Some(500) && part.tries >= policy::SUSPECT_AFTER && !part.suspected;
+    let suspect = failure.status == Some(500)
+        && part.tries >= policy::SUSPECT_AFTER
+        && part.suspected.is_none_or(|before| taken > before);
     if let Some(halves) = suspect.then(|| halve(&part.pieces, |_, _| 1)).flatten() {
-        // A receiver that fails on one span fails on every batch with it: find out, once.
+        // A receiver that fails on one span fails on every batch with it: find out. One that fails on all is
+        // not helped by halves.
         let mut ruling = Ruling::new(Class::Retry, signal);
         ruling.note = Some((failure.status, excerpt(&failure.message)));
-        push_halves(&Part { suspected: true, ..part }, halves, &mut ruling.next);
+        push_halves(&Part { suspected: Some(taken), ..part }, halves, &mut ruling.next);
         return ruling;
     }
     again(part, Class::Retry, signal, failure)

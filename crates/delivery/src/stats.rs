@@ -134,6 +134,11 @@ impl Meters {
         latencies.for_each(|(latency, spans)| histogram.record(latency, spans));
     }
 
+    /// Requests that were taken as a whole.
+    pub(crate) fn taken(&self) -> u64 {
+        self.by_class.get(Class::Ok as usize).map_or(0, |n| n.load(Relaxed))
+    }
+
     pub(crate) fn entered(&self, state: State) {
         if let Some(counter) = self.entered.get(state as usize) {
             counter.fetch_add(1, Relaxed);

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::filter::FilterRules;
 use crate::issue::{Fault, Issue, quote};
 use crate::kind::{Kind, ManagedBy, Region};
+use crate::rate_limit::RateLimit;
 use crate::read::{Reader, array, choice, flag, string, text, uuid};
 
 /// The one fixed default workspace of every installation.
@@ -35,6 +36,8 @@ pub struct Destination {
     pub filter_rules: Option<FilterRules>,
     /// Regions whose traffic it gets; never empty, no region twice.
     pub regions: Vec<Region>,
+    /// How fast it may be sent to; `None` = as fast as it takes it.
+    pub rate_limit: Option<RateLimit>,
     /// Send cost metadata of the generation.
     pub broadcast_generation_cost: bool,
     /// Send identity metadata of the generation.
@@ -89,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) api_key_hashes: Option<Vec<String>>,
     pub(crate) filter_rules: Option<FilterRules>,
     pub(crate) regions: Vec<Region>,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) cost: bool,
     pub(crate) identity: bool,
     pub(crate) request_context: bool,
@@ -105,6 +109,7 @@ impl Default for Settings {
             api_key_hashes: None,
             filter_rules: None,
             regions: vec![Region::Global],
+            rate_limit: None,
             cost: false,
             identity: false,
             request_context: false,
@@ -131,6 +136,10 @@ impl Settings {
         set(&mut self.cost_allocation, body.optional("broadcast_generation_cost_allocation", flag));
         set(&mut self.api_key_hashes, read_key_hashes(body));
         set(&mut self.regions, read_regions(body));
+        match body.member("rate_limit") {
+            Some(Json::Null) => self.rate_limit = None,
+            _ => self.rate_limit = body.optional("rate_limit", RateLimit::read).or(self.rate_limit),
+        }
         match body.member("filter_rules") {
             None => {}
             Some(Json::Null) => self.filter_rules = None,
@@ -277,6 +286,7 @@ impl Destination {
             api_key_hashes: self.api_key_hashes.clone(),
             filter_rules: self.filter_rules.clone(),
             regions: self.regions.clone(),
+            rate_limit: self.rate_limit,
             cost: self.broadcast_generation_cost,
             identity: self.broadcast_generation_identity,
             request_context: self.broadcast_generation_request_context,
@@ -295,6 +305,7 @@ impl Destination {
             api_key_hashes: settings.api_key_hashes,
             filter_rules: settings.filter_rules,
             regions: settings.regions,
+            rate_limit: settings.rate_limit,
             broadcast_generation_cost: settings.cost,
             broadcast_generation_identity: settings.identity,
             broadcast_generation_request_context: settings.request_context,

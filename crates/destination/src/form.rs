@@ -35,6 +35,8 @@ impl Destination {
 
     fn form(&self, config: Map<String, Json>, time: fn(Timestamp) -> String) -> Map<String, Json> {
         let regions: Vec<&str> = self.regions.iter().map(|region| region.as_str()).collect();
+        // Not a word where none is set: upstream does not know it.
+        let rate_limit = self.rate_limit.map(|limit| ("rate_limit", limit.to_json()));
         [
             ("id", json!(self.id.to_string())),
             ("type", json!(self.config.kind().as_str())),
@@ -56,6 +58,7 @@ impl Destination {
             ("updated_at", json!(time(self.updated_at))),
         ]
         .into_iter()
+        .chain(rate_limit)
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }

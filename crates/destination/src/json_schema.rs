@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::config::schema;
 use crate::filter;
 use crate::kind::{Kind, Region};
+use crate::rate_limit::RateLimit;
 use crate::schema::{Field, Presence, Rule};
 use crate::wire::Wire;
 
@@ -53,6 +54,7 @@ pub fn json_schema() -> Json {
                 "items": { "enum": regions },
                 "default": ["global"],
             },
+            "rate_limit": RateLimit::json_schema(),
             "broadcast_generation_cost": flag("Send cost metadata.", false),
             "broadcast_generation_identity": flag("Send identity metadata.", false),
             "broadcast_generation_request_context": flag("Send request context metadata.", false),

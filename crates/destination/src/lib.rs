@@ -25,6 +25,7 @@ mod issue;
 mod json_schema;
 mod kind;
 mod mask;
+mod rate_limit;
 mod read;
 mod suggest;
 
@@ -50,5 +51,6 @@ pub use issue::Issue;
 pub use json_schema::json_schema;
 pub use kind::{Kind, ManagedBy, Region};
 pub use mask::mask;
+pub use rate_limit::RateLimit;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use suggest::did_you_mean;

@@ -5,7 +5,8 @@
 //! `keys`; nothing is decoded until it is asked for.
 //!
 //! [`classify`] says what an attribute key is; [`Privacy`], [`StripMedia`] and [`StripIdentity`] are the
-//! projections built on it, [`Chain`] joins them. [`events`] turns plain JSON logs into spans.
+//! projections built on it, [`Chain`] joins them; [`shrink`] makes a span smaller that its receiver finds too
+//! large. [`events`] turns plain JSON logs into spans.
 
 mod chain;
 mod completion;
@@ -19,6 +20,7 @@ pub mod media;
 mod messages;
 mod metadata;
 mod privacy;
+mod shrink;
 mod usage;
 mod view;
 
@@ -31,5 +33,6 @@ pub use content::{Class, classify, looks_like_content};
 pub use identity::{StatedIdentity, StripIdentity, stated_identity};
 pub use media::StripMedia;
 pub use privacy::{CountingPrivacy, Privacy};
+pub use shrink::shrink;
 pub use usage::{Cost, Usage};
 pub use view::Generation;

@@ -9,6 +9,7 @@ mod fields;
 
 use memchr::memmem;
 use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
 use tracecast_otlp::Value;
 use tracecast_otlp::write::{Edit, Place, Verdict};
 
@@ -36,27 +37,86 @@ pub fn probe_bytes(bytes: &[u8]) -> bool {
 
 /// The text without its embedded media; `None` if it holds none.
 pub fn strip(text: &str) -> Option<String> {
-    strip_at(text, 0)
+    strip_at(text, 0, Marker::Size)
 }
 
 /// JSON in JSON in JSON: deeper nesting is left alone.
 const NESTING_MAX: usize = 3;
 
-fn strip_at(text: &str, nesting: usize) -> Option<String> {
-    let without_urls = data_url::strip(text);
+fn strip_at(text: &str, nesting: usize, marker: Marker) -> Option<String> {
+    let without_urls = data_url::strip(text, marker);
     let rest: &str = without_urls.as_deref().unwrap_or(text);
     let is_json = matches!(rest.trim_start().as_bytes().first(), Some(b'{' | b'[' | b'"'));
-    let stripped = if is_json && nesting < NESTING_MAX { fields::strip(rest, nesting) } else { None };
+    let stripped = if is_json && nesting < NESTING_MAX { fields::strip(rest, nesting, marker) } else { None };
     stripped.or(without_urls)
 }
 
-/// What is put in the place of a payload.
-fn marker(media_type: &str, byte_length: usize) -> String {
+/// What is put in the place of a payload: its media type and size, and its digest where asked for.
+#[derive(Clone, Copy, Debug)]
+enum Marker {
+    Size,
+    Digest,
+}
+
+impl Marker {
+    /// For base64 as it is written, escapes included.
+    fn base64(self, media_type: &str, byte_length: usize, written: &str) -> String {
+        let digest = matches!(self, Marker::Digest).then(|| Sha256::digest(decoded(written)));
+        marker(media_type, byte_length, digest.as_deref())
+    }
+
+    fn bytes(self, bytes: &[u8]) -> String {
+        let digest = matches!(self, Marker::Digest).then(|| Sha256::digest(bytes));
+        marker("application/octet-stream", bytes.len(), digest.as_deref())
+    }
+}
+
+fn marker(media_type: &str, byte_length: usize, digest: Option<&[u8]>) -> String {
     // What goes into JSON text unescaped must need no escape.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/.+-_".contains(c);
     let is_type = (1..=100).contains(&media_type.len()) && media_type.chars().all(is_plain);
     let media_type = if is_type { media_type } else { "application/octet-stream" };
-    format!("[media removed: {media_type}, {byte_length} bytes]")
+    let digest = digest.map_or(String::new(), |digest| {
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!(", sha256 {hex}")
+    });
+    format!("[media removed: {media_type}, {byte_length} bytes{digest}]")
+}
+
+/// The bytes behind base64 in either alphabet, whatever it was escaped with; what is no digit is skipped.
+fn decoded(written: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(written.len() / 4 * 3);
+    let (mut bits, mut held) = (0u32, 0u32);
+    let mut rest = written.bytes().peekable();
+    while let Some(byte) = rest.next() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            // Of `\/` the second is the digit, of `\n` none is; of `%2B` and `%2F` the last tells.
+            b'\\' if rest.peek() == Some(&b'/') => continue,
+            b'\\' => {
+                rest.next();
+                continue;
+            }
+            b'%' => match (rest.next(), rest.next()) {
+                (Some(b'2'), Some(b'B' | b'b')) => 62,
+                (Some(b'2'), Some(b'F' | b'f')) => 63,
+                _ => continue,
+            },
+            _ => continue,
+        };
+        bits = (bits << 6) | u32::from(digit);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    bytes
 }
 
 /// Bytes behind so many base64 digits (padding not counted).
@@ -102,25 +162,34 @@ impl Edit for StripMedia {
     }
 
     fn attribute(&self, place: Place, key: &str, value: &Value<'_>) -> Verdict {
-        if let Some(verdict) = self.attribute_by_key(place, key) {
-            return verdict;
+        self.attribute_by_key(place, key).unwrap_or_else(|| judge(key, value, Marker::Size))
+    }
+}
+
+/// The same with digests in the markers: the text in the attribute's place, if it holds media.
+pub(crate) fn digested(key: &str, value: &Value<'_>) -> Option<String> {
+    match StripMedia.attribute_by_key(Place::Span, key).unwrap_or_else(|| judge(key, value, Marker::Digest)) {
+        Verdict::ReplaceStr(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn judge(key: &str, value: &Value<'_>, marker: Marker) -> Verdict {
+    match value {
+        Value::Str(text) if probe(text) => {
+            strip_at(text, 0, marker).map_or(Verdict::Keep, Verdict::ReplaceStr)
         }
-        match value {
-            Value::Str(text) if probe(text) => strip(text).map_or(Verdict::Keep, Verdict::ReplaceStr),
-            Value::Bytes(bytes) if classify(key) == Class::Content => {
-                Verdict::ReplaceStr(marker("application/octet-stream", bytes.len()))
+        Value::Bytes(bytes) if classify(key) == Class::Content => Verdict::ReplaceStr(marker.bytes(bytes)),
+        Value::Array(_) | Value::Map(_) if holds_media(value) => {
+            // A structured value becomes its JSON text: both are valid forms of every such key.
+            let text = without_bytes(value, marker).to_string();
+            match strip_at(&text, 0, marker) {
+                Some(stripped) => Verdict::ReplaceStr(stripped),
+                None if holds_bytes(value) => Verdict::ReplaceStr(text),
+                None => Verdict::Keep,
             }
-            Value::Array(_) | Value::Map(_) if holds_media(value) => {
-                // A structured value becomes its JSON text: both are valid forms of every such key.
-                let text = without_bytes(value).to_string();
-                match strip(&text) {
-                    Some(stripped) => Verdict::ReplaceStr(stripped),
-                    None if holds_bytes(value) => Verdict::ReplaceStr(text),
-                    None => Verdict::Keep,
-                }
-            }
-            _ => Verdict::Keep,
         }
+        _ => Verdict::Keep,
     }
 }
 
@@ -140,17 +209,17 @@ fn any_leaf(value: &Value<'_>, is_wanted: &dyn Fn(&Value<'_>) -> bool) -> bool {
     }
 }
 
-fn without_bytes(value: &Value<'_>) -> Json {
+fn without_bytes(value: &Value<'_>, marker: Marker) -> Json {
     match value {
         Value::Empty => Json::Null,
         Value::Str(text) => Json::from(*text),
         Value::Bool(b) => Json::from(*b),
         Value::Int(n) => Json::from(*n),
         Value::Double(n) => Json::from(*n),
-        Value::Bytes(bytes) => Json::from(marker("application/octet-stream", bytes.len())),
-        Value::Array(items) => items.iter().map(|item| without_bytes(&item)).collect(),
+        Value::Bytes(bytes) => Json::from(marker.bytes(bytes)),
+        Value::Array(items) => items.iter().map(|item| without_bytes(&item, marker)).collect(),
         Value::Map(pairs) => {
-            pairs.iter().map(|(key, value)| (key.to_owned(), without_bytes(&value))).collect()
+            pairs.iter().map(|(key, value)| (key.to_owned(), without_bytes(&value, marker))).collect()
         }
     }
 }

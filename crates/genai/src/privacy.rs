@@ -92,7 +92,7 @@ fn by_class(class: Class, key: &str) -> Option<Verdict> {
 }
 
 /// Keys of which a harmless part is kept.
-fn is_reduced(key: &str) -> bool {
+pub(crate) fn is_reduced(key: &str) -> bool {
     matches!(
         key,
         keys::PROVIDER_METADATA

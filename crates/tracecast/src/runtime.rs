@@ -144,15 +144,9 @@ impl Runtime for GatewayRuntime {
         };
         let all: Vec<Known> =
             active.iter().map(known(false)).chain(retired.iter().map(known(true))).collect();
-        let before = self.known.swap(Arc::new(all));
+        self.known.store(Arc::new(all));
         let errors = self.delivery.apply(&[active, retired].concat());
-        for (_, destination) in retired {
-            self.delivery.pause(destination.id);
-        }
-        let back: HashSet<Uuid> = before.iter().filter(|k| k.retired).map(|k| k.destination.id).collect();
-        for (_, destination) in active.iter().filter(|(_, d)| back.contains(&d.id)) {
-            self.delivery.resume(destination.id);
-        }
+        self.delivery.retire(&retired.iter().map(|(_, destination)| destination.id).collect());
         errors
     }
 
@@ -190,11 +184,7 @@ impl Runtime for GatewayRuntime {
         let books = self.log.books(known.slot);
         let live = self.delivery.stats(id);
         let mut map = Map::new();
-        let state = match &live {
-            _ if known.retired => State::Retired,
-            Some(live) => live.state,
-            None => State::Healthy,
-        };
+        let state = live.as_ref().map_or(State::Healthy, |live| live.state);
         map.insert("state".into(), state.as_str().into());
         map.insert("since".into(), time(live.as_ref().map(|l| l.since_unix_nano)));
         books_json(&books, &mut map);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracecast_log::{DeadReason, DropReason};
+use tracecast_log::{DeadReason, DropReason, Slot};
+use tracecast_otlp::write::{SpanBuilder, resource_spans};
+use tracecast_otlp::{Payload, SpanSet};
 use tracecast_sinks::{Answer, BatchLimits, ItemAnswer};
 
 use super::harness::*;
@@ -173,13 +175,12 @@ async fn what_is_too_large_is_halved_by_bytes_and_the_limit_is_learned() {
         let bytes: usize = call.spans.iter().map(|(_, i)| size(*i)).sum();
         if bytes > 100_000 { isolate(true).into() } else { Answer::Delivered.into() }
     });
-    bench
-        .append_record(record(payload(10, size), 10, vec![route(slot, tracecast_otlp::SpanSet::all(10))]))
-        .await;
+    bench.append_record(record(payload(10, size), 10, vec![route(slot, SpanSet::all(10))])).await;
     bench.quiet().await;
     // By bytes the first cut already parts the large span from the small ones.
     let sent: Vec<usize> = adapter.calls().iter().map(|c| c.spans.len()).collect();
-    assert_eq!(sent, [10, 9, 1]);
+    // It is sent again made smaller; but what is large in it is nothing that may be cut.
+    assert_eq!(sent, [10, 9, 1, 1]);
     let letters = bench.dead_letters(slot).await;
     assert_eq!(
         letters.iter().map(|l| (l.reason, l.status)).collect::<Vec<_>>(),
@@ -190,9 +191,7 @@ async fn what_is_too_large_is_halved_by_bytes_and_the_limit_is_learned() {
     bench.delivery.pause(id("a"));
     let before = adapter.calls().len();
     for _ in 0..29 {
-        bench
-            .append_record(record(payload(1, size), 1, vec![route(slot, tracecast_otlp::SpanSet::all(1))]))
-            .await;
+        bench.append_record(record(payload(1, size), 1, vec![route(slot, SpanSet::all(1))])).await;
     }
     bench.delivery.resume(id("a"));
     bench.quiet().await;
@@ -417,7 +416,7 @@ async fn an_attempt_is_cut_at_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_breaks_the_receiver_is_halved_once() {
+async fn a_span_that_breaks_the_receiver_is_found_as_long_as_others_pass() {
     let bench = Bench::new();
     let adapter = Scripted::willing();
     let slot = bench.add("a", &adapter);
@@ -430,11 +429,85 @@ async fn a_batch_that_breaks_the_receiver_is_halved_once() {
     sleep(secs(3600)).await;
     let sizes: Vec<usize> = adapter.calls().iter().map(|c| c.spans.len()).collect();
     assert_eq!(sizes[..3], [8, 8, 8]);
-    assert!(sizes[3..].iter().all(|n| *n == 4), "halved once, not further: {sizes:?}");
-    assert_eq!(adapter.taken().len(), 4, "the good half is delivered while the other one waits");
+    assert!(sizes.ends_with(&[1, 1]), "{sizes:?}");
+    assert_eq!(adapter.taken().len(), 7, "the others are delivered while the one waits");
+    adapter.then(|_| Answer::Delivered.into());
+    bench.quiet().await;
+    assert!(bench.dead_letters(slot).await.is_empty(), "500 is no refusal");
+    assert_eq!(bench.books(slot).await.delivered, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_broken_altogether_is_sent_halves_once() {
+    let bench = Bench::new();
+    let adapter = Scripted::new(LIMITS, |_| retry(500).into());
+    let slot = bench.add("a", &adapter);
+    bench.append(8, &[slot]).await;
+    sleep(secs(3600)).await;
+    let sizes: Vec<usize> = adapter.calls().iter().map(|c| c.spans.len()).collect();
+    assert_eq!(sizes[..3], [8, 8, 8]);
+    assert!(sizes.len() > 10 && sizes[3..].iter().all(|n| *n == 4), "{sizes:?}");
     adapter.then(|_| Answer::Delivered.into());
     bench.quiet().await;
     assert_eq!(bench.books(slot).await.delivered, 8);
+}
+
+/// One span with a prompt of 200 kB, to a destination that takes at most `limit` bytes.
+async fn one_large(limit: usize, private: bool) -> (Bench, std::sync::Arc<Scripted>, Slot) {
+    let bench = Bench::new();
+    let adapter = Scripted::new(LIMITS, move |call| {
+        if call.bytes > limit { isolate(true).into() } else { Answer::Delivered.into() }
+    });
+    let mut destination = destination("a");
+    destination.privacy_mode = private;
+    bench.change(destination, Ok(adapter.clone()));
+    let slot = bench.slot("a");
+    let span = SpanBuilder {
+        trace_id: [7; 16],
+        span_id: 1u64.to_be_bytes(),
+        attributes: vec![("gen_ai.prompt".to_owned(), "words ".repeat(33_333).as_str().into())],
+        ..SpanBuilder::default()
+    };
+    let mut out = Vec::new();
+    resource_spans(&[], "test", "1", &[span], &mut out);
+    let payload = Payload::new(out.into(), 1);
+    bench.append_record(record(payload, 1, vec![route(slot, SpanSet::all(1))])).await;
+    bench.quiet().await;
+    (bench, adapter, slot)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_that_is_too_large_is_made_smaller() {
+    let (bench, adapter, slot) = one_large(60_000, false).await;
+    let calls = adapter.calls();
+    assert_eq!(calls.len(), 2);
+    // Nothing is known to pass, so a quarter is tried.
+    assert!(calls[1].bytes <= calls[0].bytes / 4 && calls[1].bytes > 49_000, "{}", calls[1].bytes);
+    assert_eq!(calls[1].token, format!("{}-truncated", calls[0].token));
+    assert_eq!(calls[1].spans, calls[0].spans, "the books know the span by its place");
+    assert!(bench.dead_letters(slot).await.is_empty());
+    assert_eq!(bench.books(slot).await.delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_is_made_smaller_only_once() {
+    let (bench, adapter, slot) = one_large(1_000, false).await;
+    assert_eq!(adapter.calls().len(), 2);
+    let letters = bench.dead_letters(slot).await;
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!((letter.reason, letter.status, letter.attempts), (DeadReason::TooLarge, Some(413), 2));
+    assert!(letter.payload.len() > 199_000, "the dead letter is whole");
+    assert_eq!(bench.books(slot).await.dead_lettered[DeadReason::TooLarge as usize], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_privacy_the_content_goes_before_anything_is_cut() {
+    let (bench, adapter, slot) = one_large(1_000, true).await;
+    let calls = adapter.calls();
+    assert_eq!(calls.len(), 2);
+    assert!(calls[1].bytes < 200 && calls[1].private, "{}", calls[1].bytes);
+    assert_eq!(bench.books(slot).await.delivered, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use tracecast_log::{
 use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
 use tracecast_otlp::{Payload, SpanSet};
 use tracecast_sinks::{
-    Adapter, Answer, Batch, BatchLimits, BuildError, Diagnosis, Failure, ItemAnswer, Sent, TestReport,
+    Adapter, Answer, Batch, BatchLimits, BuildError, Diagnosis, Failure, Item, ItemAnswer, Sent, TestReport,
 };
 use uuid::Uuid;
 
@@ -37,6 +37,8 @@ pub(super) struct Call {
     /// Spans per item.
     pub(super) items: Vec<Vec<SpanKey>>,
     pub(super) private: bool,
+    /// Of the payloads, whatever is selected of them.
+    pub(super) bytes: usize,
 }
 
 /// What an adapter does with a call.
@@ -145,8 +147,7 @@ impl Adapter for Scripted {
 
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
         Box::pin(async move {
-            let items: Vec<Vec<SpanKey>> =
-                batch.items.iter().map(|i| i.spans.iter().map(|p| (i.sequence, p)).collect()).collect();
+            let items: Vec<Vec<SpanKey>> = batch.items.iter().map(keys).collect();
             let call = Call {
                 at: Instant::now(),
                 token: batch.token.clone(),
@@ -154,6 +155,7 @@ impl Adapter for Scripted {
                 spans: items.concat(),
                 items,
                 private: batch.items.iter().all(|i| i.private),
+                bytes: batch.items.iter().map(|i| i.payload.bytes().len()).sum(),
             };
             let reply = (self.script.lock().unwrap())(&call);
             self.calls.lock().unwrap().push(call.clone());
@@ -184,6 +186,17 @@ impl Adapter for Scripted {
             }
         })
     }
+}
+
+/// The spans of an item by what they say of themselves: a span that was made smaller stands in a payload of its
+/// own, but has the id of its place in the record.
+fn keys(item: &Item) -> Vec<SpanKey> {
+    let traces = item.payload.traces().expect("a whole payload");
+    let place = |position: u32| {
+        let id = u64::from_be_bytes(traces.span(position as usize).span_id());
+        u32::try_from(id - 1).expect("an id made by `payload`")
+    };
+    item.spans.iter().map(|position| (item.sequence, place(position))).collect()
 }
 
 struct UnderWay<'a>(&'a Mutex<(usize, usize)>);

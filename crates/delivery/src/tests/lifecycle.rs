@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tracecast_destination::RateLimit;
 use tracecast_log::{DropReason, Durability, Options as LogOptions, Subscriber};
 use tracecast_sinks::{Answer, BatchLimits};
 
@@ -292,4 +293,66 @@ async fn resume_and_a_new_configuration_mean_now() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!((adapter.calls().len(), bench.state("a")), (3, State::Healthy));
     assert_eq!(bench.books(slot).await.delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_destination_keeps_its_backlog_until_it_is_named_again() {
+    let bench = Bench::new();
+    let (adapter, other) = (Scripted::willing(), Scripted::willing());
+    let slots = [bench.add("a", &adapter), bench.add("b", &other)];
+    bench.delivery.retire(&[id("a")].into());
+    bench.append(2, &slots).await;
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!((adapter.calls().len(), bench.state("a")), (0, State::Retired));
+    assert_eq!((other.calls().len(), bench.state("b")), (1, State::Healthy));
+    // Neither a resume nor another edit brings it back.
+    bench.delivery.resume(id("a"));
+    bench.change(destination("a"), Ok(adapter.clone()));
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!((adapter.calls().len(), bench.state("a")), (0, State::Retired));
+    bench.delivery.retire(&[].into());
+    bench.quiet().await;
+    assert_eq!((adapter.taken().len(), bench.state("a")), (2, State::Healthy));
+    assert_eq!(bench.books(slots[0]).await.delivered, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_spreads_requests_and_can_be_lifted() {
+    let bench = Bench::new();
+    let adapter = Scripted::new(BatchLimits { spans_max: 1, ..LIMITS }, |_| Answer::Delivered.into());
+    let mut limited = destination("a");
+    limited.rate_limit = Some(RateLimit::RequestsPerSecond(2.0));
+    bench.change(limited, Ok(adapter.clone()));
+    let slot = bench.slot("a");
+    for _ in 0..40 {
+        bench.append(1, &[slot]).await;
+    }
+    sleep(Duration::from_secs(10)).await;
+    let calls = adapter.calls();
+    assert!((20..=23).contains(&calls.len()), "{}", calls.len());
+    assert!(calls.windows(4).all(|four| four[3].at - four[0].at >= Duration::from_millis(499)));
+    assert_eq!(bench.state("a"), State::Healthy);
+    bench.add("a", &adapter);
+    let start = Instant::now();
+    bench.quiet().await;
+    assert!(Instant::now() - start < Duration::from_secs(1));
+    assert_eq!(bench.books(slot).await.delivered, 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn edits_of_one_destination_under_load_delay_nobody() {
+    let bench = Bench::new();
+    let (edited, other) = (Scripted::willing(), Scripted::willing());
+    let slots = [bench.add("a", &edited), bench.add("b", &other)];
+    for n in 0..200 {
+        let mut changed = destination("a");
+        changed.name = format!("a{n}");
+        bench.change(changed, Ok(edited.clone()));
+        bench.append(1, &slots).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+    bench.quiet().await;
+    assert!(bench.stats("b").latency_p99_ms.unwrap() < 250.0);
+    assert!(edited.taken().len() == 200 && edited.taken().values().all(|n| *n == 1));
+    assert_eq!(bench.books(slots[1]).await.delivered, 200);
 }

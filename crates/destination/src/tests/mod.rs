@@ -5,6 +5,7 @@ mod filter;
 mod kinds;
 mod patch;
 mod properties;
+mod rate_limit;
 mod s3;
 mod secrets;
 mod urls;

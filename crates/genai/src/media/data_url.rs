@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::{decoded_length, is_digit, marker};
+use super::{Marker, decoded_length, is_digit};
 
 const SEPARATOR: &[u8] = b";base64,";
 /// A media type with parameters is never longer.
@@ -11,7 +11,7 @@ const HEAD_BYTES_MAX: usize = 160;
 const LINE_BYTES_MIN: usize = 60;
 
 /// Replaces each `data:<media type>;base64,<payload>`; `None` if there is none.
-pub(super) fn strip(text: &str) -> Option<String> {
+pub(super) fn strip(text: &str, marker: Marker) -> Option<String> {
     let bytes = text.as_bytes();
     let mut out = String::new();
     let mut copied = 0;
@@ -26,7 +26,8 @@ pub(super) fn strip(text: &str) -> Option<String> {
             continue;
         }
         out.push_str(text.get(copied..start).unwrap_or_default());
-        out.push_str(&marker(&media_type, decoded_length(digits)));
+        let written = text.get(payload..end).unwrap_or_default();
+        out.push_str(&marker.base64(&media_type, decoded_length(digits), written));
         copied = end;
         from = end;
     }

@@ -1,6 +1,6 @@
 //! Bare base64 in JSON: a scanner that knows in which object a string stands and leaves the rest untouched.
 
-use super::{decoded_length, is_digit, marker, probe, strip_at};
+use super::{Marker, decoded_length, is_digit, probe, strip_at};
 
 /// Objects and arrays deeper than this are not looked into.
 const DEPTH_MAX: usize = 128;
@@ -30,9 +30,9 @@ struct Frame<'t> {
 }
 
 /// Replaces payloads; `None` if there is none. Text that is not JSON to its end is worked on as far as it is.
-pub(super) fn strip(text: &str, nesting: usize) -> Option<String> {
+pub(super) fn strip(text: &str, nesting: usize, marker: Marker) -> Option<String> {
     let mut edits: Vec<(usize, usize, String)> = Vec::new();
-    scan(text, nesting, &mut edits);
+    scan(text, nesting, marker, &mut edits);
     if edits.is_empty() {
         return None;
     }
@@ -51,7 +51,7 @@ pub(super) fn strip(text: &str, nesting: usize) -> Option<String> {
     Some(out)
 }
 
-fn scan<'t>(text: &'t str, nesting: usize, edits: &mut Vec<(usize, usize, String)>) {
+fn scan<'t>(text: &'t str, nesting: usize, marker: Marker, edits: &mut Vec<(usize, usize, String)>) {
     let bytes = text.as_bytes();
     let mut frames: Vec<Frame<'t>> = Vec::new();
     let mut at = 0;
@@ -69,7 +69,7 @@ fn scan<'t>(text: &'t str, nesting: usize, edits: &mut Vec<(usize, usize, String
             }
             b'}' | b']' => {
                 let Some(frame) = frames.pop() else { return };
-                close(text, &frame, edits);
+                close(text, &frame, marker, edits);
                 at += 1;
             }
             b',' => {
@@ -86,7 +86,7 @@ fn scan<'t>(text: &'t str, nesting: usize, edits: &mut Vec<(usize, usize, String
                         frame.key = inner;
                         frame.wants_key = false;
                     }
-                    frame => value(inner, at + 1, end, frame, nesting, edits),
+                    frame => value((inner, at + 1, end), frame, nesting, marker, edits),
                 }
                 at = end + 1;
             }
@@ -109,16 +109,15 @@ fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 fn value<'t>(
-    inner: &'t str,
-    from: usize,
-    to: usize,
+    (inner, from, to): (&'t str, usize, usize),
     frame: Option<&mut Frame<'t>>,
     nesting: usize,
+    marker: Marker,
     edits: &mut Vec<(usize, usize, String)>,
 ) {
     if looks_like_json(inner) {
         if probe(inner)
-            && let Some(replacement) = nested(inner, nesting)
+            && let Some(replacement) = nested(inner, nesting, marker)
         {
             edits.push((from, to, replacement));
         }
@@ -145,7 +144,7 @@ fn is_certain(key: &str) -> bool {
 }
 
 /// Decides on the candidates of an object, now that all of its fields are known.
-fn close(text: &str, frame: &Frame<'_>, edits: &mut Vec<(usize, usize, String)>) {
+fn close(text: &str, frame: &Frame<'_>, marker: Marker, edits: &mut Vec<(usize, usize, String)>) {
     // Shorter payloads need a clear sign that they are media.
     const LONG_BYTES_MIN: usize = 64;
     let is_place =
@@ -169,7 +168,8 @@ fn close(text: &str, frame: &Frame<'_>, edits: &mut Vec<(usize, usize, String)>)
         };
         if is_payload {
             let media_type = media_type(frame, candidate.key);
-            edits.push((candidate.from, candidate.to, marker(&media_type, decoded_length(digits(payload)))));
+            let text = marker.base64(&media_type, decoded_length(digits(payload)), payload);
+            edits.push((candidate.from, candidate.to, text));
         }
     }
 }
@@ -227,9 +227,9 @@ fn looks_like_json(raw: &str) -> bool {
 }
 
 /// JSON inside of a string: unescaped, stripped, escaped again.
-fn nested(raw: &str, nesting: usize) -> Option<String> {
+fn nested(raw: &str, nesting: usize, marker: Marker) -> Option<String> {
     let unescaped: String = serde_json::from_str(&format!("\"{raw}\"")).ok()?;
-    let stripped = strip_at(&unescaped, nesting + 1)?;
+    let stripped = strip_at(&unescaped, nesting + 1, marker)?;
     let quoted = serde_json::to_string(&stripped).ok()?;
     quoted.get(1..quoted.len() - 1).map(str::to_owned)
 }

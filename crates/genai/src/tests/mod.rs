@@ -5,6 +5,7 @@ mod dialects;
 mod identity;
 mod media;
 mod privacy;
+mod shrink;
 
 use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
 use tracecast_otlp::{Limits, Traces};

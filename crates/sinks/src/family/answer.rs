@@ -47,7 +47,7 @@ pub(crate) fn failure(reply: &Reply, redactor: &Redactor) -> Failure {
     Failure {
         status: Some(reply.status),
         message: status_line(reply.status, &said),
-        retry_after: retry_after(&reply.headers, Timestamp::now()),
+        retry_after: retry_after(&reply.headers, Timestamp::now()).or_else(|| otlp_http::retry_info(reply)),
     }
 }
 

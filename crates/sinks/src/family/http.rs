@@ -1,9 +1,11 @@
 //! One HTTP exchange over the shared pool: the answer read within a cap, failures told apart.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, header};
+use tokio::time::timeout_at;
 use url::Url;
 
+use super::body::Body;
 use super::redact::shown_url;
 use super::transport::TransportError;
 use crate::{Clients, Preview};
@@ -56,7 +58,7 @@ impl Reply {
 }
 
 /// Sends the request and reads at most `cap` bytes of the answer. A 2xx whose body breaks off is
-/// still an answer: the status has decided.
+/// still an answer, because the status has decided; but not 207, whose body holds the verdicts.
 pub(crate) async fn exchange(
     clients: &Clients,
     outgoing: Outgoing,
@@ -71,22 +73,19 @@ pub(crate) async fn exchange(
     let mut response = request.send().await.map_err(|error| TransportError::find(&error, &url))?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
-    let mut body = BytesMut::new();
+    let decided = (200..300).contains(&status) && status != 207;
+    let mut body = Body::new(cap);
     loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let room = cap.saturating_sub(body.len());
-                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-                if body.len() >= cap {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(_) if (200..300).contains(&status) => break,
-            Err(error) => return Err(TransportError::find(&error, &url)),
+        match timeout_at(body.deadline(), response.chunk()).await {
+            Ok(Ok(Some(chunk))) if body.push(&chunk) => break,
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None)) => break,
+            _ if decided => break,
+            Ok(Err(error)) => return Err(TransportError::find(&error, &url)),
+            Err(_) => return Err(TransportError::slow(&url)),
         }
     }
-    Ok(Reply { status, headers, body: body.freeze() })
+    Ok(Reply { status, headers, body: body.into_bytes() })
 }
 
 pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod answer;
+pub(crate) mod body;
 pub(crate) mod cut;
 pub(crate) mod endpoint;
 pub(crate) mod gzip;

@@ -1,5 +1,7 @@
 //! OTLP/HTTP bodies out of stored payloads, and OTLP answers (OTLP specification, "OTLP/HTTP").
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tracecast_otlp::write::Edit;
 use tracecast_otlp::{json, write};
@@ -142,6 +144,40 @@ pub(crate) fn status_message(reply: &Reply) -> Option<String> {
         (2, Field::Bytes(text)) => Some(String::from_utf8_lossy(text).into_owned()),
         _ => None,
     })
+}
+
+/// The wait in a `google.rpc.RetryInfo` among the details of a `google.rpc.Status`. None at all, or
+/// one that has passed: use backoff.
+pub(crate) fn retry_info(reply: &Reply) -> Option<Duration> {
+    if !reply.content_type()?.contains("protobuf") {
+        return None;
+    }
+    let bytes = |message: &'_ [u8], number: u64| {
+        Fields(message).find_map(|(n, field)| match field {
+            Field::Bytes(bytes) if n == number => Some(bytes.to_vec()),
+            _ => None,
+        })
+    };
+    let details = Fields(&reply.body).filter_map(|(number, field)| match (number, field) {
+        (3, Field::Bytes(any)) => Some(any),
+        _ => None,
+    });
+    let mut infos =
+        details.filter(|any| bytes(any, 1).is_some_and(|url| url.ends_with(b"google.rpc.RetryInfo")));
+    let delay = bytes(&bytes(infos.next()?, 2)?, 1)?;
+    let (mut seconds, mut nanos) = (0, 0);
+    for (number, field) in Fields(&delay) {
+        match (number, field) {
+            (1, Field::Varint(n)) => seconds = n,
+            (2, Field::Varint(n)) => nanos = n,
+            _ => {}
+        }
+    }
+    // Negative durations come as very large numbers.
+    let seconds = i64::try_from(seconds).ok()?.unsigned_abs();
+    let nanos = u32::try_from(nanos).ok().filter(|n| *n < 1_000_000_000)?;
+    let wait = Duration::new(seconds, nanos);
+    (!wait.is_zero()).then_some(wait)
 }
 
 /// The answer to a batch that was taken with a 2xx.

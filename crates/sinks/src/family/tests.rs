@@ -127,6 +127,62 @@ fn protobuf_status_gives_the_message() {
 }
 
 #[test]
+fn retry_info_is_a_wait() {
+    // google.rpc.Status { code: 8, details: [Any { type_url, value: RetryInfo { retry_delay } }] }
+    let status = |url: &str, delay: &[u8]| {
+        let info = [&[0x0a, delay.len() as u8][..], delay].concat();
+        let any = [&[0x0a, url.len() as u8][..], url.as_bytes(), &[0x12, info.len() as u8], &info].concat();
+        [&[0x08, 0x08, 0x1a, any.len() as u8][..], &any].concat()
+    };
+    let wait = |body: &[u8]| {
+        let Answer::Retry(failure) =
+            classify(&reply(503, "application/x-protobuf", body), &Redactor::default())
+        else {
+            panic!()
+        };
+        failure.retry_after
+    };
+    let url = "type.googleapis.com/google.rpc.RetryInfo";
+    // seconds: 7, nanos: 500,000,000
+    let delay = [0x08, 0x07, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01];
+    assert_eq!(wait(&status(url, &delay)), Some(Duration::from_millis(7_500)));
+    assert_eq!(wait(&status("type.googleapis.com/google.rpc.ErrorInfo", &delay)), None);
+    assert_eq!(wait(&status(url, &[])), None, "no time at all: backoff");
+    // seconds: -1
+    let past = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    assert_eq!(wait(&status(url, &past)), None);
+    let mut both = reply(503, "application/x-protobuf", &status(url, &delay));
+    both.headers.insert("retry-after", "3".parse().unwrap());
+    let Answer::Retry(failure) = classify(&both, &Redactor::default()) else { panic!() };
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(3)), "the header speaks for all of HTTP");
+}
+
+#[test]
+fn failures_below_http_have_the_classes_of_the_contract() {
+    use super::transport::{Cause, TransportError};
+    for (cause, is_config) in [
+        (Cause::Connect, false),
+        (Cause::Timeout, false),
+        (Cause::Reset, false),
+        (Cause::Garbled, false),
+        (Cause::Dns { unknown_name: false }, false),
+        (Cause::Tls { certificate: false }, false),
+        (Cause::Dns { unknown_name: true }, true),
+        (Cause::Tls { certificate: true }, true),
+        (Cause::Blocked, true),
+        (Cause::Invalid, true),
+    ] {
+        let error = TransportError { cause, message: "m".into() };
+        match error.answer() {
+            // Without a status: five in a row hold the destination.
+            Answer::Config(failure) => assert!(is_config && failure.status.is_none(), "{cause:?}"),
+            Answer::Retry(failure) => assert!(!is_config && failure.retry_after.is_none(), "{cause:?}"),
+            other => panic!("{cause:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn partial_success_is_read_by_its_own_content_type() {
     let some = |rejected, message: &str| Some(PartialSuccess { rejected, message: message.into() });
     let json = "application/json";

@@ -46,6 +46,10 @@ impl TransportError {
         }
     }
 
+    pub(crate) fn slow(url: &Url) -> TransportError {
+        TransportError { cause: Cause::Timeout, message: format!("{} answered too slowly", authority(url)) }
+    }
+
     pub(crate) fn blocked(url: &Url, blocked: &Blocked) -> TransportError {
         TransportError {
             cause: Cause::Blocked,

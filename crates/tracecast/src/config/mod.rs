@@ -403,7 +403,7 @@ fn read_keys(node: &Node, mistakes: &mut Mistakes) -> Vec<FileKey> {
 }
 
 /// Fields that are not text. A substituted scalar takes this type where it stands for one of them.
-const NUMBERS: [&str; 1] = ["sampling_rate"];
+const NUMBERS: [&str; 3] = ["sampling_rate", "rate_limit.requests_per_second", "rate_limit.spans_per_second"];
 const BOOLEANS: [&str; 8] = [
     "enabled",
     "privacy_mode",
@@ -446,7 +446,7 @@ fn to_json(node: &Node, path: &str) -> Json {
 }
 
 /// Keys a destination may have in the file: those of the API's create body, and `id`.
-const DESTINATION_KEYS: [&str; 15] = [
+const DESTINATION_KEYS: [&str; 16] = [
     "id",
     "type",
     "name",
@@ -458,6 +458,7 @@ const DESTINATION_KEYS: [&str; 15] = [
     "api_key_hashes",
     "filter_rules",
     "regions",
+    "rate_limit",
     "broadcast_generation_cost",
     "broadcast_generation_identity",
     "broadcast_generation_request_context",

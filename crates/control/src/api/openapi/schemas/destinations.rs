@@ -83,7 +83,8 @@ pub(super) fn all() -> Json {
             "examples": [{ "enabled": false, "name": "Updated Langfuse" }],
         }),
     );
-    let mut required = setting_names;
+    // Shown only where it is set.
+    let mut required: Vec<String> = setting_names.into_iter().filter(|name| name != "rate_limit").collect();
     let own = ["id", "type", "workspace_id", "config", "managed_by", "state", "created_at", "updated_at"];
     required.extend(own.map(str::to_owned));
     all.insert(
