@@ -25,26 +25,14 @@ fn gateway(more: &str) -> (Home, Gateway) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_openrouter_sdk_manages_destinations_of_every_available_kind() {
+async fn the_openrouter_sdk_manages_destinations_of_every_kind() {
     let (home, gateway) = gateway("");
     let url = s3::serve(&home.path().join("s3")).await;
     let config = s3::config(&url, s3::SECRET, "per_trace").to_string();
     let script = "openrouter_conformance.py";
     let report = openrouter(script, &["destinations", &gateway.admin, MANAGEMENT_KEY, &config]).await;
-    let kinds = |list: &str| -> Vec<&str> {
-        report[list].as_array().expect("a list").iter().filter_map(Json::as_str).collect()
-    };
-    let (available, missing) = (kinds("available"), kinds("missing"));
-    println!(
-        "the build offers {} kinds of 17: {}; missing: {}",
-        available.len(),
-        available.join(" "),
-        missing.join(" ")
-    );
-    assert_eq!(available.len() + missing.len(), 17);
-    for kind in ["clickhouse", "langfuse", "otel-collector", "s3", "webhook"] {
-        assert!(available.contains(&kind), "{kind}: {report}");
-    }
+    let kinds = report["kinds"].as_array().expect("a list");
+    assert_eq!(kinds.len(), 17, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

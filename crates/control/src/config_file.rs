@@ -41,7 +41,6 @@ fn reconcile_destinations(
     for destination in destinations {
         let mut refuse =
             |reason: String| mistakes.push(format!("destinations `{}`: {reason}", destination.name));
-        let kind = destination.config.kind();
         if !named.insert(destination.id) {
             refuse(format!("the id {} is used twice", destination.id));
             continue;
@@ -51,9 +50,6 @@ fn reconcile_destinations(
                 "there is no workspace {}: create it through the API first, or leave `workspace_id` out",
                 destination.workspace_id
             ));
-        }
-        if !runtime.is_available(kind) {
-            refuse(format!("{} is not available in this build", kind.as_str()));
         }
         let existing = model.destinations.get(&destination.id);
         if existing.is_some_and(|entry| entry.destination.managed_by == ManagedBy::Api) {

@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::{Map, Value as Json};
-use tracecast_destination::{Destination, Issue, Kind};
+use tracecast_destination::{Destination, Issue};
 use tracecast_rules::{CanAssert, Snapshot};
 use uuid::Uuid;
 
@@ -49,9 +49,6 @@ pub use crate::usage::KeyUsage;
 
 /// What the control plane needs of the running gateway. Implemented by the binary.
 pub trait Runtime: Send + Sync + 'static {
-    /// Whether this build can deliver to the kind.
-    fn is_available(&self, kind: Kind) -> bool;
-
     /// The destination's slot in the log.
     fn slot(&self, id: Uuid) -> u32;
 

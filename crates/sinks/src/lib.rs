@@ -8,16 +8,23 @@
 //! line in [`build`]; the compiler names every place.
 
 pub mod arize;
+pub mod braintrust;
 pub mod clickhouse;
 mod clients;
+pub mod datadog;
 mod family;
 pub mod grafana;
 pub mod langfuse;
+pub mod langsmith;
 pub mod newrelic;
+pub mod opik;
 pub mod otel_collector;
+pub mod posthog;
 pub mod ramp;
 pub mod s3;
 pub mod sentry;
+pub mod snowflake;
+pub mod weave;
 pub mod webhook;
 
 #[cfg(test)]
@@ -30,7 +37,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tracecast_destination::{Config, Destination, Kind};
+use tracecast_destination::{Config, Destination};
 use tracecast_otlp::{Payload, SpanSet};
 
 pub use clients::{ClientOptions, Clients};
@@ -225,26 +232,9 @@ pub enum Diagnosis {
 /// Why an adapter cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The kind is known but has no adapter here.
-    #[error("{0} is not available in this build")]
-    NotAvailable(&'static str),
     /// The configuration cannot work; names the field.
     #[error("{0}")]
     Invalid(String),
-}
-
-/// Kinds whose adapter exists.
-pub fn is_available(kind: Kind) -> bool {
-    !matches!(
-        kind,
-        Kind::Braintrust
-            | Kind::Datadog
-            | Kind::Langsmith
-            | Kind::Opik
-            | Kind::Posthog
-            | Kind::Snowflake
-            | Kind::Weave
-    )
 }
 
 /// The adapter of a destination. Opens no connection.
@@ -260,14 +250,12 @@ pub fn build(destination: &Destination, clients: &Clients) -> Result<Arc<dyn Ada
         Config::Newrelic(config) => Arc::new(newrelic::Newrelic::new(config, clients)?),
         Config::Ramp(config) => Arc::new(ramp::Ramp::new(config, clients)?),
         Config::Sentry(config) => Arc::new(sentry::Sentry::new(config, clients)?),
-        Config::Braintrust(_)
-        | Config::Datadog(_)
-        | Config::Langsmith(_)
-        | Config::Opik(_)
-        | Config::Posthog(_)
-        | Config::Snowflake(_)
-        | Config::Weave(_) => {
-            return Err(BuildError::NotAvailable(destination.config.kind().as_str()));
-        }
+        Config::Braintrust(config) => Arc::new(braintrust::Braintrust::new(config, clients)?),
+        Config::Datadog(config) => Arc::new(datadog::Datadog::new(config, clients)?),
+        Config::Langsmith(config) => Arc::new(langsmith::Langsmith::new(config, clients)?),
+        Config::Opik(config) => Arc::new(opik::Opik::new(config, clients)?),
+        Config::Posthog(config) => Arc::new(posthog::Posthog::new(config, clients)?),
+        Config::Snowflake(config) => Arc::new(snowflake::Snowflake::new(config, clients)?),
+        Config::Weave(config) => Arc::new(weave::Weave::new(config, clients)?),
     })
 }

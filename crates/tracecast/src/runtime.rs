@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use tracecast_control::futures_like::BoxFuture;
 use tracecast_control::{Preview, Runtime};
 use tracecast_delivery::{Delivery, LastError, State, Transition};
-use tracecast_destination::{Config, Destination, Issue, Kind};
+use tracecast_destination::{Config, Destination, Issue};
 use tracecast_ingest::{Ingest, Reason};
 use tracecast_log::{Books, DeadReason, DropReason, Durations, Log, SkipReason};
 use tracecast_sinks::Clients;
@@ -122,10 +122,6 @@ impl GatewayRuntime {
 }
 
 impl Runtime for GatewayRuntime {
-    fn is_available(&self, kind: Kind) -> bool {
-        tracecast_sinks::is_available(kind)
-    }
-
     fn slot(&self, id: Uuid) -> u32 {
         self.log.slot(id.into_bytes())
     }

@@ -98,7 +98,7 @@ class Destinations:
         self.base, self.key = admin + "/api/v1", management
         self.sdk = client(self.base, management)
         self.vendor = Vendor()
-        self.vendor.secrets = {"vendor-secret-0001", "header-secret-0001"}
+        self.vendor.secrets = {"vendor-secret-0001", "header-secret-0001", "5" * 32}
         self.configs = configs(self.vendor.url, s3)
 
     def diagnosis(self, id):
@@ -108,21 +108,10 @@ class Destinations:
 
     def run(self):
         assert set(self.configs) == set(KINDS), set(self.configs) ^ set(KINDS)
-        available, missing = [], []
         for kind, (config, secret) in sorted(self.configs.items()):
-            try:
-                probe = self.sdk.observability.create(type_=kind, name="probe", config=config)
-            except errors.BadRequestResponseError as error:
-                # The config itself is valid: nothing else is wrong with the body.
-                issues = error.data.error.metadata["issues"]
-                assert [i["path"] for i in issues] == ["type"] and "not available in this build" in error.message, error.body
-                missing.append(kind)
-                continue
-            assert self.sdk.observability.delete(id=probe.data.id).DELETED is True
             self.life(kind, config, secret)
-            available.append(kind)
         self.documented_examples()
-        return {"available": available, "missing": missing}
+        return {"kinds": sorted(self.configs)}
 
     def life(self, kind, config, secret):
         observability = self.sdk.observability

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value as Json, json};
-use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Kind, ManagedBy};
+use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, ManagedBy};
 use uuid::Uuid;
 
 use super::auth::Caller;
@@ -260,10 +260,6 @@ pub(super) fn from_create_body(control: &Control, body: &Map<String, Json>) -> R
             DEFAULT_WORKSPACE_ID
         }
     };
-    let kind = body.get("type").and_then(Json::as_str).and_then(Kind::parse);
-    if let Some(kind) = kind.filter(|kind| !control.runtime().is_available(*kind)) {
-        issues.push(issue("type", format!("{} is not available in this build", kind.as_str())));
-    }
     let defaults = CreateDefaults {
         // Version 7 grows within the process: creation order also within one millisecond.
         id: Uuid::now_v7(),

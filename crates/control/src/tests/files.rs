@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use tracecast_destination::Kind;
 use tracecast_rules::CanAssert;
 
 use super::{
@@ -112,19 +111,17 @@ async fn a_bad_file_changes_nothing_and_every_mistake_is_named() {
     let gateway = Gateway::new().await;
     let created = gateway.created(DESTINATIONS, &webhook("api")).await;
     let generation = gateway.snapshot().generation;
-    gateway.runtime.unavailable.lock().unwrap().insert(Kind::Langfuse);
     let mut clash = file_destination("clash", webhook(""));
     clash.id = id_of(&created);
     let mut homeless = file_destination("homeless", webhook(""));
     homeless.workspace_id = uuid::Uuid::from_u128(7);
     let twice = file_destination("twice", webhook(""));
-    let missing_kind = file_destination("kind", langfuse(""));
     let mut stray_key = file_key("stray", FILE_KEY);
     stray_key.workspace = Some("nowhere".to_owned());
     let error = gateway
         .control
         .reload(
-            vec![clash, homeless, twice.clone(), twice, missing_kind],
+            vec![clash, homeless, twice.clone(), twice],
             vec![stray_key, file_key("management", MANAGEMENT_KEY)],
         )
         .await
@@ -137,8 +134,6 @@ async fn a_bad_file_changes_nothing_and_every_mistake_is_named() {
         "no workspace",
         "`twice`",
         "used twice",
-        "`kind`",
-        "langfuse is not available in this build",
         "`stray`",
         "`nowhere`",
         "`management`",

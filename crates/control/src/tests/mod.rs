@@ -39,7 +39,6 @@ pub(crate) const DESTINATIONS: &str = "/api/v1/observability/destinations";
 #[derive(Default)]
 pub(crate) struct FakeRuntime {
     slots: Mutex<HashMap<Uuid, u32>>,
-    pub(crate) unavailable: Mutex<BTreeSet<Kind>>,
     /// Active and retired ids of the last `apply`.
     pub(crate) applied: Mutex<(BTreeSet<Uuid>, BTreeSet<Uuid>)>,
     pub(crate) paused: Mutex<BTreeSet<Uuid>>,
@@ -54,10 +53,6 @@ pub(crate) struct FakeRuntime {
 }
 
 impl Runtime for FakeRuntime {
-    fn is_available(&self, kind: Kind) -> bool {
-        !self.unavailable.lock().unwrap().contains(&kind)
-    }
-
     fn slot(&self, id: Uuid) -> u32 {
         let mut slots = self.slots.lock().unwrap();
         let next = u32::try_from(slots.len()).unwrap();

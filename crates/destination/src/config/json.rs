@@ -172,6 +172,11 @@ impl PosthogConfig {
         join(self.ingestion_host(), &["/batch/"])
     }
 
+    /// The URL that knows project tokens.
+    pub fn flags_url(&self) -> String {
+        format!("{}?v=2", join(self.ingestion_host(), &["/flags/"]))
+    }
+
     /// The addresses of the web application stand for the ingestion hosts of their region.
     fn ingestion_host(&self) -> &str {
         match host(&self.endpoint).as_str() {

@@ -26,10 +26,15 @@ const RESERVED: [&str; 14] = [
 
 /// A header value that never shows in logs and previews.
 pub(crate) fn secret(field: &str, value: &str) -> Result<HeaderValue, BuildError> {
-    let mut value = HeaderValue::from_str(value)
-        .map_err(|_| BuildError::Invalid(format!("{field} holds a character no header can carry")))?;
+    let mut value = text(field, value)?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// A header value that may be shown.
+pub(crate) fn text(field: &str, value: &str) -> Result<HeaderValue, BuildError> {
+    HeaderValue::from_str(value)
+        .map_err(|_| BuildError::Invalid(format!("{field} holds a character no header can carry")))
 }
 
 /// `Basic` credentials.

@@ -3,12 +3,14 @@
 pub(crate) mod address;
 pub(crate) mod answer;
 pub(crate) mod body;
+pub(crate) mod chat;
 pub(crate) mod cut;
 pub(crate) mod endpoint;
 pub(crate) mod gzip;
 pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod json_vendor;
 pub(crate) mod neutral;
 pub(crate) mod objects;
 pub(crate) mod offload;

@@ -92,9 +92,9 @@ pub(crate) enum Cell<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) span: SpanView<'a>,
-    generation: Generation<'a>,
+    pub(crate) generation: Generation<'a>,
     /// Start of the earliest selected span of its trace in the same request.
-    trace_start: u64,
+    pub(crate) trace_start: u64,
 }
 
 /// The rows of one item, in the order of its spans.

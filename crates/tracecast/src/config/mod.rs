@@ -524,12 +524,6 @@ fn read_destinations(
         };
         match Destination::create(&body, defaults) {
             Ok(destination) => {
-                let kind = destination.config.kind();
-                if !tracecast_sinks::is_available(kind) {
-                    let at = &item.nearest("type").origin;
-                    let message = format!("`{}` is not available in this build", kind.as_str());
-                    mistakes.add(at, &format!("{path}.type"), message, None);
-                }
                 if let Some(first) = destinations.iter().position(|d| d.id == destination.id) {
                     let message = format!("is the same destination as destinations[{first}]");
                     let hint = "workspace, type and name together must be unique, or give each an `id`";

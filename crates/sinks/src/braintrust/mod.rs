@@ -1,0 +1,106 @@
+//! `braintrust`: spans as rows of a project's logs.
+//!
+//! Contract: Braintrust API reference "Insert project logs events", the `braintrust` SDK 0.48 (row fields, limits);
+//! sinks-llm-platforms.md 5.
+//!
+//! | | |
+//! | --- | --- |
+//! | what to enter | API key, project id (the uuid, not the name), base URL of the region or the own data plane |
+//! | URL | `{baseUrl}/v1/project_logs/{projectId}/insert` |
+//! | auth | `Authorization: Bearer apiKey` |
+//! | body | `{"events":[row, ...]}`, uncompressed |
+//! | what arrives | input and output as messages and choices, model in `metadata.model`, tokens, cost and times in `metrics`, user, session and custom keys in `metadata`, tags on roots |
+//! | limits | 100 rows, 5 MB of the 6 MiB allowed, 1 s |
+//! | identity | row `id` is made of trace and span id: a retry replaces the row |
+//! | 421 | the key is of another region |
+//! | privacy | `input`, `output` and the text of `error` are not sent |
+//! | test | `GET /v1/project/{projectId}`: proves key, region and project; it cannot prove the right to write |
+
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use tracecast_destination::{BraintrustConfig, ExposeSecret};
+use url::Url;
+
+use crate::family::endpoint::Endpoint;
+use crate::family::http::{Outgoing, Reply};
+use crate::family::json_vendor::{JsonVendor, Part, Vendor};
+use crate::family::otlp_vendor::verdict;
+use crate::family::probe::Verdict;
+use crate::family::redact::Redactor;
+use crate::family::rows::Row;
+use crate::family::{answer, headers, urls};
+use crate::{Answer, BatchLimits, BuildError, Clients};
+
+/// The adapter.
+pub(crate) type Braintrust = JsonVendor<Project>;
+
+/// A project.
+#[derive(Debug)]
+pub(crate) struct Project {
+    insert: Url,
+    project: Url,
+}
+
+impl Vendor for Project {
+    const LIMITS: BatchLimits = BatchLimits {
+        spans_max: 100,
+        bytes_max: 5_000_000,
+        age_max: Duration::from_secs(1),
+        concurrency_max: 4,
+    };
+    const GZIP: bool = false;
+
+    fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
+        vec![Part::json(&self.insert, request::body(rows))]
+    }
+
+    fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
+        match reply.status {
+            // "Misdirected request": the account lives in another region.
+            421 => Answer::Config(answer::failure(reply, redactor)),
+            _ => answer::classify(reply, redactor),
+        }
+    }
+
+    fn test(&self, endpoint: &Endpoint) -> Outgoing {
+        let mut outgoing = endpoint.request(Bytes::new());
+        outgoing.method = Method::GET;
+        outgoing.url = self.project.clone();
+        outgoing
+    }
+
+    fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        let region = "EU accounts have their own base url: https://api-eu.braintrust.dev";
+        let advice = [
+            (401, region),
+            (404, "config.projectId is the project's id (a uuid), not its name"),
+            (421, region),
+        ];
+        verdict(
+            reply,
+            redactor,
+            "the key may read this project; the right to write shows with the first rows",
+            &advice,
+        )
+    }
+}
+
+impl Braintrust {
+    /// Checks the URL and the headers; opens no connection.
+    pub(crate) fn new(config: &BraintrustConfig, clients: &Clients) -> Result<Self, BuildError> {
+        let insert = urls::parse("config.baseUrl", &config.insert_url())?;
+        let project = urls::parse("config.baseUrl", &config.project_url())?;
+        let key = config.api_key.expose_secret();
+        let mut own = HeaderMap::new();
+        own.insert(header::AUTHORIZATION, headers::secret("config.apiKey", &format!("Bearer {key}"))?);
+        let secrets = vec![config.api_key.clone()];
+        let endpoint = Endpoint::new(clients, Method::POST, insert.clone(), own, &config.headers, secrets)?;
+        Ok(JsonVendor::assemble(endpoint, Project { insert, project }))
+    }
+}

@@ -1,0 +1,204 @@
+//! A span as an LLM Observability span.
+
+use serde_json::{Map, Value as Json, json};
+use tracecast_genai::Generation;
+use tracecast_otlp::hex;
+
+use crate::family::chat;
+use crate::family::rows::Row;
+
+/// What a root has for a parent.
+const NO_PARENT: &str = "undefined";
+
+pub(super) fn body(ml_app: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let spans: Vec<Json> = rows.iter().map(|row| span(ml_app, row)).collect();
+    let tags = [format!("service:{ml_app}"), "source:tracecast".to_owned()];
+    json!({ "data": { "type": "span", "attributes": { "ml_app": ml_app, "tags": tags, "spans": spans } } })
+        .to_string()
+        .into_bytes()
+}
+
+fn span(ml_app: &str, row: &Row<'_>) -> Json {
+    let (span, generation) = (row.span, &row.generation);
+    let parent = span.parent_span_id().map_or_else(|| NO_PARENT.to_owned(), |id| hex(&id).to_string());
+    let duration = span.end_unix_nano().saturating_sub(span.start_unix_nano());
+    let mut fields = chat::compact([
+        ("name", Some(span.name().into())),
+        ("span_id", Some(hex(&span.span_id()).to_string().into())),
+        ("trace_id", Some(hex(&span.trace_id()).to_string().into())),
+        ("parent_id", Some(parent.into())),
+        ("start_ns", Some(span.start_unix_nano().into())),
+        ("duration", Some((duration as f64).into())),
+        ("status", Some(if span.status_code() == 2 { "error" } else { "ok" }.into())),
+        ("meta", Some(Json::Object(meta(row)))),
+        ("session_id", generation.session_id().map(Json::from)),
+        ("tags", Some(tags(ml_app, generation).into())),
+    ]);
+    if generation.is_generation() {
+        fields.insert("metrics".into(), Json::Object(metrics(generation)));
+    }
+    Json::Object(fields)
+}
+
+fn kind(row: &Row<'_>) -> &'static str {
+    let generation = &row.generation;
+    if generation.is_generation() {
+        return match generation.operation() {
+            Some("embeddings" | "embedding") => "embedding",
+            _ => "llm",
+        };
+    }
+    match row.span.attribute("gen_ai.operation.name").and_then(|value| value.as_str()) {
+        Some("execute_tool") => "tool",
+        Some("invoke_agent" | "create_agent") => "agent",
+        Some("retrieval") => "retrieval",
+        _ if row.span.parent_span_id().is_none() => "workflow",
+        _ => "task",
+    }
+}
+
+fn meta(row: &Row<'_>) -> Map<String, Json> {
+    let (span, generation) = (row.span, &row.generation);
+    let kind = kind(row);
+    let error = generation.error_type().filter(|_| span.status_code() == 2).map(|kind| {
+        let mut error = chat::compact([("message", generation.error_message().map(Json::from))]);
+        error.insert("type".into(), kind.into_owned().into());
+        Json::Object(error)
+    });
+    let (input, output) = match kind {
+        "llm" => (llm_input(generation), llm_output(generation)),
+        _ => (value(chat::input(generation)), value(chat::output(generation))),
+    };
+    chat::compact([
+        ("kind", Some(kind.into())),
+        ("input", input),
+        ("output", output),
+        ("error", error),
+        ("metadata", Some(Json::Object(metadata(generation)))),
+    ])
+}
+
+fn value(content: Option<Json>) -> Option<Json> {
+    content.map(|content| match content {
+        Json::String(text) => json!({ "value": text }),
+        other => json!({ "value": other.to_string() }),
+    })
+}
+
+fn llm_input(generation: &Generation<'_>) -> Option<Json> {
+    match chat::input(generation)? {
+        Json::Array(messages) => {
+            Some(json!({ "messages": messages.iter().map(message).collect::<Vec<_>>() }))
+        }
+        other => value(Some(other)),
+    }
+}
+
+fn llm_output(generation: &Generation<'_>) -> Option<Json> {
+    match chat::output(generation)? {
+        Json::Array(choices) => {
+            let messages: Vec<_> =
+                choices.iter().filter_map(|choice| choice.get("message")).map(message).collect();
+            Some(json!({ "messages": messages }))
+        }
+        other => value(Some(other)),
+    }
+}
+
+/// A chat-completions message in the words of the spans API: content is text, tool calls are taken apart.
+fn message(message: &Json) -> Json {
+    let content = match message.get("content") {
+        Some(Json::String(text)) => text.clone(),
+        Some(Json::Array(parts)) => {
+            let texts: Vec<_> =
+                parts.iter().filter_map(|part| part.get("text").and_then(Json::as_str)).collect();
+            texts.join("\n")
+        }
+        _ => String::new(),
+    };
+    let calls = message.get("tool_calls").and_then(Json::as_array).map(|calls| {
+        let calls: Vec<_> = calls.iter().map(tool_call).collect();
+        Json::from(calls)
+    });
+    Json::Object(chat::compact([
+        ("role", Some(message.get("role").cloned().unwrap_or_else(|| "user".into()))),
+        ("content", Some(content.into())),
+        ("tool_id", message.get("tool_call_id").cloned()),
+        ("tool_calls", calls),
+    ]))
+}
+
+fn tool_call(call: &Json) -> Json {
+    let function = |key: &str| call.get("function").and_then(|function| function.get(key)).cloned();
+    // Arguments are an object here; what is none stands under a name of its own.
+    let arguments = match function("arguments") {
+        Some(Json::String(text)) => match chat::value(&text) {
+            object @ Json::Object(_) => object,
+            _ => json!({ "text": text }),
+        },
+        Some(object @ Json::Object(_)) => object,
+        _ => json!({}),
+    };
+    Json::Object(chat::compact([
+        ("name", function("name")),
+        ("arguments", Some(arguments)),
+        ("tool_id", call.get("id").cloned()),
+        ("type", Some("function".into())),
+    ]))
+}
+
+/// Texts, numbers and booleans; what is nested goes as JSON text.
+fn metadata(generation: &Generation<'_>) -> Map<String, Json> {
+    let mut metadata = generation.metadata();
+    metadata.extend(chat::compact([
+        ("environment", generation.environment().map(Json::from)),
+        ("release", generation.release().map(Json::from)),
+        ("trace_name", generation.trace_name().map(Json::from)),
+    ]));
+    if generation.is_generation() {
+        metadata.extend(generation.model_parameters());
+        metadata.extend(chat::compact([
+            ("model_name", generation.response_model().or(generation.model()).map(Json::from)),
+            ("model_provider", generation.provider_slug().or(generation.provider_name()).map(Json::from)),
+            ("finish_reason", generation.finish_reason().map(|reason| reason.into_owned().into())),
+        ]));
+    }
+    for value in metadata.values_mut() {
+        if value.is_array() || value.is_object() {
+            *value = value.to_string().into();
+        }
+    }
+    metadata.retain(|_, value| !value.is_null());
+    metadata
+}
+
+fn metrics(generation: &Generation<'_>) -> Map<String, Json> {
+    let (usage, cost) = (generation.usage(), generation.cost());
+    let count = |value: Option<u64>| value.map(|count| (count as f64).into());
+    chat::compact([
+        ("input_tokens", count(usage.input)),
+        ("output_tokens", count(usage.output)),
+        ("total_tokens", count(usage.total)),
+        ("cache_read_input_tokens", count(usage.cached)),
+        ("cache_write_input_tokens", count(usage.cache_write)),
+        ("reasoning_output_tokens", count(usage.reasoning)),
+        ("time_to_first_token", chat::number(generation.first_token_ms().map(|ms| ms / 1e3))),
+        ("input_cost", chat::number(cost.input)),
+        ("output_cost", chat::number(cost.output)),
+        ("total_cost", chat::number(cost.total)),
+    ])
+}
+
+fn tags(ml_app: &str, generation: &Generation<'_>) -> Vec<String> {
+    let mut tags = vec![format!("ml_app:{ml_app}")];
+    if let Some(user) = generation.user_id() {
+        tags.push(format!("user_id:{user}"));
+    }
+    if let Some(session) = generation.session_id() {
+        tags.push(format!("session_id:{session}"));
+    }
+    // A tag of Datadog is a pair; a bare one becomes one of the name `tag`.
+    let pair = |tag: String| if tag.contains(':') { tag } else { format!("tag:{tag}") };
+    tags.extend(generation.tags().into_iter().map(pair));
+    tags
+}

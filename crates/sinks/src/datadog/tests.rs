@@ -1,0 +1,110 @@
+//! Spans, answers and the test of the Datadog adapter.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tracecast_destination::DatadogConfig;
+
+use super::Datadog;
+use crate::testing::*;
+use crate::{Adapter, Answer, Diagnosis};
+
+fn adapter(url: &str) -> Datadog {
+    let config = DatadogConfig {
+        api_key: secret("dd-12345678"),
+        ml_app: "shop".into(),
+        url: url.into(),
+        headers: headers(&[]),
+    };
+    Datadog::new(&config, &clients()).unwrap()
+}
+
+fn body(spans: &[tracecast_otlp::write::SpanBuilder]) -> Json {
+    let preview = adapter("http://h").preview(&batch(vec![item(1, spans)])).remove(0);
+    serde_json::from_slice(&preview.body).unwrap()
+}
+
+#[test]
+fn a_generation_is_an_llm_span() {
+    let body = body(&[generation(1)]);
+    assert_eq!(body["data"]["type"], "span");
+    assert_eq!(body["data"]["attributes"]["ml_app"], "shop");
+    let span = &body["data"]["attributes"]["spans"][0];
+    for (pointer, value) in [
+        ("/name", json!("span 1")),
+        ("/span_id", json!("0101010101010101")),
+        ("/trace_id", json!(TRACE_HEX)),
+        ("/parent_id", json!("undefined")),
+        ("/start_ns", json!(START)),
+        ("/duration", json!(1.5e9)),
+        ("/status", json!("ok")),
+        ("/session_id", json!("session-9")),
+        ("/meta/kind", json!("llm")),
+        ("/meta/input/messages", json!([{"role": "user", "content": "Hi"}])),
+        ("/meta/output/messages", json!([{"role": "assistant", "content": "Hello"}])),
+        ("/meta/metadata/model_name", json!("claude-sonnet-4-20250514")),
+        ("/meta/metadata/model_provider", json!("anthropic")),
+        ("/meta/metadata/temperature", json!(0.5)),
+        ("/meta/metadata/team", json!("search")),
+        ("/metrics/input_tokens", json!(100.0)),
+        ("/metrics/output_tokens", json!(40.0)),
+        ("/metrics/cache_read_input_tokens", json!(30.0)),
+        ("/metrics/reasoning_output_tokens", json!(15.0)),
+        ("/metrics/total_cost", json!(0.0035)),
+    ] {
+        assert_eq!(span.pointer(pointer), Some(&value), "{pointer}");
+    }
+    let tags = span["tags"].as_array().unwrap();
+    for tag in ["ml_app:shop", "user_id:user-1", "session_id:session-9"] {
+        assert!(tags.contains(&json!(tag)), "{tags:?}");
+    }
+}
+
+#[test]
+fn tool_calls_and_failures() {
+    let call =
+        json!({"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{\"q\":1}"}});
+    let mut failed = generation(1);
+    failed.attributes.retain(|(key, _)| key != "gen_ai.completion");
+    let answer = json!({"completion": null, "reasoning": null, "toolCalls": [call]}).to_string();
+    failed.attributes.push(("gen_ai.completion".into(), answer.into()));
+    failed.attributes.push(("error.type".into(), "RateLimit".into()));
+    failed.status_code = 2;
+    failed.status_message = "slow down".into();
+    failed.parent_span_id = Some([7; 8]);
+    let body = body(&[failed]);
+    let span = &body["data"]["attributes"]["spans"][0];
+    assert_eq!(span["parent_id"], "0707070707070707");
+    assert_eq!(span["status"], "error");
+    assert_eq!(span["meta"]["error"], json!({"type": "RateLimit", "message": "slow down"}));
+    let expected = json!([{"name": "find", "arguments": {"q": 1}, "tool_id": "c1", "type": "function"}]);
+    assert_eq!(span["meta"]["output"]["messages"][0]["tool_calls"], expected);
+}
+
+#[tokio::test]
+async fn spans_go_to_the_intake_with_the_key() {
+    let server =
+        Server::start(vec![(202, "", b""), (403, "", b""), (429, "x-ratelimit-reset: 9\r\n", b"")]).await;
+    let adapter = adapter(&server.url);
+    let batch = batch(vec![item(1, &[generation(1)])]);
+    assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
+    assert!(matches!(adapter.send(&batch).await.answer, Answer::Auth(_)));
+    let Answer::Retry(failure) = adapter.send(&batch).await.answer else { panic!() };
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(9)));
+    let received = server.received().remove(0);
+    assert_eq!(received.target, "/api/intake/llm-obs/v1/trace/spans");
+    assert_eq!(received.header("dd-api-key"), "dd-12345678");
+    assert!(!format!("{adapter:?}").contains("dd-1234"));
+}
+
+#[tokio::test]
+async fn the_test_validates_the_key() {
+    let server = Server::start(vec![(200, "", b"{\"valid\":true}"), (403, "", b""), (404, "", b"")]).await;
+    let adapter = adapter(&server.url);
+    assert!(adapter.test().await.ok);
+    let report = adapter.test().await;
+    assert_eq!(report.diagnosis, Diagnosis::Auth);
+    assert!(report.hint.contains("site"), "{}", report.hint);
+    assert_eq!(adapter.test().await.diagnosis, Diagnosis::NotFound);
+    assert_eq!(server.received()[0].target, "/api/v1/validate");
+}

@@ -1,0 +1,119 @@
+//! `opik`: traces and spans by Opik's REST API.
+//!
+//! Contract: the `opik` SDK 2.2 (REST models, batch limits, retries), Opik backend `TracesResource`, `SpansResource`,
+//! `IdGenerator`; sinks-llm-platforms.md 7.
+//!
+//! | | |
+//! | --- | --- |
+//! | what to enter | API key, Comet workspace, project name; `baseUrl` (ours) for a self-hosted Opik |
+//! | URL | `{api}/v1/private/traces/batch`, then `{api}/v1/private/spans/batch` |
+//! | auth | `Authorization: apiKey` (no scheme), `Comet-Workspace` |
+//! | body | `{"traces":[...]}` and `{"spans":[...]}`, gzip |
+//! | what arrives | one trace per trace with input, output, tags and `thread_id` (the session); spans with model, provider, usage, cost, time to first token |
+//! | ids | Opik wants UUIDv7. They are made of the trace's day and the trace id, and of the span's start and ids: every retry repeats them. Foreign ids stand in the metadata as `openrouter_trace_id` and `openrouter_observation_id`. A trace that goes on over midnight (UTC) becomes two |
+//! | limits | 500 spans, 4.5 MB of the 5 MB allowed, 1 s |
+//! | 409 | there already: a success |
+//! | privacy | input, output and the texts of errors are not sent |
+//! | test | `GET /v1/private/auth/workspace`: proves key and workspace |
+
+mod ids;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, header};
+use tracecast_destination::{ExposeSecret, OpikConfig};
+use url::Url;
+
+use crate::family::endpoint::Endpoint;
+use crate::family::http::{Outgoing, Reply};
+use crate::family::json_vendor::{JsonVendor, Part, Vendor};
+use crate::family::otlp_vendor::verdict;
+use crate::family::probe::Verdict;
+use crate::family::redact::Redactor;
+use crate::family::rows::Row;
+use crate::family::{answer, headers, urls};
+use crate::{Answer, BatchLimits, BuildError, Clients, Failure};
+
+const WORKSPACE: HeaderName = HeaderName::from_static("comet-workspace");
+
+/// The adapter.
+pub(crate) type Opik = JsonVendor<Project>;
+
+/// A project of a workspace.
+#[derive(Debug)]
+pub(crate) struct Project {
+    name: String,
+    traces: Url,
+    spans: Url,
+    workspace: Url,
+}
+
+impl Vendor for Project {
+    const LIMITS: BatchLimits = BatchLimits {
+        spans_max: 500,
+        bytes_max: 4_500_000,
+        age_max: Duration::from_secs(1),
+        concurrency_max: 4,
+    };
+    const GZIP: bool = true;
+
+    fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
+        vec![
+            Part::json(&self.traces, request::traces(&self.name, rows)),
+            Part::json(&self.spans, request::spans(&self.name, rows)),
+        ]
+    }
+
+    fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
+        match (reply.status, answer::classify(reply, redactor)) {
+            (409, _) => Answer::Delivered,
+            (429, Answer::Retry(failure)) => {
+                let retry_after = failure.retry_after.or_else(|| reset_after(reply));
+                Answer::Retry(Failure { retry_after, ..failure })
+            }
+            (_, class) => class,
+        }
+    }
+
+    fn test(&self, endpoint: &Endpoint) -> Outgoing {
+        let mut outgoing = endpoint.request(Bytes::new());
+        outgoing.method = Method::GET;
+        outgoing.url = self.workspace.clone();
+        outgoing
+    }
+
+    fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        let advice = [
+            (401, "the key is not of this workspace; on the cloud both come from Comet's account settings"),
+            (403, "the key has no access to this workspace"),
+            (404, "the api base url of a self-hosted Opik ends in /api, e.g. http://host:5173/api"),
+        ];
+        verdict(reply, redactor, "the key is known in this workspace; nothing was stored", &advice)
+    }
+}
+
+impl Opik {
+    /// Checks the URL and the headers; opens no connection.
+    pub(crate) fn new(config: &OpikConfig, clients: &Clients) -> Result<Self, BuildError> {
+        let traces = urls::parse("config.baseUrl", &config.traces_url())?;
+        let spans = urls::parse("config.baseUrl", &config.spans_url())?;
+        let workspace = urls::parse("config.baseUrl", &config.api_url("/v1/private/auth/workspace"))?;
+        let mut own = HeaderMap::new();
+        own.insert(header::AUTHORIZATION, headers::secret("config.apiKey", config.api_key.expose_secret())?);
+        own.insert(WORKSPACE, headers::text("config.workspace", &config.workspace)?);
+        let secrets = vec![config.api_key.clone()];
+        let endpoint = Endpoint::new(clients, Method::POST, traces.clone(), own, &config.headers, secrets)?;
+        let project = Project { name: config.project_name.clone(), traces, spans, workspace };
+        Ok(JsonVendor::assemble(endpoint, project))
+    }
+}
+
+/// Opik tells the wait in seconds under a name of its own.
+fn reset_after(reply: &Reply) -> Option<Duration> {
+    let seconds: f64 = reply.headers.get("ratelimit-reset")?.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero())
+}

@@ -1,0 +1,141 @@
+//! Traces and spans as Opik's objects.
+
+use serde_json::{Map, Value as Json, json};
+use tracecast_genai::Generation;
+use tracecast_otlp::hex;
+
+use super::ids;
+use crate::family::rows::Row;
+use crate::family::{chat, json};
+
+/// One object per trace: told by its root, or by the earliest span that is here.
+pub(super) fn traces(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let mut heads: Vec<&Row<'_>> = Vec::new();
+    for row in rows {
+        match heads.iter_mut().find(|head| head.span.trace_id() == row.span.trace_id()) {
+            Some(head) if rank(row) < rank(head) => *head = row,
+            Some(_) => {}
+            None => heads.push(row),
+        }
+    }
+    let traces: Vec<Json> = heads.into_iter().map(|head| trace(project, head)).collect();
+    json!({ "traces": traces }).to_string().into_bytes()
+}
+
+fn rank(row: &Row<'_>) -> (bool, u64) {
+    (row.span.parent_span_id().is_some(), row.span.start_unix_nano())
+}
+
+pub(super) fn spans(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let spans: Vec<Json> = rows.iter().map(|row| span(project, row)).collect();
+    json!({ "spans": spans }).to_string().into_bytes()
+}
+
+fn trace(project: &str, row: &Row<'_>) -> Json {
+    let (span, generation) = (row.span, &row.generation);
+    let name = generation.trace_name().unwrap_or(span.name());
+    let mut trace = common(project, row);
+    trace.extend(chat::compact([
+        ("id", Some(ids::of_trace(span.trace_id(), row.trace_start).to_string().into())),
+        ("name", Some(name.into())),
+        ("start_time", Some(json::rfc3339(row.trace_start).into())),
+        ("thread_id", generation.session_id().map(Json::from)),
+    ]));
+    Json::Object(trace)
+}
+
+fn span(project: &str, row: &Row<'_>) -> Json {
+    let (span, generation) = (row.span, &row.generation);
+    let id = |span_id| ids::of_span(span.trace_id(), span_id, row.trace_start).to_string();
+    let mut fields = common(project, row);
+    fields.extend(chat::compact([
+        ("id", Some(id(span.span_id()).into())),
+        ("trace_id", Some(ids::of_trace(span.trace_id(), row.trace_start).to_string().into())),
+        ("parent_span_id", span.parent_span_id().map(|parent| id(parent).into())),
+        ("name", Some(span.name().into())),
+        ("type", Some(kind(row).into())),
+    ]));
+    if generation.is_generation() {
+        let cost = generation.cost();
+        fields.extend(chat::compact([
+            ("model", generation.response_model().or(generation.model()).map(Json::from)),
+            ("provider", generation.provider_slug().or(generation.provider_name()).map(Json::from)),
+            ("usage", usage(generation)),
+            ("total_estimated_cost", chat::number(cost.total)),
+        ]));
+    }
+    Json::Object(fields)
+}
+
+/// What traces and spans have in common.
+fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
+    let (span, generation) = (row.span, &row.generation);
+    let tags = generation.tags();
+    // The traceback is required; in privacy mode there is nothing to say in it.
+    let error = generation.error_type().filter(|_| span.status_code() == 2).map(|kind| {
+        let mut error = chat::compact([("message", generation.error_message().map(Json::from))]);
+        error.insert("exception_type".into(), kind.into_owned().into());
+        error.insert("traceback".into(), generation.error_message().unwrap_or_default().into());
+        Json::Object(error)
+    });
+    chat::compact([
+        ("project_name", Some(project.into())),
+        ("start_time", Some(json::rfc3339(span.start_unix_nano()).into())),
+        ("end_time", (span.end_unix_nano() > 0).then(|| json::rfc3339(span.end_unix_nano()).into())),
+        ("input", chat::input(generation).map(|input| json!({ "messages": input }))),
+        ("output", chat::output(generation).map(|output| json!({ "choices": output }))),
+        ("metadata", Some(Json::Object(metadata(row)))),
+        ("tags", (!tags.is_empty()).then(|| tags.into())),
+        ("ttft", chat::number(generation.first_token_ms())),
+        ("environment", generation.environment().map(Json::from)),
+        ("error_info", error),
+        ("source", Some("sdk".into())),
+    ])
+}
+
+fn kind(row: &Row<'_>) -> &'static str {
+    if row.generation.is_generation() {
+        return "llm";
+    }
+    match row.span.attribute("gen_ai.operation.name").and_then(|value| value.as_str()) {
+        Some("execute_tool") => "tool",
+        _ => "general",
+    }
+}
+
+fn metadata(row: &Row<'_>) -> Map<String, Json> {
+    let (span, generation) = (row.span, &row.generation);
+    let trace_id = generation.raw_trace_id().map_or_else(|| hex(&span.trace_id()).to_string(), str::to_owned);
+    let cost = generation.cost();
+    let cost = chat::compact([
+        ("input", chat::number(cost.input)),
+        ("output", chat::number(cost.output)),
+        ("total", chat::number(cost.total)),
+    ]);
+    let parameters = generation.model_parameters();
+    let mut metadata = generation.metadata();
+    metadata.extend(chat::compact([
+        ("openrouter_trace_id", Some(trace_id.into())),
+        ("openrouter_observation_id", Some(hex(&span.span_id()).to_string().into())),
+        ("user_id", generation.user_id().map(Json::from)),
+        ("cost", (!cost.is_empty()).then_some(Json::Object(cost))),
+        ("model_parameters", (!parameters.is_empty()).then_some(Json::Object(parameters))),
+        ("finish_reason", generation.finish_reason().map(|reason| reason.into_owned().into())),
+    ]));
+    metadata
+}
+
+/// Integers by name; nested counts flattened as the SDK does it.
+fn usage(generation: &Generation<'_>) -> Option<Json> {
+    let usage = generation.usage();
+    let count = |value: Option<u64>| value.map(Json::from);
+    let usage = chat::compact([
+        ("prompt_tokens", count(usage.input)),
+        ("completion_tokens", count(usage.output)),
+        ("total_tokens", count(usage.total)),
+        ("original_usage.prompt_tokens_details.cached_tokens", count(usage.cached)),
+        ("original_usage.prompt_tokens_details.cache_write_tokens", count(usage.cache_write)),
+        ("original_usage.completion_tokens_details.reasoning_tokens", count(usage.reasoning)),
+    ]);
+    (!usage.is_empty()).then_some(Json::Object(usage))
+}

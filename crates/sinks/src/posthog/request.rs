@@ -1,0 +1,140 @@
+//! A span as an AI event.
+
+use serde_json::{Map, Value as Json, json};
+use tracecast_otlp::hex;
+use uuid::Uuid;
+
+use crate::family::rows::Row;
+use crate::family::{chat, json, rows};
+
+/// Deeper values are replaced, as upstream documents it.
+const DEPTH_MAX: usize = 3;
+/// Of the names that event uuids are made from.
+const NAMESPACE: Uuid = Uuid::from_u128(0x7472_6163_6563_4173_8000_706f_7374_686f);
+
+pub(super) fn body(token: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut object = json::Object::open(&mut out);
+    object.str("api_key", token);
+    object.value("historical_migration", &false);
+    let events: Vec<Json> = rows.iter().map(event).collect();
+    object.value("batch", &events);
+    object.close();
+    out
+}
+
+pub(super) fn test(token: &str) -> Vec<u8> {
+    json!({ "api_key": token, "distinct_id": "tracecast-connection-test" }).to_string().into_bytes()
+}
+
+fn event(row: &Row<'_>) -> Json {
+    let (span, generation) = (row.span, &row.generation);
+    let name = match generation.operation() {
+        _ if !generation.is_generation() && span.parent_span_id().is_none() => "$ai_trace",
+        _ if !generation.is_generation() => "$ai_span",
+        Some("embeddings" | "embedding") => "$ai_embedding",
+        _ => "$ai_generation",
+    };
+    let ids = format!("{}{}", hex(&span.trace_id()), hex(&span.span_id()));
+    let mut properties = properties(row);
+    let distinct_id = match generation.user_id() {
+        Some(user) => user.to_owned(),
+        None => {
+            properties.insert("$process_person_profile".into(), false.into());
+            hex(&span.trace_id()).to_string()
+        }
+    };
+    json!({
+        "event": name,
+        "distinct_id": distinct_id,
+        "timestamp": json::rfc3339(span.start_unix_nano()),
+        "uuid": Uuid::new_v5(&NAMESPACE, ids.as_bytes()).to_string(),
+        "properties": properties,
+    })
+}
+
+fn properties(row: &Row<'_>) -> Map<String, Json> {
+    let (span, generation) = (row.span, &row.generation);
+    let text = |value: Option<&str>| value.map(Json::from);
+    let trace_id = generation.raw_trace_id().map_or_else(|| hex(&span.trace_id()).to_string(), str::to_owned);
+    let is_error = span.status_code() == 2;
+    let latency = rows::duration_ms(span).map(|ms| ms / 1e3);
+    let mut properties = chat::compact([
+        ("$ai_trace_id", Some(trace_id.into())),
+        ("$ai_span_id", Some(hex(&span.span_id()).to_string().into())),
+        ("$ai_parent_id", span.parent_span_id().map(|id| hex(&id).to_string().into())),
+        ("$ai_session_id", text(generation.session_id())),
+        ("$ai_span_name", Some(span.name().into())),
+        ("trace_name", text(generation.trace_name())),
+        ("$ai_latency", chat::number(latency)),
+        ("$ai_is_error", Some(is_error.into())),
+        ("$ai_error_type", generation.error_type().filter(|_| is_error).map(|kind| kind.into_owned().into())),
+        ("$ai_error", text(generation.error_message().filter(|_| is_error))),
+        ("$geoip_disable", Some(true.into())),
+        ("$lib", Some("tracecast".into())),
+        ("$lib_version", Some(env!("CARGO_PKG_VERSION").into())),
+    ]);
+    if generation.is_generation() {
+        properties.extend(call(row));
+    } else {
+        properties.extend(chat::compact([
+            ("$ai_input_state", chat::input(generation)),
+            ("$ai_output_state", chat::output(generation)),
+        ]));
+    }
+    for (key, value) in [("environment", generation.environment()), ("release", generation.release())] {
+        if let Some(value) = value {
+            properties.insert(format!("metadata_{key}"), value.into());
+        }
+    }
+    let tags = generation.tags();
+    if !tags.is_empty() {
+        properties.insert("metadata_tags".into(), tags.into());
+    }
+    for (key, value) in generation.metadata() {
+        properties.insert(format!("metadata_{key}"), shallow(value, DEPTH_MAX));
+    }
+    properties
+}
+
+fn call(row: &Row<'_>) -> Map<String, Json> {
+    let generation = &row.generation;
+    let text = |value: Option<&str>| value.map(Json::from);
+    let (usage, cost) = (generation.usage(), generation.cost());
+    let count = |value: Option<u64>| value.map(Json::from);
+    let parameters = generation.model_parameters();
+    chat::compact([
+        ("$ai_model", text(generation.response_model().or(generation.model()))),
+        ("$ai_provider", text(generation.provider_slug().or(generation.provider_name()))),
+        ("$ai_response_id", text(generation.response_id())),
+        ("$ai_input", chat::input(generation)),
+        ("$ai_output_choices", chat::output(generation)),
+        ("$ai_tools", generation.tools()),
+        ("$ai_model_parameters", (!parameters.is_empty()).then_some(Json::Object(parameters))),
+        ("$ai_input_tokens", count(usage.input)),
+        ("$ai_output_tokens", count(usage.output)),
+        ("$ai_total_tokens", count(usage.total)),
+        ("$ai_reasoning_tokens", count(usage.reasoning)),
+        ("$ai_cache_read_input_tokens", count(usage.cached)),
+        ("$ai_cache_creation_input_tokens", count(usage.cache_write)),
+        // Input holds the cached tokens here.
+        ("$ai_cache_reporting_exclusive", usage.cached.map(|_| false.into())),
+        ("$ai_input_cost_usd", chat::number(cost.input)),
+        ("$ai_output_cost_usd", chat::number(cost.output)),
+        ("$ai_total_cost_usd", chat::number(cost.total)),
+        ("$ai_time_to_first_token", chat::number(generation.first_token_ms().map(|ms| ms / 1e3))),
+        ("$ai_stop_reason", text(generation.finish_reason().as_deref())),
+    ])
+}
+
+/// The value down to so many levels.
+fn shallow(value: Json, levels: usize) -> Json {
+    match value {
+        Json::Object(_) | Json::Array(_) if levels == 0 => "[truncated]".into(),
+        Json::Object(object) => {
+            object.into_iter().map(|(key, value)| (key, shallow(value, levels - 1))).collect()
+        }
+        Json::Array(items) => items.into_iter().map(|value| shallow(value, levels - 1)).collect(),
+        plain => plain,
+    }
+}

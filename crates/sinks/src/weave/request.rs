@@ -1,0 +1,166 @@
+//! A span as a completed call.
+
+use serde_json::{Map, Value as Json, json};
+use tracecast_genai::Generation;
+use tracecast_otlp::hex;
+
+use crate::family::cut::{cut, is_over};
+use crate::family::rows::Row;
+use crate::family::{chat, json};
+
+/// Longest text, characters: below the size at which Weave replaces a value.
+const TEXT_CHARS_MAX: usize = 900_000;
+const OP_NAME_CHARS_MAX: usize = 128;
+
+/// What of a call is known at its start; the rest comes with its end.
+const OF_START: [&str; 11] = [
+    "project_id",
+    "id",
+    "op_name",
+    "display_name",
+    "trace_id",
+    "parent_id",
+    "thread_id",
+    "turn_id",
+    "started_at",
+    "attributes",
+    "inputs",
+];
+
+pub(super) fn complete(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let calls: Vec<_> = rows.iter().map(|row| call(project, row)).collect();
+    json!({ "batch": calls }).to_string().into_bytes()
+}
+
+/// The same for servers that know calls by start and end alone.
+pub(super) fn upsert(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let batch: Vec<Json> = rows
+        .iter()
+        .flat_map(|row| {
+            let (start, mut end): (Map<String, Json>, Map<String, Json>) =
+                call(project, row).into_iter().partition(|(key, _)| OF_START.contains(&key.as_str()));
+            for key in ["project_id", "id"] {
+                end.insert(key.into(), start.get(key).cloned().unwrap_or_default());
+            }
+            [
+                json!({ "mode": "start", "req": { "start": start } }),
+                json!({ "mode": "end", "req": { "end": end } }),
+            ]
+        })
+        .collect();
+    json!({ "batch": batch }).to_string().into_bytes()
+}
+
+pub(super) fn test(project: &str) -> Vec<u8> {
+    json!({ "project_id": project, "limit": 1 }).to_string().into_bytes()
+}
+
+fn call(project: &str, row: &Row<'_>) -> Map<String, Json> {
+    let (span, generation) = (row.span, &row.generation);
+    let id = hex(&span.span_id()).to_string();
+    let name = span.name();
+    let op_name =
+        if is_over(name, OP_NAME_CHARS_MAX) { cut(name, OP_NAME_CHARS_MAX) } else { name.to_owned() };
+    let is_root = span.parent_span_id().is_none();
+    let session = generation.session_id();
+    let error_type = generation.error_type().filter(|_| span.status_code() == 2);
+    let exception = generation.error_message().or(error_type.as_deref());
+    let end = if span.end_unix_nano() > 0 { span.end_unix_nano() } else { span.start_unix_nano() };
+    chat::compact([
+        ("project_id", Some(project.into())),
+        ("id", Some(id.clone().into())),
+        ("trace_id", Some(hex(&span.trace_id()).to_string().into())),
+        ("parent_id", span.parent_span_id().map(|parent| hex(&parent).to_string().into())),
+        ("op_name", Some(op_name.into())),
+        ("display_name", generation.trace_name().filter(|_| is_root).map(Json::from)),
+        ("thread_id", session.map(Json::from)),
+        ("turn_id", session.filter(|_| is_root).map(|_| id.into())),
+        ("started_at", Some(json::rfc3339(span.start_unix_nano()).into())),
+        ("ended_at", Some(json::rfc3339(end).into())),
+        ("attributes", Some(Json::Object(attributes(row)))),
+        ("inputs", Some(Json::Object(inputs(generation)))),
+        ("output", output(generation)),
+        ("summary", Some(summary(row))),
+        ("exception", exception.map(Json::from)),
+    ])
+}
+
+fn inputs(generation: &Generation<'_>) -> Map<String, Json> {
+    let mut inputs = if generation.is_generation() { generation.model_parameters() } else { Map::new() };
+    inputs.extend(chat::compact([
+        ("model", generation.model().map(Json::from)),
+        ("messages", chat::input(generation).map(within)),
+    ]));
+    inputs
+}
+
+fn output(generation: &Generation<'_>) -> Option<Json> {
+    let choices = within(chat::output(generation)?);
+    if !generation.is_generation() {
+        return Some(choices);
+    }
+    let usage = generation.usage();
+    Some(json!({
+        "id": generation.response_id(),
+        "object": "chat.completion",
+        "model": generation.response_model().or(generation.model()),
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total,
+        },
+    }))
+}
+
+fn attributes(row: &Row<'_>) -> Map<String, Json> {
+    let (span, generation) = (row.span, &row.generation);
+    let trace_id = generation.raw_trace_id().map_or_else(|| hex(&span.trace_id()).to_string(), str::to_owned);
+    let tags = generation.tags();
+    let mut attributes = generation.metadata();
+    attributes.extend(chat::compact([
+        ("openrouter_trace_id", Some(trace_id.into())),
+        ("user_id", generation.user_id().map(Json::from)),
+        ("session_id", generation.session_id().map(Json::from)),
+        ("organization_id", generation.organization_id().map(Json::from)),
+        ("provider", generation.provider_name().or(generation.provider_slug()).map(Json::from)),
+        ("environment", generation.environment().map(Json::from)),
+        ("tags", (!tags.is_empty()).then(|| tags.into())),
+        ("time_to_first_token_ms", chat::number(generation.first_token_ms())),
+        ("error_type", generation.error_type().map(|kind| kind.into_owned().into())),
+        ("cost", chat::number(generation.cost().total)),
+    ]));
+    attributes
+}
+
+fn summary(row: &Row<'_>) -> Json {
+    let (span, generation) = (row.span, &row.generation);
+    let failed = u64::from(span.status_code() == 2);
+    let mut summary = Map::new();
+    summary.insert("status_counts".into(), json!({ "success": 1 - failed, "error": failed }));
+    if generation.is_generation() {
+        let (usage, cost) = (generation.usage(), generation.cost());
+        let count = |value: Option<u64>| value.map(Json::from);
+        let tokens = chat::compact([
+            ("requests", Some(1.into())),
+            ("prompt_tokens", count(usage.input)),
+            ("completion_tokens", count(usage.output)),
+            ("total_tokens", count(usage.total)),
+            ("cache_read_input_tokens", count(usage.cached)),
+            ("cache_creation_input_tokens", count(usage.cache_write)),
+            ("reasoning_tokens", count(usage.reasoning)),
+        ]);
+        let model = generation.response_model().or(generation.model()).unwrap_or("unknown");
+        summary.insert("usage".into(), json!({ model: tokens }));
+        summary.extend(chat::compact([("cost_usd", chat::number(cost.total))]));
+    }
+    Json::Object(summary)
+}
+
+/// The value with its longest texts cut, each with a visible end.
+fn within(value: Json) -> Json {
+    match value {
+        Json::String(text) if is_over(&text, TEXT_CHARS_MAX) => cut(&text, TEXT_CHARS_MAX).into(),
+        Json::Array(items) => items.into_iter().map(within).collect(),
+        Json::Object(object) => object.into_iter().map(|(key, value)| (key, within(value))).collect(),
+        other => other,
+    }
+}
