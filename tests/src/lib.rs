@@ -23,4 +23,5 @@
 
 pub mod fakes;
 pub mod process;
+pub mod sim;
 pub mod spans;

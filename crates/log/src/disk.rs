@@ -246,7 +246,8 @@ impl DiskFile {
         let file = match &self.file {
             Handle::Real(file) => file,
             Handle::Simulated(file) => {
-                let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                let mut bytes = Vec::new();
+                slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
                 return file.write_at(&bytes, offset);
             }
         };

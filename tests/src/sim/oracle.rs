@@ -1,0 +1,258 @@
+//! What was promised, what arrived, and whether the two agree: conservation, span by span.
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracecast_log::{Books, DeadLetter, DropReason};
+use tracecast_otlp::Payload;
+use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
+
+/// Content that privacy mode must remove.
+pub(super) const PROMPT: &str = "the secret of the simulation";
+
+/// A span: its record and its position there.
+pub(super) type Span = (usize, u32);
+
+/// One destination's share of a record.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) destination: usize,
+    pub(super) positions: Vec<u32>,
+    pub(super) private: bool,
+}
+
+/// What the client knows of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Not answered (yet, or never: the process ended).
+    None,
+    Refused,
+    Accepted(Duration),
+}
+
+/// A request that was sent in.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) payload: Bytes,
+    pub(super) spans: u32,
+    pub(super) shares: Vec<Share>,
+    /// Spans the destinations refuse for good.
+    pub(super) poison: BTreeSet<u32>,
+    pub(super) answer: Answer,
+    /// It may have been lost: acknowledged just before the power went, in a mode that allows it.
+    pub(super) excused: bool,
+}
+
+/// Why spans may end otherwise than delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Causes {
+    /// Bits were flipped: losses are allowed where they are counted.
+    pub(super) damage: bool,
+    /// Reads failed: a payload may be given up as damaged.
+    pub(super) unreadable: bool,
+    /// Writes failed.
+    pub(super) disk_failed: bool,
+    pub(super) small_cap: bool,
+    pub(super) expiry: bool,
+}
+
+/// Everything that happened, as seen from outside.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    pub(super) records: Vec<Record>,
+    by_payload: HashMap<Bytes, usize>,
+    /// By destination: how often it took each span.
+    pub(super) taken: BTreeMap<usize, BTreeMap<Span, u32>>,
+    /// By destination: what a token stood for.
+    tokens: BTreeMap<(usize, String), Vec<Span>>,
+}
+
+impl Oracle {
+    /// Makes a request of so many spans, with fillers of about that many bytes.
+    pub(super) fn request(
+        &mut self,
+        spans: u32,
+        filler: usize,
+        shares: Vec<Share>,
+        poison: BTreeSet<u32>,
+    ) -> usize {
+        let record = self.records.len();
+        let built: Vec<SpanBuilder> = (0..spans)
+            .map(|i| SpanBuilder {
+                trace_id: [7; 16],
+                span_id: span_id((record, i)),
+                name: "chat".to_owned(),
+                kind: 3,
+                start_unix_nano: 1,
+                end_unix_nano: 2,
+                attributes: vec![
+                    ("gen_ai.prompt".to_owned(), OwnedValue::from(PROMPT)),
+                    ("filler".to_owned(), OwnedValue::from("x".repeat(filler).as_str())),
+                ],
+                ..SpanBuilder::default()
+            })
+            .collect();
+        let mut payload = Vec::new();
+        resource_spans(&[], "sim", "1", &built, &mut payload);
+        let payload = Bytes::from(payload);
+        self.by_payload.insert(payload.clone(), record);
+        let answer = Answer::None;
+        self.records.push(Record { payload, spans, shares, poison, answer, excused: false });
+        record
+    }
+
+    pub(super) fn record_of(&self, payload: &Bytes) -> Option<usize> {
+        self.by_payload.get(payload).copied()
+    }
+
+    /// Whether a destination may be sent this: the finding if not.
+    pub(super) fn check_sent(&self, destination: usize, spans: &[Span], private: bool) -> Result<(), String> {
+        for (record, position) in spans {
+            let share = self
+                .records
+                .get(*record)
+                .and_then(|r| r.shares.iter().find(|share| share.destination == destination));
+            match share {
+                Some(share) if !share.positions.contains(position) => {
+                    return Err(format!(
+                        "destination {destination} got span {record}/{position}, not selected"
+                    ));
+                }
+                Some(share) if share.private && !private => {
+                    return Err(format!("destination {destination} got content of record {record}"));
+                }
+                Some(_) => {}
+                None => return Err(format!("destination {destination} got record {record}, not selected")),
+            }
+        }
+        Ok(())
+    }
+
+    /// A token stands for one composition, always.
+    pub(super) fn check_token(
+        &mut self,
+        destination: usize,
+        token: &str,
+        spans: &[Span],
+    ) -> Result<(), String> {
+        let known = self.tokens.entry((destination, token.to_owned())).or_insert_with(|| spans.to_vec());
+        if known.as_slice() == spans {
+            return Ok(());
+        }
+        Err(format!("token {token} of destination {destination} stood for {known:?}, now for {spans:?}"))
+    }
+
+    pub(super) fn take(&mut self, destination: usize, spans: &[Span]) {
+        let taken = self.taken.entry(destination).or_default();
+        spans.iter().for_each(|span| *taken.entry(*span).or_default() += 1);
+    }
+
+    pub(super) fn has_taken(&self, destination: usize, span: Span) -> bool {
+        self.taken.get(&destination).is_some_and(|taken| taken.contains_key(&span))
+    }
+
+    /// Spans taken more than once, over all destinations.
+    pub(super) fn duplicates(&self) -> u64 {
+        self.taken.values().flat_map(|taken| taken.values()).map(|times| u64::from(*times) - 1).sum()
+    }
+
+    fn spans_of(&self, destination: usize, wanted: impl Fn(&Record) -> bool) -> BTreeSet<Span> {
+        let mut found = BTreeSet::new();
+        for (number, record) in self.records.iter().enumerate().filter(|(_, r)| wanted(r)) {
+            for share in record.shares.iter().filter(|s| s.destination == destination) {
+                found.extend(share.positions.iter().map(|position| (number, *position)));
+            }
+        }
+        found
+    }
+
+    /// The books of a destination at rest against what was acknowledged and what arrived.
+    pub(super) fn settle(
+        &self,
+        destination: usize,
+        is_deleted: bool,
+        books: &Books,
+        letters: &[DeadLetter],
+        causes: Causes,
+    ) -> Result<(), String> {
+        let name = format!("destination {destination}");
+        let fail = |what: String| Err(format!("{name}: {what}; {books:?}"));
+        if !books.balanced() || books.pending != 0 {
+            return fail("the books do not balance, or something is pending at rest".to_owned());
+        }
+        let accepted = |r: &Record| matches!(r.answer, Answer::Accepted(_));
+        let promised = self.spans_of(destination, |r| accepted(r) && !r.excused);
+        let possible = self.spans_of(destination, |_| true);
+        let nothing = BTreeMap::new();
+        let taken = self.taken.get(&destination).unwrap_or(&nothing);
+        let mut buried = BTreeSet::new();
+        for letter in letters {
+            buried.extend(self.letter(destination, letter)?);
+        }
+        let dropped: u64 = books.dropped.iter().sum();
+        let dead: u64 = books.dead_lettered.iter().sum();
+        if !causes.damage {
+            if books.selected < promised.len() as u64 || books.selected > possible.len() as u64 {
+                let (least, most) = (promised.len(), possible.len());
+                return fail(format!("between {least} and {most} spans were selected"));
+            }
+            if dead > buried.len() as u64 {
+                return fail(format!("{} spans are in the dead letters", buried.len()));
+            }
+        }
+        if books.delivered > taken.len() as u64 {
+            return fail(format!("{} spans were taken", taken.len()));
+        }
+        let missing: Vec<Span> =
+            promised.iter().filter(|s| !taken.contains_key(s) && !buried.contains(s)).copied().collect();
+        if missing.len() as u64 > dropped && !causes.damage {
+            let (n, first) = (missing.len(), missing.first());
+            return fail(format!("{n} acknowledged spans ended nowhere, the first is {first:?}"));
+        }
+        let poisoned: BTreeSet<Span> = possible
+            .iter()
+            .filter(|(record, position)| {
+                self.records.get(*record).is_some_and(|r| r.poison.contains(position))
+            })
+            .copied()
+            .collect();
+        for (reason, count) in DropReason::ALL.iter().zip(books.dropped) {
+            let allowed = match reason {
+                DropReason::DestinationDeleted => is_deleted,
+                DropReason::BacklogFull => causes.small_cap,
+                DropReason::Expired => causes.expiry,
+                // A dead letter that cannot be written is given up after some tries.
+                DropReason::Damaged => {
+                    let unwritten = poisoned.difference(&buried).count() as u64;
+                    causes.damage || causes.unreadable || (causes.disk_failed && count <= unwritten)
+                }
+                // A partial success that names no spans.
+                DropReason::RefusedUnattributed => true,
+                DropReason::Shutdown => false,
+            };
+            if count > 0 && !allowed {
+                return fail(format!("{count} spans dropped as {} without a cause", reason.as_str()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The spans of a dead letter, which must be this destination's own and without content if private.
+    fn letter(&self, destination: usize, letter: &DeadLetter) -> Result<Vec<Span>, String> {
+        let payload = Payload::new(letter.payload.clone(), letter.spans);
+        let traces = payload.traces().map_err(|e| format!("dead letter {}: {e}", letter.id))?;
+        let spans: Vec<Span> = traces.spans().map(|span| span_of(span.span_id())).collect();
+        let has_content = traces.spans().any(|span| span.attribute("gen_ai.prompt").is_some());
+        self.check_sent(destination, &spans, !has_content).map_err(|e| format!("dead letter: {e}"))?;
+        Ok(spans)
+    }
+}
+
+fn span_id((record, position): Span) -> [u8; 8] {
+    ((record as u64 + 1) << 16 | u64::from(position)).to_be_bytes()
+}
+
+fn span_of(id: [u8; 8]) -> Span {
+    let number = u64::from_be_bytes(id);
+    (((number >> 16) as usize).wrapping_sub(1), (number & 0xffff) as u32)
+}

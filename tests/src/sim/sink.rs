@@ -1,0 +1,251 @@
+//! Scripted destinations: each has a mood, and in it answers, refuses, stalls or falls over as chance has it.
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use tracecast_sinks::{
+    Adapter, Answer, Batch, BatchLimits, Diagnosis, Failure, ItemAnswer, Sent, TestReport,
+};
+
+use super::baton::Baton;
+use super::oracle::{Oracle, Span};
+
+/// How a destination is disposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Fine,
+    Slow,
+    /// Any of the failures that pass, now and then.
+    Flaky,
+    Down,
+    /// Answers nothing.
+    Hanging,
+    BadCredentials,
+    WrongAddress,
+    Gone,
+    TooMany,
+    /// Stores a part and does not say which.
+    Partial,
+    /// Answers for each item.
+    ItemByItem,
+    /// Takes nothing above a size.
+    Narrow,
+    /// Stores, and the answer is lost on the way.
+    Deaf,
+    Panicking,
+}
+
+impl Mood {
+    pub(super) const ALL: [Mood; 14] = [
+        Mood::Fine,
+        Mood::Slow,
+        Mood::Flaky,
+        Mood::Down,
+        Mood::Hanging,
+        Mood::BadCredentials,
+        Mood::WrongAddress,
+        Mood::Gone,
+        Mood::TooMany,
+        Mood::Partial,
+        Mood::ItemByItem,
+        Mood::Narrow,
+        Mood::Deaf,
+        Mood::Panicking,
+    ];
+}
+
+/// What all sinks of a simulation share.
+#[derive(Debug)]
+pub(super) struct Shore {
+    pub(super) world: Arc<Baton>,
+    pub(super) oracle: Mutex<Oracle>,
+    pub(super) rng: Mutex<SmallRng>,
+    /// By destination.
+    pub(super) moods: Mutex<Vec<Mood>>,
+    /// Tokens are unique: sequences are never used twice.
+    pub(super) tokens_are_unique: bool,
+    /// Sinks say that they have stored what they have not.
+    pub(super) forgetful: bool,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One destination's adapter.
+pub(super) struct Sink {
+    pub(super) shore: Arc<Shore>,
+    pub(super) destination: usize,
+    pub(super) limits: BatchLimits,
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sink {}", self.destination)
+    }
+}
+
+/// What becomes of a call.
+enum Reply {
+    Say(Answer),
+    Hang,
+    Panic,
+}
+
+fn failure(status: u16) -> Failure {
+    Failure { status: Some(status), message: format!("status {status}"), retry_after: None }
+}
+
+impl Sink {
+    /// The spans of a batch by item; what must not be there ends the simulation.
+    fn read(&self, batch: &Batch) -> Vec<Vec<Span>> {
+        let world = &self.shore.world;
+        let mut oracle = locked(&self.shore.oracle);
+        let mut items = Vec::new();
+        for item in &batch.items {
+            let Some(record) = oracle.record_of(item.payload.bytes()) else {
+                let bytes = item.payload.bytes().len();
+                world.fail(format!("destination {}: a foreign payload of {bytes} bytes", self.destination));
+            };
+            let spans: Vec<Span> = item.spans.iter().map(|position| (record, position)).collect();
+            if let Err(finding) = oracle.check_sent(self.destination, &spans, item.private) {
+                world.fail(finding);
+            }
+            items.push(spans);
+        }
+        let limits = self.limits;
+        if batch.spans() > limits.spans_max {
+            world.fail(format!("destination {}: a batch of {} spans", self.destination, batch.spans()));
+        }
+        if self.shore.tokens_are_unique
+            && let Err(finding) = oracle.check_token(self.destination, &batch.token, &items.concat())
+        {
+            world.fail(finding);
+        }
+        items
+    }
+
+    fn poisoned(&self, spans: &[Span]) -> bool {
+        let oracle = locked(&self.shore.oracle);
+        spans.iter().any(|(record, position)| {
+            oracle.records.get(*record).is_some_and(|record| record.poison.contains(position))
+        })
+    }
+
+    fn take(&self, spans: &[Span]) {
+        if self.shore.forgetful {
+            return;
+        }
+        locked(&self.shore.oracle).take(self.destination, spans);
+    }
+
+    /// The answer, and what is stored along with it.
+    fn reply(&self, batch: &Batch, items: &[Vec<Span>]) -> Reply {
+        let all = items.concat();
+        let mood = locked(&self.shore.moods).get(self.destination).copied().unwrap_or(Mood::Fine);
+        let roll = locked(&self.shore.rng).random_range(0..100);
+        let retry = |status| Reply::Say(Answer::Retry(failure(status)));
+        let mood = match (mood, roll) {
+            (Mood::Flaky, 0..40) => Mood::Fine,
+            (Mood::Flaky, 40..60) => Mood::Down,
+            (Mood::Flaky, 60..65) => Mood::Hanging,
+            (Mood::Flaky, 65..75) => Mood::TooMany,
+            (Mood::Flaky, 75..80) => Mood::Panicking,
+            (Mood::Flaky, 80..90) => Mood::Deaf,
+            (Mood::Flaky, _) => Mood::WrongAddress,
+            (mood, _) => mood,
+        };
+        match mood {
+            Mood::Down => return retry([500, 502, 503, 501][roll % 4]),
+            Mood::Hanging => return Reply::Hang,
+            Mood::BadCredentials => return Reply::Say(Answer::Auth(failure(401))),
+            Mood::WrongAddress => return Reply::Say(Answer::Config(failure(404))),
+            Mood::Gone => return Reply::Say(Answer::Gone(failure(410))),
+            Mood::Panicking => return Reply::Panic,
+            Mood::TooMany => {
+                let wait = Some(Duration::from_millis([0, 300, 5_000, 40_000][roll % 4]));
+                return Reply::Say(Answer::Retry(Failure { retry_after: wait, ..failure(429) }));
+            }
+            Mood::Narrow if all.len() > 2 => {
+                return Reply::Say(Answer::Isolate { by_size: true, failure: failure(413) });
+            }
+            Mood::ItemByItem => {
+                let verdicts = items.iter().map(|spans| {
+                    if self.poisoned(spans) {
+                        return ItemAnswer::Refused("poison".to_owned());
+                    }
+                    if locked(&self.shore.rng).random_bool(0.3) {
+                        return ItemAnswer::Retry;
+                    }
+                    self.take(spans);
+                    ItemAnswer::Delivered
+                });
+                return Reply::Say(Answer::PerItem(verdicts.collect()));
+            }
+            _ => {}
+        }
+        if self.poisoned(&all) {
+            return Reply::Say(Answer::Isolate { by_size: false, failure: failure(400) });
+        }
+        self.take(&all);
+        match mood {
+            Mood::Partial if roll < 50 => {
+                let refused = 1 + roll as u32 % batch.spans();
+                Reply::Say(Answer::Partial { refused, message: "some were refused".to_owned() })
+            }
+            Mood::Deaf => retry(504),
+            _ => Reply::Say(Answer::Delivered),
+        }
+    }
+}
+
+impl Adapter for Sink {
+    fn limits(&self) -> BatchLimits {
+        self.limits
+    }
+
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
+        Box::pin(async move {
+            let shore = &self.shore;
+            if shore.world.disk().dead {
+                return std::future::pending().await;
+            }
+            let items = self.read(batch);
+            let slow = locked(&shore.moods).get(self.destination) == Some(&Mood::Slow);
+            let delay = locked(&shore.rng).random_range(0..if slow { 20_000 } else { 60 });
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            if shore.world.disk().dead {
+                return std::future::pending().await;
+            }
+            let answer = match self.reply(batch, &items) {
+                Reply::Say(answer) => answer,
+                Reply::Hang => std::future::pending().await,
+                // Without the hook: it is no finding.
+                Reply::Panic => std::panic::resume_unwind(Box::new("scripted")),
+            };
+            shore.world.tell(|| {
+                format!("  sink {} {:?} {} -> {answer:?}", self.destination, items.concat(), batch.token)
+            });
+            // The answer takes its way back.
+            let delay = locked(&shore.rng).random_range(0..10);
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            Sent { answer, bytes: 10 }
+        })
+    }
+
+    fn test(&self) -> BoxFuture<'_, TestReport> {
+        Box::pin(async {
+            TestReport {
+                ok: true,
+                status: None,
+                url: String::new(),
+                latency_ms: 0,
+                diagnosis: Diagnosis::Ok,
+                hint: String::new(),
+            }
+        })
+    }
+}
