@@ -40,6 +40,8 @@ async fn schemathesis_finds_nothing() {
         .args(["run", &url, "--header", &format!("Authorization: Bearer {MANAGEMENT_KEY}")])
         .args(["--checks", CHECKS, "--max-examples", EXAMPLES])
         .args(["--phases", "examples,coverage,fuzzing,stateful"])
+        // A stream without an end is no answer to a tool that waits for one.
+        .args(["--exclude-path", "/api/v1/observability/tail"])
         .args(["--seed", "1", "--continue-on-failure", "--request-timeout", "20", "--warnings", "off"])
         .env("NO_PROXY", "*")
         .current_dir(home.path());

@@ -10,17 +10,17 @@ use tracecast_tests::process::{Gateway, Home, INGEST_KEY, MANAGEMENT_KEY, PATIEN
 use crate::BINARY;
 
 /// A person at a terminal, with the key of one gateway.
-struct Person<'a> {
+pub(crate) struct Person<'a> {
     home: &'a Home,
     admin: String,
 }
 
 impl Person<'_> {
-    fn new<'a>(home: &'a Home, gateway: &Gateway) -> Person<'a> {
+    pub(crate) fn new<'a>(home: &'a Home, gateway: &Gateway) -> Person<'a> {
         Person { home, admin: gateway.admin.clone() }
     }
 
-    async fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    pub(crate) async fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = self.home.command(arguments);
         command.env("TRACECAST_ADMIN_URL", &self.admin).env("TRACECAST_MANAGEMENT_KEY", MANAGEMENT_KEY);
         command.envs(environment.iter().copied());
@@ -30,29 +30,29 @@ impl Person<'_> {
             .expect("the program can be run")
     }
 
-    async fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         self.run_with(arguments, &[]).await
     }
 
     /// What the command writes to stdout; it must end with 0.
-    async fn told(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn told(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
         stdout(&output)
     }
 
     /// Code, stdout and stderr of a command that is expected to fail.
-    async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = self.run(arguments).await;
         (output.status.code(), stdout(&output), stderr(&output))
     }
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -244,7 +244,7 @@ async fn exit_codes_tell_what_is_wrong() {
         &["destination", "create", "--type", "webhook", "--name", "x", "--secret", "url=NO_SUCH_VARIABLE"],
         &["destination", "update", "dead"],
         &["send", "--target", "nowhere"],
-        &["send", "--wait"],
+        &["send", "--wait", "--target", "nowhere"],
     ] {
         let (code, _, message) = me.refused(arguments).await;
         assert_eq!(code, Some(64), "{arguments:?}: {message}");

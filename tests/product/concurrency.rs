@@ -164,6 +164,7 @@ async fn fifty_clients_write_while_events_flow() {
         durability: Durability::Durable,
         max_bytes: 10 << 30,
         max_age: Duration::from_secs(24 * 3600),
+        retain: Duration::ZERO,
         segment_bytes: 64 << 20,
         cache_bytes: 1 << 20,
     };

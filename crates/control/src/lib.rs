@@ -21,6 +21,7 @@ mod api;
 mod bootstrap;
 mod config_file;
 mod hex;
+mod letters;
 mod model;
 mod publish;
 mod snapshot;
@@ -45,6 +46,7 @@ use crate::snapshot::Plans;
 use crate::store::Store;
 
 pub use crate::bootstrap::{read_workspaces, reset_management_key};
+pub use crate::letters::{LetterFilter, Letters, Refused};
 pub use crate::usage::KeyUsage;
 
 /// What the control plane needs of the running gateway. Implemented by the binary.
@@ -90,6 +92,34 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Sends again, at once; `false` if the destination is unknown.
     fn resume(&self, id: Uuid) -> bool;
+
+    /// A page of the dead letters of a destination. Called outside the async workers; may block.
+    fn dead_letters(
+        &self,
+        id: Uuid,
+        filter: &LetterFilter,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Letters, Refused>;
+
+    /// One dead letter with its spans; `None` if there is none. May block.
+    fn dead_letter(&self, id: Uuid, letter: u64) -> Option<Json>;
+
+    /// Removes dead letters; answers how many. May block.
+    fn delete_dead_letters(&self, id: Uuid, filter: &LetterFilter) -> Result<u64, Refused>;
+
+    /// Sends dead letters again: `{matched, requeued, waiting}`.
+    fn replay(&self, id: Uuid, filter: LetterFilter) -> futures_like::BoxFuture<Result<Json, Refused>>;
+
+    /// Sends again what the log still holds from a time on (unix nanoseconds):
+    /// `{oldest_at, records, requeued, complete, next_from}`.
+    fn backfill(&self, id: Uuid, from_unix_nano: u64) -> futures_like::BoxFuture<Result<Json, Refused>>;
+
+    /// What became of a trace: `{trace_id, complete, received_at, destinations}`. May block.
+    fn event(&self, trace_id: [u8; 16]) -> Json;
+
+    /// A line per event from now on; `None` once the gateway stops. Whoever reads too slowly loses lines.
+    fn tail(&self) -> Option<tokio::sync::broadcast::Receiver<Arc<Json>>>;
 
     /// `host:port` of the listener that takes OTLP over HTTP; named to those who sent it to the admin listener.
     fn ingest_address(&self) -> Option<String> {

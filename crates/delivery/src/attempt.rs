@@ -101,7 +101,8 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
             None => return Done::Unread(Unread { damaged: vec![0], later: None }),
         }
     }
-    let batch = Arc::new(Batch { token: part.token(lane.id), items, attempt });
+    let (via, replayed) = pieces.first().map(Piece::company).unwrap_or_default();
+    let batch = Arc::new(Batch { token: part.token(lane.id), items, attempt, via, replayed });
     let started = Instant::now();
     let sent = sender.send(batch.clone()).await;
     Done::Answered { sent, batch, took: started.elapsed() }
@@ -184,7 +185,7 @@ fn is_private(piece: &Piece, setup: &Setup) -> bool {
 }
 
 /// The spans as OTLP bytes, without content if `private`.
-fn project(payload: &Payload, spans: &SpanSet, private: bool) -> Result<Bytes, DecodeError> {
+pub(crate) fn project(payload: &Payload, spans: &SpanSet, private: bool) -> Result<Bytes, DecodeError> {
     let mut out = Vec::new();
     let edit: Option<&dyn Edit> = if private { Some(&Privacy) } else { None };
     select(payload.traces()?, spans, edit, &mut out);

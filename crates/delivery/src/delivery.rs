@@ -2,25 +2,29 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracecast_destination::Destination;
-use tracecast_log::{Backlog, DropReason, Entry, Log, Outcome, Sequence, Slot, Subscriber};
+use tracecast_log::{
+    Backlog, DropReason, Entry, LetterFilter, Log, LogError, Outcome, Sequence, Slot, Subscriber,
+};
 use tracecast_sinks::{Adapter, BuildError, Clients};
 use uuid::Uuid;
 
-use crate::Options;
+use crate::backfill::{self, Backfill, Decide};
 use crate::fair::{Fair, Limits};
 use crate::history::Transition;
-use crate::lane::{Closing, Lane, Setup, Shared, settle};
+use crate::lane::{Closing, Lane, Setup, Shared};
 use crate::queue::Ref;
+use crate::replay::{self, Replay, Replays};
 use crate::room::Room;
 use crate::stack::Sender;
 use crate::stats::{Stats, unix_nano};
+use crate::{Observer, Options};
 
 /// Makes the adapter of a destination.
 pub type Builder = Arc<dyn Fn(&Destination) -> Result<Arc<dyn Adapter>, BuildError> + Send + Sync>;
@@ -36,8 +40,8 @@ pub struct Delivery {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
     build: Builder,
     registry: RwLock<Registry>,
     /// References for slots that no `apply` has named yet, if they cannot be read later. Locked only while
@@ -45,6 +49,7 @@ struct Inner {
     aside: Mutex<BTreeMap<Slot, Vec<Ref>>>,
     /// Configurations are applied one after the other.
     applying: Mutex<()>,
+    pub(crate) replays: Replays,
 }
 
 #[derive(Default)]
@@ -87,6 +92,7 @@ impl Delivery {
             fair: Fair::new(limits),
             refs: Arc::default(),
             began: (Instant::now(), unix_nano()),
+            observer: OnceLock::new(),
             options,
         };
         let inner = Inner {
@@ -95,6 +101,7 @@ impl Delivery {
             registry: RwLock::default(),
             aside: Mutex::default(),
             applying: Mutex::default(),
+            replays: Replays::default(),
         };
         Delivery { inner: Arc::new(inner) }
     }
@@ -156,8 +163,39 @@ impl Delivery {
         }
         let aside = std::mem::take(&mut *self.inner.aside());
         for (slot, refs) in aside {
-            drop_all(&shared.log, slot, refs, DropReason::DestinationDeleted);
+            drop_all(shared, slot, refs, DropReason::DestinationDeleted);
         }
+    }
+
+    /// From now on `observer` is told what becomes of every span; the first one given stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.inner.shared.observer.set(observer);
+    }
+
+    /// Sends dead letters of a destination again: those that pass `filter` and are there now. Up to a thousand go
+    /// back into the log before this returns, the rest follows at a tenth of the rate at which the destination takes
+    /// spans, and while it takes any. `None` if it is unknown.
+    pub async fn replay(&self, id: Uuid, filter: LetterFilter) -> Option<Result<Replay, LogError>> {
+        let lane = self.lane(id)?;
+        Some(replay::start(&self.inner, &lane, filter).await)
+    }
+
+    /// Sends records again that were received at `from_unix_nano` or later and that the log still holds, as far as
+    /// `decide` says so: their copies are requeued before this returns. `None` if the destination is unknown.
+    pub async fn backfill(
+        &self,
+        id: Uuid,
+        from_unix_nano: u64,
+        decide: Decide,
+    ) -> Option<Result<Backfill, LogError>> {
+        let lane = self.lane(id)?;
+        let _turn = self.inner.replays.turn(id).await;
+        Some(backfill::run(&lane, from_unix_nano, decide).await)
+    }
+
+    /// Dead letters of a destination that wait for their turn to be sent again.
+    pub fn replaying(&self, id: Uuid) -> u64 {
+        self.inner.replays.waiting(id)
     }
 
     /// Live figures of a destination; `None` if it is not configured.
@@ -224,8 +262,7 @@ impl Delivery {
     }
 
     fn lane(&self, id: Uuid) -> Option<Arc<Lane>> {
-        let registry = self.inner.read();
-        registry.slots.get(&id).and_then(|slot| registry.lanes.get(slot)).cloned()
+        self.inner.lane(id)
     }
 }
 
@@ -250,7 +287,7 @@ impl Subscriber for Delivery {
         }
         drop(registry);
         for (slot, item) in late {
-            drop_all(&shared.log, slot, vec![item], DropReason::DestinationDeleted);
+            drop_all(shared, slot, vec![item], DropReason::DestinationDeleted);
         }
     }
 
@@ -270,7 +307,7 @@ impl Subscriber for Delivery {
             refs.drain(..end).collect()
         };
         drop(registry);
-        drop_all(&inner.shared.log, slot, refs, DropReason::BacklogFull);
+        drop_all(&inner.shared, slot, refs, DropReason::BacklogFull);
     }
 }
 
@@ -283,6 +320,16 @@ impl std::fmt::Debug for Delivery {
 }
 
 impl Inner {
+    pub(crate) fn lane(&self, id: Uuid) -> Option<Arc<Lane>> {
+        let registry = self.read();
+        registry.slots.get(&id).and_then(|slot| registry.lanes.get(slot)).cloned()
+    }
+
+    /// Nothing is to be started any more.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.read().shutdown
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -371,9 +418,9 @@ impl Registry {
     }
 }
 
-fn drop_all(log: &Log, slot: Slot, refs: Vec<Ref>, reason: DropReason) {
+fn drop_all(shared: &Shared, slot: Slot, refs: Vec<Ref>, reason: DropReason) {
     for item in refs {
-        settle(log, slot, item.into_piece(), Outcome::Dropped(reason));
+        shared.settle(slot, item.into_piece(), Outcome::Dropped(reason));
     }
 }
 

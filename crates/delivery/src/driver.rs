@@ -27,7 +27,7 @@ use crate::lane::{Closing, Lane, Orders, Shared, Take};
 use crate::limits::Size;
 use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, PROBE_SPANS_MAX, Policy, RETRY_ONE_IN};
 use crate::ruling::{Context, encoded_bytes, rule, take_out};
-use crate::stats::Class;
+use crate::stats::{Class, LastError, unix_nano};
 
 /// Records of backlog read at once.
 const PAGE: usize = 256;
@@ -333,6 +333,11 @@ impl Driver {
                 part.attempts = part.attempts.saturating_add(1);
                 self.count_sending(1);
                 self.retrying += usize::from(before > 0);
+                if let Some(observer) = self.lane.shared.observer.get() {
+                    for piece in part.pieces.iter() {
+                        observer.sending(self.lane.slot, piece.entry.sequence, &piece.spans);
+                    }
+                }
                 self.tasks.spawn(attempt::send(lane, part.clone(), before, self.failing))
             }
         };
@@ -359,8 +364,12 @@ impl Driver {
         }
         match done {
             Some(Done::Answered { sent, batch, took }) => self.answered(flight, sent, &batch, took, now),
-            Some(Done::Unread(unread)) => self.unread(flight, unread, now),
+            Some(Done::Unread(unread)) => {
+                self.not_sent(&flight.part);
+                self.unread(flight, unread, now);
+            }
             Some(Done::Unsent) => {
+                self.not_sent(&flight.part);
                 let part = unsent(flight.part);
                 self.wait(flight.job, Some(part));
             }
@@ -370,7 +379,7 @@ impl Driver {
             None if is_send => {
                 let message = "the adapter panicked".to_owned();
                 let answer = Answer::Retry(Failure { status: None, message, retry_after: None });
-                let batch = Batch { token: String::new(), items: Vec::new(), attempt: 0 };
+                let batch = Batch::default();
                 self.answered(flight, Sent { answer, bytes: 0 }, &batch, Duration::ZERO, now);
             }
             None => self.not_buried(flight, "the writer panicked", now),
@@ -386,6 +395,7 @@ impl Driver {
             bytes: if searched { encoded_bytes(batch) } else { part.bytes() },
             spans: part.spans(),
         };
+        let asked = part.pieces.clone();
         let meters = &self.lane.meters;
         let context = Context { taken: meters.taken(), shrink_to: &|bytes| self.lane.shrink_to(bytes, now) };
         let ruling = rule(part, batch, sent.answer, context);
@@ -405,10 +415,19 @@ impl Driver {
             let age = |p: &Piece| max_age.saturating_sub(p.deadline.saturating_duration_since(now));
             meters.delivered(delivered.map(|(p, _)| (age(p), p.count())));
         }
-        if let Some((status, text)) = ruling.note {
+        let trouble = ruling.note.map(|(status, text)| {
             let private_now = self.lane.setup().destination.privacy_mode;
             let may_quote = private_now && batch.items.iter().any(|item| !item.private);
-            meters.error(status, if may_quote { WITHHELD.to_owned() } else { text });
+            let excerpt = if may_quote { WITHHELD.to_owned() } else { text };
+            LastError { status, excerpt, at_unix_nano: unix_nano() }
+        });
+        if let Some(observer) = self.lane.shared.observer.get() {
+            for piece in asked.iter() {
+                observer.answered(self.lane.slot, piece.entry.sequence, &piece.spans, trouble.as_ref());
+            }
+        }
+        if let Some(LastError { status, excerpt, .. }) = trouble {
+            meters.error(status, excerpt);
         }
         for (piece, outcome) in ruling.settled {
             self.lane.settle(piece, outcome);
@@ -439,6 +458,15 @@ impl Driver {
             part.not_before = part.not_before.max(now + PACE);
         }
         self.wait(job, None);
+    }
+
+    /// Tells that what was to be sent is not under way any more.
+    fn not_sent(&self, part: &Part) {
+        if let Some(observer) = self.lane.shared.observer.get() {
+            for piece in part.pieces.iter() {
+                observer.answered(self.lane.slot, piece.entry.sequence, &piece.spans, None);
+            }
+        }
     }
 
     fn unread(&mut self, flight: Flight, unread: Unread, now: Instant) {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tracecast_log::{DeadReason, Entry, EntryRoute, Sequence};
 use tracecast_otlp::SpanSet;
@@ -29,6 +30,11 @@ impl Piece {
 
     pub(crate) fn count(&self) -> u32 {
         self.spans.count()
+    }
+
+    /// What a batch says of all its pieces: the gateways they have passed, and whether they are sent again.
+    pub(crate) fn company(&self) -> (Bytes, bool) {
+        (self.entry.via.clone(), self.route().is_some_and(|r| r.projection.is_requeued()))
     }
 
     /// The stored decision; private if it cannot be read.

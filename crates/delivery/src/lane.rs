@@ -2,7 +2,7 @@
 //! its driver. Shared by the log's writer, the control plane and the driver; every lock is short.
 
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -26,7 +26,7 @@ use crate::rate::Rate;
 use crate::room::Room;
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
-use crate::{Options, State};
+use crate::{Observer, Options, State};
 
 /// Spans between the first that is not final and the last that was read: beyond, a destination does not read on.
 const SPREAD_MAX: u64 = 65_536;
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) refs: Arc<AtomicUsize>,
     /// When this began: (monotonic, unix nanoseconds).
     pub(crate) began: (Instant, u64),
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
 }
 
 impl Shared {
@@ -57,6 +58,14 @@ impl Shared {
         let before = Duration::from_nanos(wall.saturating_sub(received_unix_nano));
         let since = now.saturating_duration_since(began);
         Duration::from_nanos(unix_nano().saturating_sub(received_unix_nano)).min(before + since)
+    }
+
+    /// Settles `piece` with the log.
+    pub(crate) fn settle(&self, slot: Slot, piece: Piece, outcome: Outcome) {
+        if let Some(observer) = self.observer.get() {
+            observer.settled(slot, piece.entry.sequence, &piece.spans, outcome);
+        }
+        self.log.settle(Settlement { slot, entry: piece.entry, spans: piece.spans, outcome });
     }
 }
 
@@ -211,7 +220,7 @@ impl Lane {
     }
 
     pub(crate) fn settle(&self, piece: Piece, outcome: Outcome) {
-        settle(&self.shared.log, self.slot, piece, outcome);
+        self.shared.settle(self.slot, piece, outcome);
     }
 
     // What others ask for.
@@ -630,9 +639,4 @@ impl Desk {
             _ => self.queue.is_empty() && !self.course.behind,
         }
     }
-}
-
-/// Settles `piece` with the log.
-pub(crate) fn settle(log: &Log, slot: Slot, piece: Piece, outcome: Outcome) {
-    log.settle(Settlement { slot, entry: piece.entry, spans: piece.spans, outcome });
 }

@@ -26,6 +26,8 @@
 //! | `limits` | which sizes a destination takes, as learned from its answers (pure) |
 //! | `job` | pieces, parts with their tokens, halving (pure) |
 //! | `stats`, `history` | counters, latencies and changes of state |
+//! | `replay` | dead letters on their way back into the log |
+//! | `backfill` | records of the past on their way back into the log |
 //!
 //! # What holds
 //!
@@ -45,6 +47,7 @@
 //! - An idle destination has no task, timer, connection or buffer.
 
 mod attempt;
+mod backfill;
 mod delivery;
 mod driver;
 mod fair;
@@ -56,6 +59,7 @@ mod limits;
 mod policy;
 mod queue;
 mod rate;
+mod replay;
 mod room;
 mod ruling;
 mod stack;
@@ -63,8 +67,13 @@ mod stats;
 
 use std::time::Duration;
 
+use tracecast_log::{Outcome, Sequence, Slot};
+use tracecast_otlp::{Payload, SpanSet};
+
+pub use backfill::{Backfill, Decide};
 pub use delivery::{Builder, Delivery};
 pub use history::Transition;
+pub use replay::Replay;
 pub use stats::{LastError, Latency, Stats};
 
 /// Settings that hold for all destinations.
@@ -98,6 +107,21 @@ impl Default for Options {
             sockets_max: 512,
         }
     }
+}
+
+/// Told what becomes of the spans of a record at a destination. Its calls must return at once.
+pub trait Observer: Send + Sync + 'static {
+    /// They are being sent.
+    fn sending(&self, slot: Slot, sequence: Sequence, spans: &SpanSet);
+
+    /// The attempt has ended, with this trouble if any. What is final follows as settled.
+    fn answered(&self, slot: Slot, sequence: Sequence, spans: &SpanSet, trouble: Option<&LastError>);
+
+    /// All spans of a new record were here before and are to be sent again.
+    fn requeued(&self, slot: Slot, sequence: Sequence, payload: &Payload);
+
+    /// They are final.
+    fn settled(&self, slot: Slot, sequence: Sequence, spans: &SpanSet, outcome: Outcome);
 }
 
 /// Whether and how a destination is being sent to.

@@ -59,6 +59,12 @@ impl Ref {
         self.entry.routes.get(self.route as usize)
     }
 
+    /// Whether a batch can say the same of both: see [`Piece::company`].
+    fn is_company_of(&self, piece: &Piece) -> bool {
+        let requeued = |route: Option<&EntryRoute>| route.is_some_and(|r| r.projection.is_requeued());
+        self.entry.via == piece.entry.via && requeued(self.route()) == requeued(piece.route())
+    }
+
     /// Spans and bytes.
     fn size(&self) -> (u32, u64) {
         match (&self.rest, self.route()) {
@@ -152,11 +158,15 @@ impl Queue {
     }
 
     /// The next batch, in order. A record is cut only if it is larger than a batch by itself; otherwise a
-    /// record that does not fit any more opens the next one. The first span is taken whatever its size.
+    /// record that does not fit any more opens the next one, as does one of which a batch says something else. The
+    /// first span is taken whatever its size.
     pub(crate) fn take(&mut self, spans_max: u32, bytes_max: u64) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let (mut spans, mut bytes) = (0u32, 0u64);
         while let Some(front) = self.refs.front() {
+            if pieces.first().is_some_and(|first| !front.is_company_of(first)) {
+                break;
+            }
             let (n, b) = front.size();
             let fits = spans.saturating_add(n) <= spans_max && bytes.saturating_add(b) <= bytes_max;
             if fits {

@@ -8,3 +8,4 @@ mod harness;
 mod lifecycle;
 mod outages;
 mod pieces;
+mod replay;

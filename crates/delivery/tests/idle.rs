@@ -42,6 +42,7 @@ async fn an_idle_destination_is_under_4_kib_and_has_no_task() {
         durability: Durability::Buffered,
         max_bytes: 64 << 20,
         max_age: Options::default().max_age,
+        retain: std::time::Duration::ZERO,
         segment_bytes: 4 << 20,
         cache_bytes: 1 << 20,
     };

@@ -28,6 +28,7 @@ const NEVER: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-tracecast-replayed",
     "x-tracecast-via",
 ];
 const BODY: &[&str] = &["content-encoding", "content-type"];

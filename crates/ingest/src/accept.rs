@@ -9,12 +9,13 @@ use tracecast_destination::Region;
 use tracecast_genai::identity::{StripIdentity, stated_identity};
 use tracecast_genai::media::StripMedia;
 use tracecast_genai::{Chain, Privacy};
-use tracecast_log::{LogError, NewRecord, Projection, Route, Skip, SkipReason};
+use tracecast_log::{LogError, NewRecord, Origin, Projection, Route, Skip, SkipReason};
 use tracecast_otlp::write::{Edit, select};
 use tracecast_otlp::{Payload, SpanSet, Traces};
 use tracecast_rules::{CanAssert, Context, Decision, Snapshot};
 use uuid::Uuid;
 
+use crate::again;
 use crate::answer::{Partial, Refusal};
 use crate::auth::Sender;
 use crate::budget::Reservation;
@@ -22,7 +23,7 @@ use crate::counters::Reason;
 use crate::dedupe::{Claim, FirstCopy, Sorted};
 use crate::mark::MarkOverLimit;
 use crate::meter::KeyUsage;
-use crate::{Ingest, Media};
+use crate::{Decided, Ingest, Media};
 
 /// At most this many reasons are spelled out in a partial success.
 const REASONS_MAX: usize = 5;
@@ -39,6 +40,8 @@ pub(crate) struct Identity {
 struct Kept {
     record: NewRecord,
     claim: Claim,
+    /// To be called with the record's number.
+    observed: Option<crate::Kept>,
     /// `None`: no registered key is charged for it.
     usage: Option<KeyUsage>,
 }
@@ -96,9 +99,14 @@ impl Ingest {
         if spans == 0 && partial.rejected > 0 {
             return Err(Refusal::nothing_usable(partial.message));
         }
-        for Kept { record, claim, usage } in kept {
+        for Kept { record, claim, observed, usage } in kept {
             match shared.log.append(record).await.map_err(not_kept) {
-                Ok(_) => claim.kept(),
+                Ok(sequence) => {
+                    claim.kept();
+                    if let Some(observed) = observed {
+                        observed(sequence);
+                    }
+                }
                 Err(refusal) => {
                     claim.refused(&refusal);
                     return Err(refusal);
@@ -222,7 +230,15 @@ impl Ingest {
         let over_limit = charged.is_some_and(|(_, key)| key.over_limit);
         let usage = charged.map(|(hash, _)| KeyUsage::of(hash, &traces, now));
         let decision = plan.decide(&traces, &context, &shared.memory);
-        let Decision { routes, skips, union, all_private, trace_keys } = decision;
+        let observed = shared.observer.get().map(|observer| {
+            observer.decided(&Decided {
+                workspace: identity.workspace,
+                received_unix_nano: now,
+                traces: &traces,
+                decision: &decision,
+            })
+        });
+        let Decision { routes, skips, union, all_private, trace_keys, .. } = decision;
         let payload = match &union {
             Some(kept) if !kept.is_empty() => {
                 let received = traces.body().as_ptr();
@@ -259,9 +275,10 @@ impl Ingest {
             routes,
             skips,
             trace_keys: Bytes::from(trace_keys),
+            origin: Origin { via: sender.via.clone(), sender: again::encode(&context) },
             payload: Arc::new(payload),
         };
-        work.kept.push(Kept { record, claim, usage });
+        work.kept.push(Kept { record, claim, observed, usage });
         Ok(())
     }
 

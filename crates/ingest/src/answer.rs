@@ -62,7 +62,7 @@ impl Refusal {
         Refusal::new(
             StatusCode::LOOP_DETECTED,
             Some(Reason::Loop),
-            "this gateway sent the request itself: one of its destinations leads back to it",
+            "loop: this gateway has passed these events on before, or too many gateways have; a destination leads back",
         )
     }
 

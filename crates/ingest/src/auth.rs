@@ -1,6 +1,7 @@
 //! Who sends: the credential of a request, looked up by its SHA-256.
 
 use base64::Engine as _;
+use bytes::Bytes;
 use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 use tracecast_destination::DEFAULT_WORKSPACE_ID;
@@ -17,6 +18,8 @@ pub(crate) struct Sender {
     pub(crate) key_hash: Option<[u8; 32]>,
     pub(crate) key_name: Option<String>,
     pub(crate) can_assert: CanAssert,
+    /// The gateways the request has passed, as `x-tracecast-via` named them.
+    pub(crate) via: Bytes,
 }
 
 /// The secret a request presents: Bearer, the password of Basic (what the Langfuse SDK sends), or `x-api-key`.
@@ -71,6 +74,7 @@ pub(crate) fn authorize(
                 key_hash: hash,
                 key_name: name,
                 can_assert: CanAssert::None,
+                via: Bytes::new(),
             })
         }
         Auth::Keys => {
@@ -89,6 +93,7 @@ pub(crate) fn authorize(
                 key_hash: Some(hash),
                 key_name: Some(key.name.clone()),
                 can_assert: key.can_assert,
+                via: Bytes::new(),
             })
         }
     }

@@ -22,6 +22,8 @@ use crate::counters::Reason;
 
 /// Most records of one `/v1/events` request.
 pub(crate) const EVENTS_MAX: usize = 100_000;
+/// Most gateways an event passes.
+const HOPS_MAX: usize = 8;
 
 impl Ingest {
     /// What the HTTP listener serves: OTLP/HTTP and `/v1/events`.
@@ -261,18 +263,13 @@ impl Ingest {
         if shared.draining.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(Refusal::overloaded("the gateway is stopping", 5));
         }
-        let instance = shared.options.instance_id.as_bytes();
-        let mut hops =
-            headers.get_all("x-tracecast-via").iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
-        if hops.any(|hop| hop.trim_ascii() == instance) {
-            return Err(Refusal::loop_detected());
-        }
+        let via = passed(headers, shared.options.instance_id.as_bytes())?;
         let now = (now_unix_nano() / 1_000_000_000) as i64;
         let sender = authorize(headers, shared.options.auth, &shared.snapshot.load(), now)?;
         if !shared.log.is_writable() {
             return Err(Refusal::overloaded("the log cannot be written", 5));
         }
-        Ok(sender)
+        Ok(Sender { via, ..sender })
     }
 
     async fn body(
@@ -287,6 +284,18 @@ impl Ingest {
         let sent = read(headers, body, bounds, reservation).await?;
         inflate(coding, sent, bounds, &self.shared.inflating, reservation).await
     }
+}
+
+/// The gateways a request has passed, comma-separated. Refused if this one is among them, or if they are so many
+/// that there must be a loop.
+fn passed(headers: &HeaderMap, own: &[u8]) -> Result<Bytes, Refusal> {
+    let all = headers.get_all("x-tracecast-via").iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    let hops: Vec<&[u8]> = all.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).collect();
+    // With this gateway's own name the list would be longer than it may be.
+    if hops.contains(&own) || hops.len() >= HOPS_MAX {
+        return Err(Refusal::loop_detected());
+    }
+    Ok(hops.join(&b", "[..]).into())
 }
 
 fn media_type(headers: &HeaderMap) -> Option<String> {

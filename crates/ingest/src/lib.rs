@@ -11,6 +11,7 @@
 //! the log's mode promises.
 
 mod accept;
+mod again;
 mod answer;
 mod auth;
 mod body;
@@ -25,13 +26,16 @@ mod mark;
 mod meter;
 mod rehearse;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tracecast_destination::Region;
-use tracecast_log::{Durations, Log};
-use tracecast_rules::{Snapshot, TraceMemory};
+use tracecast_log::{Durations, Log, Sequence};
+use tracecast_otlp::Traces;
+use tracecast_rules::{Decision, Snapshot, TraceMemory};
+use uuid::Uuid;
 
+pub use again::Again;
 pub use body::RequestBody;
 pub use connections::Connections;
 pub use counters::{Counters, Reason};
@@ -113,6 +117,28 @@ impl Default for Options {
     }
 }
 
+/// A request that was decided and is about to be kept.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// Where it goes.
+    pub workspace: Uuid,
+    /// When it arrived, unix nanoseconds.
+    pub received_unix_nano: u64,
+    /// All its spans.
+    pub traces: &'a Traces,
+    /// What became of them. The record's payload holds the spans of `union`.
+    pub decision: &'a Decision,
+}
+
+/// Told of every request that is kept. Its calls must return at once.
+pub trait Observer: Send + Sync + 'static {
+    /// What it answers is called with the record's number once the record is kept, and dropped if it is not.
+    fn decided(&self, decided: &Decided<'_>) -> Kept;
+}
+
+/// See [`Observer::decided`].
+pub type Kept = Box<dyn FnOnce(Sequence) + Send>;
+
 /// The data plane's entrance. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
@@ -127,6 +153,7 @@ struct Shared {
     dedupe: Arc<dedupe::Dedupe>,
     counters: Counters,
     meter: meter::Meter,
+    observer: OnceLock<Arc<dyn Observer>>,
     otlp_limits: tracecast_otlp::Limits,
     /// From a request's head to its answer.
     answered: Durations,
@@ -153,6 +180,7 @@ impl Ingest {
                 dedupe: Arc::new(dedupe::Dedupe::new(options.dedupe_bytes)),
                 counters: Counters::default(),
                 meter: meter::Meter::default(),
+                observer: OnceLock::new(),
                 otlp_limits: tracecast_otlp::Limits::default(),
                 answered: Durations::default(),
                 inflating: tokio::sync::Semaphore::new(INFLATING_MAX),
@@ -160,6 +188,11 @@ impl Ingest {
                 draining: std::sync::atomic::AtomicBool::new(false),
             }),
         }
+    }
+
+    /// From now on `observer` is told of every request that is kept; the first one given stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.shared.observer.set(observer);
     }
 
     /// What was refused, ignored and removed so far.

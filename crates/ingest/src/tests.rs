@@ -63,6 +63,7 @@ fn bench(options: Options) -> Bench {
         durability: Durability::Memory,
         max_bytes: 64 << 20,
         max_age: Duration::from_secs(3600),
+        retain: Duration::ZERO,
         segment_bytes: 16 << 20,
         cache_bytes: 16 << 20,
     };

@@ -70,6 +70,7 @@ fn run(label: &str, options: &Options, record: usize, producers: usize, seconds:
                         routes: vec![Route { slot, projection: Projection::AS_IS, spans: SpanSet::all(10) }],
                         skips: Vec::new(),
                         trace_keys: Bytes::from_static(&[7; 24]),
+                        origin: Origin::default(),
                         payload: Arc::new(Payload::new(bytes.clone(), 10)),
                     };
                     match log.append(new).await {
@@ -125,6 +126,7 @@ fn main() {
         durability,
         max_bytes: number("--max-mib", 2048.0) as u64 * 1024 * 1024,
         max_age: Duration::from_secs(3600),
+        retain: Duration::ZERO,
         segment_bytes: 64 << 20,
         cache_bytes: 64 << 20,
     };

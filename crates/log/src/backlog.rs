@@ -255,6 +255,7 @@ fn entry(inner: &Inner, slot: Slot, file: u32, life: Life, record: Indexed) -> O
             record.received_unix_nano,
             record.workspace,
             routes,
+            record.via,
             location,
         );
         Arc::new(entry)

@@ -72,6 +72,16 @@ impl Account {
     /// Spans selected; their ordinals follow the known ones.
     pub(crate) fn select(&mut self, ordinal: u64, spans: u64, bytes: u64, received_unix_nano: u64) {
         self.counters.selected += spans;
+        self.expect(ordinal, spans, bytes, received_unix_nano);
+    }
+
+    /// The same for spans that are sent again.
+    fn requeue(&mut self, ordinal: u64, spans: u64, bytes: u64, received_unix_nano: u64) {
+        self.counters.requeued += spans;
+        self.expect(ordinal, spans, bytes, received_unix_nano);
+    }
+
+    fn expect(&mut self, ordinal: u64, spans: u64, bytes: u64, received_unix_nano: u64) {
         self.next_ordinal = self.next_ordinal.max(ordinal + spans);
         self.pending_bytes += bytes;
         self.marks.push(ordinal, received_unix_nano);
@@ -192,11 +202,15 @@ impl Ledger {
 
     pub(crate) fn select(&mut self, route: &StoredRoute, received_unix_nano: u64) {
         let spans = u64::from(route.spans.count());
-        let account = self.account_made(route.slot);
-        account.select(route.ordinal, spans, u64::from(route.bytes), received_unix_nano);
+        let (account, bytes) = (self.account_made(route.slot), u64::from(route.bytes));
+        if route.projection.is_requeued() {
+            account.requeue(route.ordinal, spans, bytes, received_unix_nano);
+        } else {
+            account.select(route.ordinal, spans, bytes, received_unix_nano);
+        }
         if route.is_refused() {
             let outcome = Outcome::Dropped(DropReason::BacklogFull);
-            account.settle(route.ordinal, route.ordinal + spans, u64::from(route.bytes), outcome);
+            account.settle(route.ordinal, route.ordinal + spans, bytes, outcome);
         }
     }
 

@@ -20,6 +20,7 @@ const TAG_TRACES: u16 = 4;
 const TAG_DAMAGE: u16 = 5;
 const TAG_HELD: u16 = 8;
 const TAG_MARKS: u16 = 9;
+const TAG_AGES: u16 = 10;
 // Reserved: 6 carry segments, 7 intents.
 
 pub(crate) const FILE: &str = "checkpoint";
@@ -37,6 +38,8 @@ pub(crate) struct Checkpoint {
     pub(crate) ledger: Ledger,
     /// Earlier segments that still hold something wanted.
     pub(crate) wanted: Vec<Wanted>,
+    /// Earlier segments that are held, wanted or only retained: number, file, when the newest record came.
+    pub(crate) ages: Vec<(u64, u32, u64)>,
     /// (received, keys) of the last minutes.
     pub(crate) traces: Vec<(u64, Bytes)>,
     pub(crate) damage: Damage,
@@ -108,6 +111,14 @@ impl Checkpoint {
                     put_varint(out, ordinal);
                     put_varint(out, received);
                 }
+            }
+        });
+        section(&mut out, TAG_AGES, |out| {
+            put_varint(out, self.ages.len() as u64);
+            for (number, file, newest) in &self.ages {
+                put_varint(out, *number);
+                put_varint(out, u64::from(*file));
+                put_varint(out, *newest);
             }
         });
         section(&mut out, TAG_TRACES, |out| {
@@ -276,6 +287,11 @@ fn decode_sections(mut c: Cursor<'_>) -> Option<Checkpoint> {
                     let marks = (0..body.count()?).map(|_| Some((body.varint()?, body.varint()?)));
                     let marks = marks.collect::<Option<Vec<_>>>()?;
                     checkpoint.ledger.account_mut(slot)?.marks.restart(marks.into_iter());
+                }
+            }
+            TAG_AGES => {
+                for _ in 0..body.count()? {
+                    checkpoint.ages.push((body.varint()?, body.varint32()?, body.varint()?));
                 }
             }
             TAG_TRACES => {

@@ -29,9 +29,9 @@ pub(crate) fn hand_over(
             record.received_unix_nano,
             record.meta.workspace,
             routes,
+            record.meta.origin.via,
             location,
-            Some(&record.payload),
-            strong,
+            Some((&record.payload, strong)),
         ));
         inner.tell(|subscriber| subscriber.committed(entry.clone()));
     }
@@ -52,6 +52,7 @@ impl Inner {
             let open = record.meta.routes.iter().filter(|r| !r.is_refused());
             let spans = open.map(|r| (r.slot, r.ordinal, u64::from(r.spans.count())));
             state.segments.want(location.life.number, record.sequence, spans);
+            state.segments.saw(location.life.number, record.received_unix_nano);
             state.traces.push(record.received_unix_nano, &record.meta.trace_keys);
             state.applied = record.sequence;
         }

@@ -2,6 +2,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use tracecast_otlp::{Payload, SpanSet};
 
 use crate::format::{Life, StoredRoute};
@@ -19,6 +20,8 @@ pub struct Entry {
     pub workspace: [u8; 16],
     /// Who gets what (after recovery: what is still pending of it).
     pub routes: Vec<EntryRoute>,
+    /// The gateways it has passed, as [`crate::Origin`] says.
+    pub via: Bytes,
     pub(crate) location: Location,
     held: Mutex<Held>,
     unsettled: AtomicU64,
@@ -67,19 +70,20 @@ impl Entry {
         self.location.payload_len
     }
 
+    /// `payload`: with whether it is to be held until it is settled everywhere.
     pub(crate) fn new(
         sequence: Sequence,
         received_unix_nano: u64,
         workspace: [u8; 16],
         routes: Vec<EntryRoute>,
+        via: Bytes,
         location: Location,
-        payload: Option<&Arc<Payload>>,
-        strong: bool,
+        payload: Option<(&Arc<Payload>, bool)>,
     ) -> Entry {
         let unsettled = routes.iter().map(|r| u64::from(r.spans.count())).sum();
         let held = match payload {
-            Some(payload) if strong && unsettled > 0 => Held::Strongly(payload.clone()),
-            Some(payload) => Held::Weakly(Arc::downgrade(payload)),
+            Some((payload, true)) if unsettled > 0 => Held::Strongly(payload.clone()),
+            Some((payload, _)) => Held::Weakly(Arc::downgrade(payload)),
             None => Held::Weakly(Weak::new()),
         };
         Entry {
@@ -87,6 +91,7 @@ impl Entry {
             received_unix_nano,
             workspace,
             routes,
+            via,
             location,
             held: Mutex::new(held),
             unsettled: AtomicU64::new(unsettled),
@@ -99,9 +104,10 @@ impl Entry {
         received_unix_nano: u64,
         workspace: [u8; 16],
         routes: Vec<EntryRoute>,
+        via: Bytes,
         location: Location,
     ) -> Entry {
-        let entry = Entry::new(sequence, received_unix_nano, workspace, routes, location, None, false);
+        let entry = Entry::new(sequence, received_unix_nano, workspace, routes, via, location, None);
         Entry { unsettled: AtomicU64::new(u64::MAX), ..entry }
     }
 

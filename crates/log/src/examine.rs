@@ -110,7 +110,7 @@ pub(crate) fn index_of(walked: &WalkedSegment) -> IndexBuilder {
         let Some(meta) = Meta::decode(&record.meta, record.header.spans) else { continue };
         let mut again = Vec::new();
         let routing = meta.encode(&mut again);
-        index.push(record.offset, &record.header, again.get(..routing).unwrap_or_default(), &meta.routes);
+        index.push(record.offset, &record.header, again.get(..routing).unwrap_or_default(), &meta);
     }
     index
 }

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use tracecast_otlp::SpanSet;
 
 use crate::codec::{Cursor, put_at, put_sized, put_varint};
-use crate::types::{Projection, Sequence, Skip, SkipReason, Slot};
+use crate::types::{Origin, Projection, Sequence, Skip, SkipReason, Slot};
 
 /// Format version of segments, journal, checkpoint and dead letters. A newer one is refused.
 pub(crate) const VERSION: u16 = 1;
@@ -226,7 +226,7 @@ impl RecordHeader {
         header.extend_from_slice(&self.payload_len.to_le_bytes());
         header.extend_from_slice(&self.meta_len.to_le_bytes());
         header.extend_from_slice(&[self.kind.code(), VERSION as u8]);
-        header.extend_from_slice(&[0; 2]); // flags: 1 routing by back-reference, 2 carried, 4 requeued (reserved)
+        header.extend_from_slice(&[0; 2]); // flags: 1 routing by back-reference, 2 carried (reserved)
         header.extend_from_slice(&self.sequence.to_le_bytes());
         header.extend_from_slice(&self.received_unix_nano.to_le_bytes());
         header.extend_from_slice(&self.life.number.to_le_bytes());
@@ -319,6 +319,7 @@ pub(crate) struct Meta {
     pub(crate) routes: Vec<StoredRoute>,
     pub(crate) skips: Vec<Skip>,
     pub(crate) trace_keys: Bytes,
+    pub(crate) origin: Origin,
 }
 
 impl Meta {
@@ -343,6 +344,10 @@ impl Meta {
             put_varint(out, u64::from(skip.spans));
         }
         put_sized(out, &self.trace_keys);
+        if self.origin != Origin::default() {
+            put_sized(out, &self.origin.via);
+            put_sized(out, &self.origin.sender);
+        }
         routing_len
     }
 
@@ -358,7 +363,12 @@ impl Meta {
             skips.push(Skip { slot, reason, spans: c.varint32()? });
         }
         let trace_keys = Bytes::copy_from_slice(c.sized()?);
-        Some(Meta { workspace, config_generation, routes, skips, trace_keys })
+        let mut origin = Origin::default();
+        if !c.is_empty() {
+            origin.via = Bytes::copy_from_slice(c.sized()?);
+            origin.sender = Bytes::copy_from_slice(c.sized()?);
+        }
+        Some(Meta { workspace, config_generation, routes, skips, trace_keys, origin })
     }
 }
 

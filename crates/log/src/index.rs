@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::codec::{Cursor, put_sized, put_varint};
-use crate::format::{ALIGN, HEADER_PAGE, RecordHeader, StoredRoute, read_routes_of};
+use crate::format::{ALIGN, HEADER_PAGE, Meta, RecordHeader, StoredRoute, read_routes_of};
 use crate::types::{Sequence, Slot};
 
 const INDEX_VERSION: u8 = 1;
@@ -57,6 +59,7 @@ pub(crate) struct Indexed {
     pub(crate) workspace: [u8; 16],
     /// The slot's routes; usually one.
     pub(crate) routes: Vec<StoredRoute>,
+    pub(crate) via: Bytes,
 }
 
 /// The index of a sealed segment, still encoded: it is read where it is asked.
@@ -96,18 +99,14 @@ impl IndexBuilder {
         FIXED_MOST + self.most + RECORD_MOST + routing_len as u64 + ROUTE_MOST * routes as u64
     }
 
-    /// A record without routes needs no place in the index.
-    pub(crate) fn push(
-        &mut self,
-        offset: u64,
-        header: &RecordHeader,
-        routing: &[u8],
-        routes: &[StoredRoute],
-    ) {
+    /// `routing` is the first part of the encoded meta. A record without routes needs no place in the index.
+    pub(crate) fn push(&mut self, offset: u64, header: &RecordHeader, routing: &[u8], meta: &Meta) {
+        let (routes, via) = (&meta.routes, &meta.origin.via);
         if routes.is_empty() {
             return;
         }
-        self.most += RECORD_MOST + routing.len() as u64 + ROUTE_MOST * routes.len() as u64;
+        let len = routing.len() + via.len();
+        self.most += RECORD_MOST + len as u64 + ROUTE_MOST * routes.len() as u64;
         if self.records.is_multiple_of(MARK_EVERY) {
             self.marks.push(Mark { at: self.table.len(), offset: self.last_offset });
         }
@@ -118,7 +117,9 @@ impl IndexBuilder {
         put_varint(&mut self.table, u64::from(header.meta_len));
         put_varint(&mut self.table, u64::from(header.payload_len));
         put_varint(&mut self.table, u64::from(header.spans));
-        put_sized(&mut self.table, routing);
+        put_varint(&mut self.table, len as u64);
+        self.table.extend_from_slice(routing);
+        self.table.extend_from_slice(via);
         for route in routes {
             let end = route.ordinal + u64::from(route.spans.count());
             let list = self.slots.entry(route.slot).or_insert_with(|| SlotList {
@@ -246,7 +247,8 @@ impl<'a> Row<'a> {
     }
 
     fn for_slot(&self, slot: Slot) -> Option<Indexed> {
-        let (workspace, routes) = read_routes_of(&mut Cursor::new(self.routing), self.spans, slot)?;
+        let mut routing = Cursor::new(self.routing);
+        let (workspace, routes) = read_routes_of(&mut routing, self.spans, slot)?;
         Some(Indexed {
             offset: self.offset,
             sequence: self.sequence,
@@ -256,6 +258,7 @@ impl<'a> Row<'a> {
             spans: self.spans,
             workspace,
             routes,
+            via: Bytes::copy_from_slice(routing.rest()),
         })
     }
 }

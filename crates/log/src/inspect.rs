@@ -1,12 +1,17 @@
 //! Looking at a log directory without opening the log: no lock, nothing written, also while a gateway runs.
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tracecast_otlp::Payload;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::Disk;
 use crate::examine::{FileState, examine, read_index, walk_all};
-use crate::format::{Kind, Meta};
+use crate::format::{Kind, Meta, RECORD_HEADER};
+use crate::journal::JournalEntry;
 use crate::pool;
-use crate::types::{LogError, Sequence};
+use crate::types::{LogError, Sequence, Slot, SlotKey};
 use crate::{journal, walk::Walked};
 
 /// One segment file.
@@ -118,7 +123,10 @@ fn each_segment(
         info.record_bytes = records.iter().map(|r| r.header.total_len()).sum();
         info.sealed = read_index(&file, found).is_some();
         info.free = checkpoint.as_ref().is_some_and(|c| {
-            found.life.number < c.segment && !c.wanted.iter().any(|w| w.number == found.life.number)
+            let number = found.life.number;
+            let held =
+                c.wanted.iter().any(|w| w.number == number) || c.ages.iter().any(|(n, ..)| *n == number);
+            number < c.segment && !held
         });
         each(info, &walked.records, &walked.lost);
     }
@@ -139,22 +147,74 @@ pub fn list_records(dir: &Path) -> Result<Vec<RecordInfo>, LogError> {
         if info.free {
             return;
         }
-        for record in records.iter().filter(|r| r.header.kind == Kind::Record) {
-            let header = &record.header;
-            let Some(meta) = Meta::decode(&record.meta, header.spans) else { continue };
-            found.push(RecordInfo {
-                sequence: header.sequence,
-                received_unix_nano: header.received_unix_nano,
-                workspace: meta.workspace,
-                accepted: header.accepted,
-                routes: meta.routes.iter().map(|r| (r.slot, r.spans.count())).collect(),
-                payload_bytes: header.payload_len,
-            });
-        }
+        found.extend(records.iter().filter(|r| r.header.kind == Kind::Record).filter_map(record_info));
     })?;
     found.sort_by_key(|r| r.sequence);
     found.dedup_by_key(|r| r.sequence);
     Ok(found)
+}
+
+/// The records that are still held with their payloads, in the order of the files; or why one cannot be read.
+pub fn read_records(
+    dir: &Path,
+    mut each: impl FnMut(RecordInfo, Result<Payload, String>),
+) -> Result<(), LogError> {
+    let disk = Disk::default();
+    let mut seen = BTreeSet::new();
+    each_segment(dir, false, |info, records, _| {
+        let Ok(file) = disk.open_read(&info.path) else { return };
+        if info.free {
+            return;
+        }
+        for record in records.iter().filter(|r| r.header.kind == Kind::Record) {
+            if let Some(found) = record_info(record)
+                && seen.insert(found.sequence)
+            {
+                let header = &record.header;
+                let offset = record.offset + RECORD_HEADER as u64 + u64::from(header.meta_len);
+                let mut bytes = vec![0; header.payload_len as usize];
+                let payload = match file.read_at(&mut bytes, offset) {
+                    Err(error) => Err(error.to_string()),
+                    Ok(read) if read < bytes.len() || crc32c::crc32c(&bytes) != header.payload_crc => {
+                        Err("its payload does not match its checksum".to_owned())
+                    }
+                    Ok(_) => Ok(Payload::new(Bytes::from(bytes), header.spans)),
+                };
+                each(found, payload);
+            }
+        }
+    })
+}
+
+/// Every slot whose destination is known.
+pub fn slots(dir: &Path) -> Result<Vec<(Slot, SlotKey)>, LogError> {
+    let mut found = BTreeMap::new();
+    let checkpoint = read_checkpoint(dir).ok().flatten().unwrap_or_default();
+    found.extend((0..).zip(&checkpoint.ledger.accounts).filter_map(|(slot, a)| Some((slot, a.key?))));
+    let io = |source| LogError::Io { path: dir.to_path_buf(), source };
+    for (_, path) in journal::list(&Disk::default(), dir).map_err(io)? {
+        // A generation that a running gateway has just replaced says nothing new.
+        let Ok(read) = Disk::default().read(&path).map(|bytes| journal::read(&bytes)) else { continue };
+        for entry in read.unwrap_or_default().entries {
+            if let JournalEntry::Slot { slot, key } = entry {
+                found.insert(slot, key);
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn record_info(record: &Walked) -> Option<RecordInfo> {
+    let header = &record.header;
+    let meta = Meta::decode(&record.meta, header.spans)?;
+    Some(RecordInfo {
+        sequence: header.sequence,
+        received_unix_nano: header.received_unix_nano,
+        workspace: meta.workspace,
+        accepted: header.accepted,
+        routes: meta.routes.iter().map(|r| (r.slot, r.spans.count())).collect(),
+        payload_bytes: header.payload_len,
+    })
 }
 
 /// Reads everything and checks every checksum.

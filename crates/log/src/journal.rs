@@ -19,7 +19,7 @@ const BODY_MAX: usize = (1 << 24) - 1;
 
 const KIND_SLOT: u8 = 1;
 const KIND_SETTLED: u8 = 2;
-// Reserved: 3 intent, 4 requeue, 5 slot retired, 6 carried segment. Unknown kinds are passed over.
+// Reserved: 3 intent, 5 slot retired, 6 carried segment. Unknown kinds are passed over.
 
 /// One journal entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoint, Wanted};
 use crate::journal::{self, Journal};
 use crate::segment::Sealing;
 use crate::shared::{Inner, OnDisk, State, lock};
-use crate::types::{LogError, Sequence, Slot};
+use crate::types::{LogError, Options, Sequence, Slot};
 use crate::world::{self, Condvar, Mutex};
 
 const LOG_SYNC: Duration = Duration::from_millis(100);
@@ -324,14 +324,19 @@ impl Keeper {
         Ok(())
     }
 
-    /// Returns segments that nobody wants to the pool.
+    /// Returns segments that nobody wants to the pool, once they were retained long enough. While space is short, the
+    /// oldest of them goes before its time.
     fn give_back(&mut self, on_disk: &OnDisk) {
         let synced = lock(&on_disk.journal).synced;
         let checkpointed = *lock(&on_disk.checkpointed);
+        let limit = retained_since(&self.inner.options);
+        let short = on_disk.pool.is_short();
         let mut state = self.inner.state();
-        let numbers = state.segments.returnable(checkpointed, synced);
-        let segments: Vec<_> =
-            numbers.into_iter().filter_map(|n| Some((n, state.segments.remove(n)?))).collect();
+        let unwanted = state.segments.returnable(checkpointed, synced);
+        let aged: Vec<u64> = unwanted.iter().filter(|(_, at)| *at < limit).map(|(n, _)| *n).collect();
+        let early = unwanted.first().filter(|_| short && aged.is_empty()).map(|(n, _)| *n);
+        let numbers = aged.into_iter().chain(early);
+        let segments: Vec<_> = numbers.filter_map(|n| Some((n, state.segments.remove(n)?))).collect();
         drop(state);
         for (number, segment) in segments {
             on_disk.indexes.forget(number);
@@ -351,6 +356,10 @@ impl Keeper {
         let since = *self.short_since.get_or_insert_with(world::now);
         // Refusing what is new makes room by itself, as soon as the others have been sent what they have.
         if self.inner.drop_newest.load(Ordering::Acquire) && world::elapsed(since) < REFUSE_WAIT {
+            return;
+        }
+        if self.inner.on_disk.is_some() && self.has_settled_segments() {
+            // Their files come back first.
             return;
         }
         let state = self.inner.state();
@@ -378,6 +387,14 @@ impl Keeper {
     }
 }
 
+/// Records received before this need not be kept once nobody wants them.
+pub(crate) fn retained_since(options: &Options) -> u64 {
+    match options.retain.as_nanos() {
+        0 => u64::MAX,
+        retain => world::unix_nano().saturating_sub(u64::try_from(retain).unwrap_or(u64::MAX)),
+    }
+}
+
 /// All slots whose owner is known.
 pub(crate) fn slot_table(state: &State) -> Vec<(Slot, crate::types::SlotKey)> {
     (0..).zip(&state.ledger.accounts).filter_map(|(slot, account)| Some((slot, account.key?))).collect()
@@ -385,8 +402,8 @@ pub(crate) fn slot_table(state: &State) -> Vec<(Slot, crate::types::SlotKey)> {
 
 /// The figures as a checkpoint.
 pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
-    let wanted = state.segments.iter().filter(|(n, s)| *n < state.segment && !s.is_settled());
-    let wanted = wanted.map(|(number, segment)| Wanted {
+    let earlier = || state.segments.iter().filter(|(n, _)| *n < state.segment);
+    let wanted = earlier().filter(|(_, s)| !s.is_settled()).map(|(number, segment)| Wanted {
         number,
         file: segment.file,
         last_sequence: segment.last_sequence,
@@ -399,6 +416,7 @@ pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
         journal,
         ledger: state.ledger.image(),
         wanted: wanted.collect(),
+        ages: earlier().map(|(number, s)| (number, s.file, s.newest_unix_nano)).collect(),
         traces: state.traces.to_vec(),
         damage: state.damage,
     }

@@ -39,15 +39,18 @@
 //! | offset | bytes |
 //! | --- | --- |
 //! | 0 | `tcR\xF1`, crc32 of 8..72 and the meta, crc32 of the payload, payload bytes u32, meta bytes u32 |
-//! | 20 | kind u8 (1 record, 2 index; others are passed over), version u8, flags u16 (1 routing by back-reference, 2 carried copy, 4 requeued: reserved, 0) |
+//! | 20 | kind u8 (1 record, 2 index; others are passed over), version u8, flags u16 (1 routing by back-reference, 2 carried copy: reserved, 0) |
 //! | 24 | sequence u64, received u64, number u64, epoch u32, nonce u32 |
 //! | 56 | *answered* u64: records below this offset had been answered when this one was written |
 //! | 64 | spans accepted u32, spans of the payload u32 |
-//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8 (128: refused at arrival), first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes) |
+//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8, first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes); then, unless both are empty, via and sender (length v, bytes each) |
+//!
+//! Bits of a projection: 1 without content, 2 requeued (the spans count as `requeued` instead of `selected`: a
+//! replayed dead letter or a backfill is a record of its own, with one route and nothing accepted), 128 refused at arrival.
 //!
 //! Index record (its meta): version u8; the records with routes (count v, length v; offset delta/8 v, sequence v,
-//! received v, meta bytes v, payload bytes v, spans v, length v + meta up to the routes); then by slot (count v; slot
-//! v, first ordinal v, width v, count v, record number deltas v). Room for it is kept free while the segment fills.
+//! received v, meta bytes v, payload bytes v, spans v, length v + meta up to the routes and the via); then by slot
+//! (count v; slot v, first ordinal v, width v, count v, record number deltas v). Room for it is kept free while the segment fills.
 //! A record never crosses segments; one that is larger than a segment gets a file of its own size.
 //!
 //! # Journal
@@ -55,7 +58,7 @@
 //! `TCASTJNL`, crc32, version u16, flags u16, generation u64, epoch u32, 0 u32; then frames: marker `A7` and body
 //! length u24, crc32 of length and body, body. Body: kind u8; 1 slot (slot v, key 16); 2 settled (flags u8: 1 =
 //! span bitmap, reserved; outcome u8, reason u8, slot v, highest sequence v, first ordinal v, spans v, bytes v);
-//! 3 intent, 4 requeue, 5 slot retired, 6 carried: reserved. Unknown kinds are passed over. A generation begins with
+//! 3 intent, 5 slot retired, 6 carried: reserved. Unknown kinds are passed over. A generation begins with
 //! all slots, so that a lost checkpoint never hands a slot's records to another destination.
 //!
 //! # Checkpoint
@@ -64,7 +67,9 @@
 //! last sequence counted, segment, journal generation, accepted), 2 slots (key, counters, next ordinal, pending
 //! bytes, oldest time, done set), 3 wanted segments, 4 trace keys, 5 damage, 8 what slots have in the wanted segments
 //! (number, last sequence, then per slot: first ordinal, width), 9 ages of pending records (per slot: ordinal and
-//! receive time of some); 6 carry segments, 7 intents: reserved. Unknown tags are passed over. Written to a temporary file, synced, renamed, directory synced.
+//! receive time of some), 10 segments that are held (count v; number v, file v, receive time of the newest record v);
+//! 6 carry segments, 7 intents: reserved. Unknown tags are passed over. Written to a temporary file, synced, renamed,
+//! directory synced.
 //!
 //! # What is written when
 //!
@@ -124,7 +129,10 @@
 //! With `drop_newest`, slots that hold at least the average get nothing new while the last eighth of the cap (two
 //! segments at least) is in use: their routes are written as refused, final from the start and counted as dropped.
 //! An append that finds no space waits up to 2 s, then fails with `Full`. Carrying the few wanted records of an old
-//! segment forward and backfill are not built yet; the formats have room for them.
+//! segment forward is not built yet; the formats have room for it.
+//!
+//! With `retain`, segments that nobody wants stay so long after their newest record, for [`Log::history`]; when space
+//! is short the oldest of them goes first, before anybody is asked to give up anything.
 
 mod backlog;
 mod books;
@@ -138,6 +146,7 @@ mod durations;
 mod entry;
 mod examine;
 mod format;
+mod history;
 mod index;
 pub mod inspect;
 mod journal;
@@ -163,12 +172,13 @@ pub mod world;
 mod writer;
 
 pub use backlog::Pending;
-pub use dead_letters::{DeadLetter, DeadLetters};
+pub use dead_letters::{DeadLetter, DeadLetters, LetterFilter, LetterHead};
 pub use durations::Durations;
 pub use entry::{Entry, EntryRoute};
+pub use history::{Past, PastRoute};
 pub use log::Log;
 pub use types::{
     Activity, Backlog, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, OnFull,
-    Options, Outcome, Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot, SlotKey,
-    Subscriber,
+    Options, Origin, Outcome, Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot,
+    SlotKey, Subscriber,
 };

@@ -1,5 +1,5 @@
 //! The log as others see it: opening, the calls, closing.
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,6 +14,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::durations::Durations;
 use crate::entry::Entry;
 use crate::format::{HEADER_PAGE, SLOT_MAX};
+use crate::history::Past;
 use crate::keeper::{Inbox, Keeper};
 use crate::memory::Budget;
 use crate::pool::Pool;
@@ -84,7 +85,7 @@ impl Log {
         options.max_bytes = options.max_bytes.max(4 * options.segment_bytes);
         let dir = options.dir.clone();
         let lock_file = acquire(&disk, &dir)?;
-        let opened = recovery::recover(&disk, &dir, options.segment_bytes)?;
+        let opened = recovery::recover(&disk, &dir, &options)?;
         for note in &opened.recovered.notes {
             tracing::warn!("log recovery: {note}");
         }
@@ -225,6 +226,17 @@ impl Log {
         self.inner().settle_range(slot, ordinals, outcome);
     }
 
+    /// Shows the records received at `from_unix_nano` or later that are still held to `each`, oldest first, until it
+    /// breaks off; answers when the oldest record still held was received (`None`: there is none). Nothing in memory
+    /// mode. Blocking.
+    pub fn history(
+        &self,
+        from_unix_nano: u64,
+        each: impl FnMut(&Past<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<u64>, LogError> {
+        self.inner().history(from_unix_nano, each)
+    }
+
     /// Marks spans final. Cheap; journaled within 20 ms and only then visible in `books`.
     pub fn settle(&self, settlement: Settlement) {
         self.inner().settle(settlement);
@@ -264,6 +276,11 @@ impl Log {
     /// Bytes of payloads held in memory.
     pub fn memory_bytes(&self) -> u64 {
         self.inner().cache.bytes() + self.inner().budget.held()
+    }
+
+    /// The cap on segment files (or on wanted payload, in memory mode).
+    pub fn max_bytes(&self) -> u64 {
+        self.inner().options.max_bytes
     }
 
     /// What was lost or set aside since the data dir was made.

@@ -154,7 +154,7 @@ impl Writer {
         if let Some(group) = state.segments.get_mut(self.next_segment) {
             group.sealed = true;
         }
-        for number in state.segments.returnable(Sequence::MAX, u64::MAX) {
+        for (number, _) in state.segments.returnable(Sequence::MAX, u64::MAX) {
             state.segments.remove(number);
         }
         self.next_segment += 1;

@@ -139,6 +139,7 @@ fn prepare(record: NewRecord) -> Prepared {
             routes: routes.collect(),
             skips: record.skips,
             trace_keys: record.trace_keys,
+            origin: record.origin,
         },
         payload_crc: crc32c::crc32c(record.payload.bytes()),
         payload: record.payload,

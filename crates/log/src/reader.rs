@@ -22,7 +22,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    fn get(&self, on_disk: &OnDisk, file: u32) -> Result<Arc<DiskFile>, LogError> {
+    pub(crate) fn get(&self, on_disk: &OnDisk, file: u32) -> Result<Arc<DiskFile>, LogError> {
         if let Some(handle) = lock(&self.open).get(&file) {
             return Ok(handle.clone());
         }

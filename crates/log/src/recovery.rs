@@ -11,13 +11,14 @@ use crate::disk::{Disk, DiskFile};
 use crate::examine::{FileState, Found, WalkedSegment, examine, index_of, read_index, walk_all};
 use crate::format::{HEADER_PAGE, Kind, Meta, RecordHeader, Seal};
 use crate::journal::{self, Journal, JournalEntry, Settled};
+use crate::keeper::retained_since;
 use crate::pool;
 use crate::quarantine::Quarantine;
 use crate::ranges::Done;
 use crate::segment::Sealing;
 use crate::segments::Segment;
 use crate::shared::State;
-use crate::types::{DropReason, LogError, Outcome, Recovered, Sequence, Slot};
+use crate::types::{DropReason, LogError, Options, Outcome, Recovered, Sequence, Slot};
 use crate::world::Mutex;
 
 /// What the running log starts with.
@@ -44,6 +45,10 @@ struct Recovery<'a> {
     quarantine: Quarantine,
     /// By slot: the ordinals that some segment accounts for.
     readable: Vec<Done>,
+    /// Segments that are held, wanted or not, by number: file, and when the newest record came.
+    ages: BTreeMap<u64, (u32, u64)>,
+    /// Records received before this need not be kept.
+    retained_since: u64,
     /// Highest sequence seen anywhere.
     highest: Sequence,
     unsealed: Vec<(u64, u64)>,
@@ -51,7 +56,8 @@ struct Recovery<'a> {
     has_checkpoint: bool,
 }
 
-pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Opened, LogError> {
+pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Opened, LogError> {
+    let segment_bytes = options.segment_bytes;
     let segments_dir = dir.join("segments");
     for made in [dir, &segments_dir] {
         disk.make_dir(made).map_err(|source| LogError::Io { path: made.to_path_buf(), source })?;
@@ -64,6 +70,8 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
         notes: Vec::new(),
         quarantine: Quarantine::new(disk.clone(), dir.join("quarantine")),
         readable: Vec::new(),
+        ages: BTreeMap::new(),
+        retained_since: retained_since(options),
         highest: 0,
         unsealed: Vec::new(),
         has_checkpoint: false,
@@ -78,6 +86,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, segment_bytes: u64) -> Result<Ope
     recovery.replay(&settled);
     recovery.drop_unreadable();
     recovery.state.segments.recount(&recovery.state.ledger);
+    recovery.retain();
 
     // From here on the figures are complete: new checkpoint, new journal, and only then is a file used again.
     recovery.note_quarantine();
@@ -247,6 +256,8 @@ impl Recovery<'_> {
             let number = found.life.number;
             let is_tail = !self.has_checkpoint || number >= checkpoint.segment;
             if !is_tail {
+                let age = checkpoint.ages.iter().find(|(n, file, _)| (*n, *file) == (number, found.file));
+                self.ages.extend(age.map(|(_, file, newest)| (number, (*file, *newest))));
                 match wanted.get(&number) {
                     // What is in it is checked when it is read.
                     Some(Wanted { last_sequence, held: Some(held), .. }) => {
@@ -337,12 +348,18 @@ impl Recovery<'_> {
                 }
                 self.count(header, &meta, is_torn);
             }
+            self.saw(found, header.received_unix_nano);
             self.highest = self.highest.max(header.sequence);
             self.hold(found);
             let spans: Vec<_> =
                 meta.routes.iter().map(|r| (r.slot, r.ordinal, u64::from(r.spans.count()))).collect();
             self.want(found.life.number, header.sequence, &spans);
         }
+    }
+
+    fn saw(&mut self, found: &Found, received_unix_nano: u64) {
+        let (_, newest) = self.ages.entry(found.life.number).or_insert((found.file, 0));
+        *newest = (*newest).max(received_unix_nano);
     }
 
     fn count(&mut self, header: &RecordHeader, meta: &Meta, is_torn: bool) {
@@ -452,6 +469,20 @@ impl Recovery<'_> {
         }
         if lost > 0 {
             self.notes.push(format!("{lost} pending spans are not readable any more: dropped as damaged"));
+        }
+    }
+
+    /// When the newest record of each segment came; those that nobody wants stay until their time is over.
+    fn retain(&mut self) {
+        for (&number, &(file, newest_unix_nano)) in &self.ages {
+            match self.state.segments.get_mut(number) {
+                Some(segment) => segment.newest_unix_nano = newest_unix_nano,
+                None if newest_unix_nano >= self.retained_since => {
+                    let segment = Segment { file, newest_unix_nano, sealed: true, ..Segment::default() };
+                    self.state.segments.insert(number, segment);
+                }
+                None => {}
+            }
         }
     }
 

@@ -127,6 +127,7 @@ impl Active {
     pub(crate) fn bytes_for(record: &Prepared) -> u64 {
         let mut meta = Vec::new();
         let routing = record.meta.encode(&mut meta);
+        let routing = routing + record.meta.origin.via.len();
         let index = IndexBuilder::default().most_with(routing, record.meta.routes.len());
         let body = (RECORD_HEADER + meta.len() + record.payload.bytes().len()) as u64;
         HEADER_PAGE + body.next_multiple_of(ALIGN) + RECORD_HEADER as u64 + index + ALIGN
@@ -153,7 +154,8 @@ impl Active {
             spans: record.payload.spans(),
         };
         let routes = record.meta.routes.len();
-        let index_most = lock(&self.index).most_with(routing_len, routes) + staged.index_most;
+        let indexed_len = routing_len + record.meta.origin.via.len();
+        let index_most = lock(&self.index).most_with(indexed_len, routes) + staged.index_most;
         let end = self.at + staged.bytes + header.total_len();
         if end + RECORD_HEADER as u64 + index_most + ALIGN > self.header.bytes {
             staged.buffer.truncate(start);
@@ -172,7 +174,7 @@ impl Active {
             staged.buffer.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
             staged.push_buffer(start);
         }
-        staged.index_most += IndexBuilder::default().most_with(routing_len, routes);
+        staged.index_most += IndexBuilder::default().most_with(indexed_len, routes);
         staged.frames.push(Frame {
             offset: self.at + staged.bytes,
             header,
@@ -210,7 +212,7 @@ impl Active {
         let mut index = lock(&self.index);
         for (frame, record) in staged.frames.iter().zip(records) {
             let routing = staged.buffer.get(frame.routing.clone()).unwrap_or_default();
-            index.push(frame.offset, &frame.header, routing, &record.meta.routes);
+            index.push(frame.offset, &frame.header, routing, &record.meta);
             self.last_sequence = record.sequence;
             self.records += 1;
             locations.push(Location {

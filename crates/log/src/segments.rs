@@ -16,6 +16,8 @@ pub(crate) struct Segment {
     /// Length of the file.
     pub(crate) bytes: u64,
     pub(crate) last_sequence: Sequence,
+    /// When its newest record was received.
+    pub(crate) newest_unix_nano: u64,
     /// It takes no more records.
     pub(crate) sealed: bool,
     /// Its seal could not be written: the file is not used again by this process.
@@ -120,6 +122,13 @@ impl Segments {
         }
     }
 
+    /// A record in it was received at this time.
+    pub(crate) fn saw(&mut self, number: u64, received_unix_nano: u64) {
+        if let Some(segment) = self.by_number.get_mut(&number) {
+            segment.newest_unix_nano = segment.newest_unix_nano.max(received_unix_nano);
+        }
+    }
+
     /// Counts the spans `first..end` final, none of which was; true if a segment has nothing wanted left. `hint` is
     /// where they probably are.
     pub(crate) fn settle(
@@ -171,8 +180,8 @@ impl Segments {
         upto.filter_map(|s| s.wanted.get(&slot)).map(|held| held.end).max().unwrap_or(0)
     }
 
-    /// Sealed segments that nobody wants and whose records and settlements are on disk.
-    pub(crate) fn returnable(&self, checkpointed: Sequence, journal_synced: u64) -> Vec<u64> {
+    /// Sealed segments that nobody wants and whose records and settlements are on disk: number and age.
+    pub(crate) fn returnable(&self, checkpointed: Sequence, journal_synced: u64) -> Vec<(u64, u64)> {
         let free = |s: &Segment| {
             s.sealed
                 && !s.kept
@@ -180,7 +189,8 @@ impl Segments {
                 && s.last_sequence <= checkpointed
                 && s.settled_at <= journal_synced
         };
-        self.by_number.iter().filter(|(_, s)| free(s)).map(|(number, _)| *number).collect()
+        let free = self.by_number.iter().filter(|(_, s)| free(s));
+        free.map(|(number, s)| (*number, s.newest_unix_nano)).collect()
     }
 
     /// The oldest sealed segment above `asked` in which the slot holds something: its last sequence.

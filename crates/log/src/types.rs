@@ -48,6 +48,9 @@ pub struct Options {
     pub max_bytes: u64,
     /// Age at which delivery gives spans up (`Dropped(Expired)`). The log itself expires nothing.
     pub max_age: Duration,
+    /// How long sealed segments stay although nobody wants them any more, as far as the cap allows: what
+    /// [`crate::Log::history`] can still read.
+    pub retain: Duration,
     /// Size of a segment file; at most a quarter of `max_bytes` is used.
     pub segment_bytes: u64,
     /// Payload bytes kept in memory for the readers that are up to date.
@@ -148,9 +151,19 @@ impl Projection {
     pub const AS_IS: Projection = Projection(0);
     /// Without content.
     pub const PRIVACY: Projection = Projection(1);
+    /// Sent again: a dead letter that is replayed, or a backfill. Counts as `requeued` instead of `selected`.
+    pub const REQUEUED: Projection = Projection(2);
     /// Content must be removed before it leaves.
     pub fn is_private(self) -> bool {
-        self.0 & 1 != 0
+        self.0 & Projection::PRIVACY.0 != 0
+    }
+    /// The spans were here before.
+    pub fn is_requeued(self) -> bool {
+        self.0 & Projection::REQUEUED.0 != 0
+    }
+    /// Both.
+    pub fn and(self, other: Projection) -> Projection {
+        Projection(self.0 | other.0)
     }
 }
 
@@ -176,6 +189,15 @@ pub struct Skip {
     pub spans: u32,
 }
 
+/// Where a record came from. Opaque to the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The gateways it has passed; every entry carries it.
+    pub via: Bytes,
+    /// Who sent it, for those who decide anew.
+    pub sender: Bytes,
+}
+
 /// What ingest asks to be kept: one request of one workspace.
 #[derive(Debug)]
 pub struct NewRecord {
@@ -193,6 +215,8 @@ pub struct NewRecord {
     pub skips: Vec<Skip>,
     /// Opaque to the log; handed back at recovery (trace memory of the rules).
     pub trace_keys: Bytes,
+    /// Where it came from.
+    pub origin: Origin,
     /// OTLP bytes of the union of the routes; empty if nobody selects.
     pub payload: Arc<Payload>,
 }

@@ -28,6 +28,8 @@ pub struct Decision {
     pub routes: Vec<Selected>,
     /// Slot, reason, number of spans (never 0).
     pub skips: Vec<(u32, Skip, u32)>,
+    /// Per span, for the slots that skip for more than one reason.
+    pub mixed: Vec<(u32, Vec<Option<Skip>>)>,
     /// Union of the routes (positions in the request): what must be kept. `None` if nobody selects.
     pub union: Option<SpanSet>,
     /// Every destination that selects anything is in privacy mode: content must go before the log.
@@ -69,6 +71,11 @@ impl Plan {
     /// Decides every span of the request for every destination. `memory` is read and updated.
     pub fn decide(&self, traces: &Traces, context: &Context<'_>, memory: &TraceMemory) -> Decision {
         self.run(traces, context, Recall::learning(memory, context.now_unix_nano))
+    }
+
+    /// The same for a request that was decided before: `memory` is only read.
+    pub fn decide_again(&self, traces: &Traces, context: &Context<'_>, memory: &TraceMemory) -> Decision {
+        self.run(traces, context, Recall::looking(memory, context.now_unix_nano))
     }
 
     pub(crate) fn run(&self, traces: &Traces, context: &Context<'_>, mut recall: Recall<'_>) -> Decision {
@@ -169,10 +176,14 @@ impl Decision {
                 some = Some(SpanSet::from_positions(spans, 0..selected));
             }
         }
+        let before = self.skips.len();
         for (reason, count) in [(Skip::Sampled, sampled), (Skip::Filter, filtered), (Skip::Kind, unfit)] {
             if count > 0 {
                 self.skips.push((destination.slot, reason, count));
             }
+        }
+        if self.skips.len() - before > 1 {
+            self.mixed.push((destination.slot, (0..spans).map(|i| skip(i as usize)).collect()));
         }
         match some {
             Some(set) => self.select(destination, set),

@@ -59,7 +59,7 @@ impl Plan {
         if traces.is_empty() {
             return Vec::new();
         }
-        let decision = self.run(traces, context, Recall::looking(memory, context.now_unix_nano));
+        let decision = self.decide_again(traces, context, memory);
         let subject = traces.spans().position(|span| Generation::new(span).is_generation()).unwrap_or(0);
         let index = TraceIndex::new(traces);
         let keys = TraceKeys::new(traces, &index, &mut Recall::looking(memory, context.now_unix_nano));

@@ -59,7 +59,7 @@ pub struct Item {
 }
 
 /// What is sent in one call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The same on every retry of the same composition.
     pub token: String,
@@ -67,6 +67,10 @@ pub struct Batch {
     pub items: Vec<Item>,
     /// How often this composition was sent before.
     pub attempt: u32,
+    /// The gateways all items have passed before this one, comma-separated as in `x-tracecast-via`; mostly empty.
+    pub via: Bytes,
+    /// All items were here before: replayed dead letters, or a backfill. Said where a header can carry it.
+    pub replayed: bool,
 }
 
 impl Batch {

@@ -121,7 +121,7 @@ pub(crate) fn damaged_item(sequence: u64) -> Item {
 }
 
 pub(crate) fn batch(items: Vec<Item>) -> Batch {
-    Batch { token: "dest.1-7".into(), items, attempt: 0 }
+    Batch { token: "dest.1-7".into(), items, ..Batch::default() }
 }
 
 pub(crate) fn decode(body: &[u8]) -> ExportTraceServiceRequest {

@@ -11,6 +11,8 @@ use crate::Exit;
 /// A connection test takes up to 15 s; nothing else comes near.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A stream lives as long as somebody looks at it.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// More pages than any gateway has: a server that never ends its list does not keep us for ever.
 const PAGES_MAX: usize = 1_000;
 
@@ -106,23 +108,33 @@ impl Admin {
         query: &[(&str, &str)],
         body: Option<&Json>,
     ) -> Result<Answer, Failure> {
+        let mut request = self.request(method, path, query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|e| self.unsent(&e))?;
+        self.read(response).await
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/api/v1{path}", self.base.path().trim_end_matches('/')));
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.client.request(method, url).bearer_auth(self.key.expose_secret());
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let unreachable =
-            |e: reqwest::Error| Failure::Unreachable { base: self.base(), reason: innermost(&e) };
-        let response = request.send().await.map_err(|e| match e.is_builder() {
+        self.client.request(method, url).bearer_auth(self.key.expose_secret())
+    }
+
+    fn unsent(&self, error: &reqwest::Error) -> Failure {
+        match error.is_builder() {
             true => Failure::Usage("the management key has characters no request can carry".to_owned()),
-            false => unreachable(e),
-        })?;
+            false => Failure::Unreachable { base: self.base(), reason: innermost(error) },
+        }
+    }
+
+    async fn read(&self, response: reqwest::Response) -> Result<Answer, Failure> {
         let status = response.status();
-        let text = response.text().await.map_err(unreachable)?;
+        let text = response.text().await.map_err(|e| self.unsent(&e))?;
         match serde_json::from_str::<Json>(&text) {
             Ok(body) if status.is_success() => Ok(Answer { text, body }),
             Ok(body) if body.pointer("/error/message").is_some_and(Json::is_string) => {
@@ -135,6 +147,16 @@ impl Admin {
     /// `GET path`.
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Failure> {
         self.call(Method::GET, path, query, None).await
+    }
+
+    /// A `GET` whose answer does not end by itself.
+    pub(crate) async fn stream(&self, path: &str, query: &[(&str, &str)]) -> Result<Streaming, Failure> {
+        let request = self.request(Method::GET, path, query).timeout(STREAM_TIMEOUT);
+        let response = request.send().await.map_err(|e| self.unsent(&e))?;
+        if response.status().is_success() {
+            return Ok(Streaming { base: self.base(), response });
+        }
+        Err(self.read(response).await.err().unwrap_or(Failure::Foreign { base: self.base(), status: 200 }))
     }
 
     /// Everything of a list that comes in pages of `per_page`; `items` is where it lies in the answer.
@@ -165,6 +187,22 @@ impl Admin {
 
     fn base(&self) -> String {
         self.base.as_str().trim_end_matches('/').to_owned()
+    }
+}
+
+/// An answer that comes bit by bit.
+pub(crate) struct Streaming {
+    base: String,
+    response: reqwest::Response,
+}
+
+impl Streaming {
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match self.response.chunk().await {
+            Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
+            Err(e) => Err(Failure::Unreachable { base: self.base.clone(), reason: innermost(&e) }),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Secrets {
 pub(crate) enum StartError {
     #[error("cannot listen on {address} ({key}): {source}")]
     Bind { address: SocketAddr, key: &'static str, source: io::Error },
-    #[error("data directory {path} cannot be made: {source}")]
+    #[error("data directory {path} cannot be used: {source}")]
     DataDir { path: PathBuf, source: io::Error },
     #[error("data directory {path} is in use: {source}")]
     Busy { path: PathBuf, source: io::Error },
@@ -179,6 +179,7 @@ impl Gateway {
                 config.log_max_bytes
             },
             max_age: config.log_max_age,
+            retain: config.log_retain,
             segment_bytes: SEGMENT_BYTES,
             cache_bytes: shares.log_cache,
         };
@@ -188,7 +189,7 @@ impl Gateway {
         for note in &recovered.notes {
             tracing::warn!(note, "log recovery");
         }
-        let instance_id = uuid::Uuid::new_v4().to_string();
+        let instance_id = instance_id(&config.data_dir)?;
         let clients = Clients::with_options(ClientOptions {
             instance_id: Some(instance_id.clone()),
             outbound: config.outbound,
@@ -411,6 +412,19 @@ async fn within(time: Duration, what: &str, step: impl Future<Output = ()>) {
     if tokio::time::timeout(time, step).await.is_err() {
         tracing::error!("{what} could not be closed in time");
     }
+}
+
+/// What this gateway is called in `x-tracecast-via`: the same after a restart, so that what it sent before is known
+/// when it comes back.
+fn instance_id(data_dir: &std::path::Path) -> Result<String, StartError> {
+    let path = data_dir.join("instance-id");
+    let known = std::fs::read_to_string(&path).ok();
+    if let Some(id) = known.and_then(|text| text.trim().parse::<uuid::Uuid>().ok()) {
+        return Ok(id.to_string());
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    std::fs::write(&path, format!("{id}\n")).map_err(|source| StartError::DataDir { path, source })?;
+    Ok(id)
 }
 
 /// The directory, readable by its owner alone.

@@ -7,17 +7,22 @@
 //!                      └─ handover (sockets from the predecessor, to the successor)
 //!          demo  ─┘                │                                        control ─► runtime
 //!          check, load, sink       └─ config (file, environment) ◄─ reload (SIGHUP, changed file)
-//!          destination, key, stats ─► admin (client of the control API)
+//!          destination, key, stats, send, tail ─► admin (client of the control API)
+//!          log ─► the files of a data directory
 //! ```
 
 mod admin;
 mod commands;
 mod config;
 mod descriptors;
+mod events;
 mod gateway;
 mod handover;
 mod hints;
+mod letters;
+mod listeners;
 mod memory;
+mod otlp_text;
 mod output;
 mod preview;
 mod reload;
@@ -55,6 +60,10 @@ enum Command {
     Stats(commands::stats::Args),
     /// Send one recognisable test generation.
     Send(commands::send::Args),
+    /// Show a line per event as it comes: what it is, where it goes, why not elsewhere.
+    Tail(commands::tail::Args),
+    /// Look at the log of a data directory, whether a gateway runs on it or not.
+    Log(commands::log::Args),
     /// Send load to an OTLP/HTTP endpoint and remember every acknowledged id.
     Load(commands::load::Args),
     /// Receive OTLP and JSON, count it, print it, or fail on demand.
@@ -105,6 +114,8 @@ pub fn main() -> ExitCode {
         Command::Key(args) => commands::key::run(args),
         Command::Stats(args) => commands::stats::run(args),
         Command::Send(args) => commands::send::run(args),
+        Command::Tail(args) => commands::tail::run(args),
+        Command::Log(args) => commands::log::run(args),
         Command::Load(args) => commands::load::run(args),
         Command::Sink(args) => commands::sink::run(args),
     };

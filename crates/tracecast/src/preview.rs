@@ -7,9 +7,11 @@ use tracecast_control::Preview as Asked;
 use tracecast_destination::{Destination, Issue, Region};
 use tracecast_ingest::{Ingest, Mistake, Rehearsal};
 use tracecast_log::SkipReason;
-use tracecast_otlp::{Limits, SpanSet, Traces, json as otlp_json};
+use tracecast_otlp::{Limits, SpanSet, Traces};
 use tracecast_rules::{Plan, Skip};
 use tracecast_sinks::{Batch, Clients, Item, Preview};
+
+use crate::otlp_text::otlp_text;
 
 /// How long the sample's call took.
 const SAMPLE_LATENCY: Duration = Duration::from_millis(1500);
@@ -100,7 +102,7 @@ fn shown(
             payload,
             private: destination.privacy_mode,
         };
-        let batch = Batch { token: "preview".to_owned(), items: vec![item], attempt: 0 };
+        let batch = Batch { token: "preview".to_owned(), items: vec![item], ..Batch::default() };
         requests = build(&batch).into_iter().map(request).collect();
     }
     json!({
@@ -148,10 +150,7 @@ fn is_protobuf(headers: &Map<String, Json>) -> bool {
 /// OTLP protobuf as OTLP JSON; `None` if it is something else.
 fn otlp_json_of(body: &[u8]) -> Option<Json> {
     let traces = Traces::index(body.to_vec().into(), &Limits::default()).ok()?;
-    let mut text = b"{\"resourceSpans\":[".to_vec();
-    otlp_json::encode(&traces, &SpanSet::all(traces.len() as u32), None, &mut text);
-    text.extend_from_slice(b"]}");
-    serde_json::from_slice(&text).ok()
+    serde_json::from_slice(&otlp_text(&traces, None)).ok()
 }
 
 fn base64(bytes: &[u8]) -> String {

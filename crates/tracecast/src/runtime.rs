@@ -1,7 +1,6 @@
 //! What the control plane and the metrics see of the running gateway.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,16 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value as Json, json};
 use tracecast_control::futures_like::BoxFuture;
-use tracecast_control::{Preview, Runtime};
+use tracecast_control::{LetterFilter, Letters, Preview, Refused, Runtime};
 use tracecast_delivery::{Delivery, LastError, State, Transition};
-use tracecast_destination::{Config, Destination, Issue};
+use tracecast_destination::{Destination, Issue};
 use tracecast_ingest::{Ingest, Reason};
 use tracecast_log::{Books, DeadReason, DropReason, Durations, Log, SkipReason};
 use tracecast_sinks::Clients;
 use tracecast_telemetry::{Histogram, HistogramSeries, Instrument, Kind as Measure, Metrics, Series, Source};
 use uuid::Uuid;
 
+use crate::events::Events;
 use crate::gateway::BoundAddresses;
+use crate::letters;
+use crate::listeners;
 
 /// A connection test ends after this long at the latest.
 const TEST_WITHIN: Duration = Duration::from_secs(10);
@@ -29,17 +31,19 @@ pub(crate) struct GatewayRuntime {
     delivery: Delivery,
     clients: Clients,
     addresses: BoundAddresses,
-    known: ArcSwap<Vec<Known>>,
+    known: Arc<ArcSwap<Vec<Known>>>,
+    events: Arc<Events>,
     ingest: OnceLock<Ingest>,
     metrics: OnceLock<Metrics>,
     draining: AtomicBool,
 }
 
+/// A destination with its number in the log.
 #[derive(Clone)]
-struct Known {
-    slot: u32,
-    destination: Arc<Destination>,
-    retired: bool,
+pub(crate) struct Known {
+    pub(crate) slot: u32,
+    pub(crate) destination: Arc<Destination>,
+    pub(crate) retired: bool,
 }
 
 impl GatewayRuntime {
@@ -49,12 +53,16 @@ impl GatewayRuntime {
         clients: Clients,
         addresses: BoundAddresses,
     ) -> GatewayRuntime {
+        let known: Arc<ArcSwap<Vec<Known>>> = Arc::default();
+        let events = Arc::new(Events::new(log.clone(), known.clone()));
+        delivery.observe(events.clone());
         GatewayRuntime {
             log,
             delivery,
             clients,
             addresses,
-            known: ArcSwap::default(),
+            known,
+            events,
             ingest: OnceLock::new(),
             metrics: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -62,6 +70,7 @@ impl GatewayRuntime {
     }
 
     pub(crate) fn attach_ingest(&self, ingest: Ingest) {
+        ingest.observe(self.events.clone());
         let _ = self.ingest.set(ingest);
     }
 
@@ -78,6 +87,7 @@ impl GatewayRuntime {
     /// From now on the gateway is not ready.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.events.close();
     }
 
     /// The destinations that take events.
@@ -147,32 +157,8 @@ impl Runtime for GatewayRuntime {
     }
 
     fn check(&self, destination: &Destination) -> Vec<Issue> {
-        let (path, url) = match &destination.config {
-            Config::OtelCollector(c) => ("config.endpoint", &c.endpoint),
-            Config::Webhook(c) => ("config.url", &c.url),
-            Config::Langfuse(c) => ("config.baseUrl", &c.base_url),
-            Config::Clickhouse(c) => ("config.host", &c.host),
-            _ => return Vec::new(),
-        };
         let BoundAddresses { http, grpc, admin } = self.addresses;
-        let Ok(url) = reqwest::Url::parse(url) else { return Vec::new() };
-        let local = match url.host_str() {
-            Some("localhost") => true,
-            Some(host) => host
-                .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback() || [http, grpc, admin].iter().any(|a| a.ip() == ip)),
-            None => false,
-        };
-        let ours = [http, grpc, admin].iter().any(|a| url.port_or_known_default() == Some(a.port()));
-        if !(local && ours) {
-            return Vec::new();
-        }
-        vec![Issue {
-            path: path.into(),
-            message: "is one of this gateway's own listeners: events would go round in a loop".into(),
-            hint: Some("name the receiver's address".into()),
-        }]
+        listeners::own(destination, &[http, grpc, admin]).into_iter().collect()
     }
 
     fn stats(&self, id: Uuid) -> Map<String, Json> {
@@ -222,8 +208,12 @@ impl Runtime for GatewayRuntime {
 
     fn test(&self, destination: Arc<Destination>) -> BoxFuture<Json> {
         let clients = self.clients.clone();
+        let own = self.check(&destination).into_iter().next();
         Box::pin(async move {
             let failed = |diagnosis: &str, hint: String| json!({ "ok": false, "status": null, "url": "", "latency_ms": 0, "diagnosis": diagnosis, "hint": hint });
+            if let Some(own) = own {
+                return failed("loop", format!("{} {}", own.path, own.message));
+            }
             let adapter = match tracecast_sinks::build(&destination, &clients) {
                 Ok(adapter) => adapter,
                 Err(error) => return failed("rejected", error.to_string()),
@@ -252,6 +242,51 @@ impl Runtime for GatewayRuntime {
 
     fn resume(&self, id: Uuid) -> bool {
         self.delivery.resume(id)
+    }
+
+    fn dead_letters(
+        &self,
+        id: Uuid,
+        filter: &LetterFilter,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Letters, Refused> {
+        match self.find(id) {
+            Some(known) => letters::page(&self.log, &self.delivery, &known, filter, offset, limit),
+            None => Ok(Letters::default()),
+        }
+    }
+
+    fn dead_letter(&self, id: Uuid, letter: u64) -> Option<Json> {
+        letters::one(&self.log, &self.find(id)?, letter)
+    }
+
+    fn delete_dead_letters(&self, id: Uuid, filter: &LetterFilter) -> Result<u64, Refused> {
+        self.find(id).map_or(Ok(0), |known| letters::delete(&self.log, &known, filter))
+    }
+
+    fn replay(&self, id: Uuid, filter: LetterFilter) -> BoxFuture<Result<Json, Refused>> {
+        Box::pin(letters::replay(self.delivery.clone(), id, filter))
+    }
+
+    fn backfill(&self, id: Uuid, from_unix_nano: u64) -> BoxFuture<Result<Json, Refused>> {
+        let (delivery, ingest, known) = (self.delivery.clone(), self.ingest.get().cloned(), self.find(id));
+        Box::pin(async move {
+            match (ingest, known) {
+                (Some(ingest), Some(known)) => {
+                    letters::backfill(delivery, ingest, known.slot, id, from_unix_nano).await
+                }
+                _ => Err(Refused::Unavailable("the gateway is still starting".to_owned())),
+            }
+        })
+    }
+
+    fn event(&self, trace_id: [u8; 16]) -> Json {
+        self.events.look_up(trace_id)
+    }
+
+    fn tail(&self) -> Option<tokio::sync::broadcast::Receiver<Arc<Json>>> {
+        self.events.tail()
     }
 
     fn ingest_address(&self) -> Option<String> {
@@ -322,7 +357,7 @@ fn oldest_seconds(books: &Books) -> f64 {
     books.oldest_pending_unix_nano.map_or(0.0, |at| now.saturating_sub(at) as f64 / 1e9)
 }
 
-fn time(unix_nano: Option<u64>) -> Json {
+pub(crate) fn time(unix_nano: Option<u64>) -> Json {
     unix_nano
         .and_then(|n| jiff::Timestamp::from_nanosecond(i128::from(n)).ok())
         .map_or(Json::Null, |t| format!("{t:.3}").into())

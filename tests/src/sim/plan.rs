@@ -44,6 +44,7 @@ impl Plan {
                 durability: if rng.random_bool(0.6) { Durability::Durable } else { Durability::Buffered },
                 max_bytes: segment_bytes * segments,
                 max_age: Duration::from_secs(max_age),
+                retain: Duration::ZERO,
                 segment_bytes,
                 cache_bytes: [0, 4 << 10, 64 << 10][rng.random_range(0..3)],
             },

@@ -488,6 +488,7 @@ impl Story {
             routes,
             skips,
             trace_keys: Default::default(),
+            origin: Default::default(),
             payload: Arc::new(payload),
         };
         let (log, shore, world) = (process.log.clone(), self.shore.clone(), self.world.clone());

@@ -291,7 +291,7 @@ fn find(model: &Model, hash: KeyHash) -> Result<&Arc<Key>, ApiError> {
 }
 
 fn path_hash(text: &str) -> Result<KeyHash, ApiError> {
-    hex::decode_32(text).ok_or_else(ApiError::not_found)
+    hex::decode(text).ok_or_else(ApiError::not_found)
 }
 
 fn workspace<'m>(model: &'m Model, reference: Option<&str>) -> Result<&'m Arc<Workspace>, ApiError> {

@@ -9,6 +9,7 @@ mod health;
 mod key_body;
 mod key_usage;
 mod keys;
+mod letters;
 mod once;
 mod openapi;
 mod preview;
@@ -81,6 +82,12 @@ fn management() -> OpenApiRouter<Arc<Control>> {
         .routes(routes!(extensions::stats))
         .routes(routes!(extensions::pause))
         .routes(routes!(extensions::resume))
+        .routes(routes!(letters::list, letters::delete))
+        .routes(routes!(letters::show))
+        .routes(routes!(letters::replay))
+        .routes(routes!(letters::backfill))
+        .routes(routes!(letters::event))
+        .routes(routes!(letters::tail))
         .routes(routes!(extensions::all_stats))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))

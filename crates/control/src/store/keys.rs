@@ -25,7 +25,7 @@ fn read(row: &SqliteRow) -> Result<Key, sqlx::Error> {
     let managed_by: &str = row.try_get("managed_by")?;
     Ok(Key {
         id: row.try_get("id")?,
-        hash: hex::decode_32(hash_text).ok_or_else(|| failed("not a SHA-256"))?,
+        hash: hex::decode(hash_text).ok_or_else(|| failed("not a SHA-256"))?,
         kind: from_wire(KeyKind::ALL, kind).ok_or_else(|| failed("unknown kind"))?,
         name: row.try_get("name")?,
         label: row.try_get("label")?,

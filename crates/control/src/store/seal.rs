@@ -95,7 +95,7 @@ impl Sealer {
 /// A master key as people write it: 64 hex digits, or base64 of 32 bytes.
 pub(crate) fn parse_master_key(text: &str) -> Option<MasterKey> {
     let text = text.trim();
-    if let Some(bytes) = hex::decode_32(text) {
+    if let Some(bytes) = hex::decode(text) {
         return Some(Zeroizing::new(bytes));
     }
     [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().find_map(|engine| {

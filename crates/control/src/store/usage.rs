@@ -53,7 +53,7 @@ fn read(row: &SqliteRow) -> Result<(KeyHash, Date, DayUsage), sqlx::Error> {
         },
         last_used: read_time("usage of key", hash, row.try_get("last_used")?)?,
     };
-    let key = hex::decode_32(hash).ok_or_else(|| damaged("usage of key", hash, "not a SHA-256"))?;
+    let key = hex::decode(hash).ok_or_else(|| damaged("usage of key", hash, "not a SHA-256"))?;
     let day = day.parse().map_err(|error| damaged("usage of key", hash, format_args!("day: {error}")))?;
     Ok((key, day, usage))
 }

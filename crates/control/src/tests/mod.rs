@@ -4,6 +4,7 @@ mod api_errors;
 mod destinations;
 mod files;
 mod keys;
+mod letters;
 mod once;
 mod openapi;
 mod overload;
@@ -30,7 +31,7 @@ use tracecast_rules::Snapshot;
 use uuid::Uuid;
 
 use crate::futures_like::BoxFuture;
-use crate::{Control, Error, FileKey, Options, Preview, Runtime};
+use crate::{Control, Error, FileKey, LetterFilter, Letters, Options, Preview, Refused, Runtime};
 
 pub(crate) const MANAGEMENT_KEY: &str = "management-key-of-the-operator-0123456789";
 pub(crate) const DESTINATIONS: &str = "/api/v1/observability/destinations";
@@ -50,6 +51,17 @@ pub(crate) struct FakeRuntime {
     pub(crate) refused: Mutex<Vec<Issue>>,
     pub(crate) refused_events: Mutex<Vec<Issue>>,
     pub(crate) not_ready: Mutex<Vec<String>>,
+    /// The filter of the last call that deletes or replays.
+    pub(crate) asked: Mutex<Option<LetterFilter>>,
+    /// What the tail shows; `None` = stopping.
+    pub(crate) lines: Mutex<Option<tokio::sync::broadcast::Sender<Arc<Json>>>>,
+}
+
+fn letter(id: u64) -> Json {
+    json!({
+        "id": id, "at": "2026-01-01T00:00:00.000Z", "received_at": "2026-01-01T00:00:00.000Z", "reason": "rejected",
+        "status": 400, "excerpt": "no", "attempts": 1, "spans": 1, "trace_ids": [],
+    })
 }
 
 impl Runtime for FakeRuntime {
@@ -116,6 +128,64 @@ impl Runtime for FakeRuntime {
         self.paused.lock().unwrap().remove(&id);
         self.resumed.lock().unwrap().push(id);
         true
+    }
+
+    fn dead_letters(
+        &self,
+        _: Uuid,
+        filter: &LetterFilter,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Letters, Refused> {
+        let known = ["rejected", "too_large", "unencodable"];
+        if filter.reason.as_ref().is_some_and(|reason| !known.contains(&reason.as_str())) {
+            return Err(Refused::Invalid(vec![Issue {
+                path: "reason".into(),
+                message: "unknown".into(),
+                hint: None,
+            }]));
+        }
+        let ids = (0..5u64).filter(|id| filter.id.is_none_or(|wanted| wanted == *id));
+        let all: Vec<Json> = ids.map(letter).collect();
+        let mut by_reason = Map::new();
+        by_reason.insert("rejected".to_owned(), all.len().into());
+        let total = all.len() as u64;
+        let page = all.into_iter().skip(offset).take(limit).collect();
+        Ok(Letters { page, total, by_reason, replaying: 0 })
+    }
+
+    fn dead_letter(&self, _: Uuid, id: u64) -> Option<Json> {
+        (id < 5).then(|| letter(id))
+    }
+
+    fn delete_dead_letters(&self, _: Uuid, filter: &LetterFilter) -> Result<u64, Refused> {
+        *self.asked.lock().unwrap() = Some(filter.clone());
+        Ok(3)
+    }
+
+    fn replay(&self, _: Uuid, filter: LetterFilter) -> BoxFuture<Result<Json, Refused>> {
+        *self.asked.lock().unwrap() = Some(filter);
+        Box::pin(async { Ok(json!({ "matched": 2, "requeued": 2, "waiting": 0 })) })
+    }
+
+    fn backfill(&self, _: Uuid, from_unix_nano: u64) -> BoxFuture<Result<Json, Refused>> {
+        Box::pin(async move {
+            match from_unix_nano {
+                0 => Err(Refused::Unavailable("the log is full".to_owned())),
+                _ => Ok(json!({
+                    "oldest_at": null, "records": 0, "requeued": 0, "complete": true, "next_from": null,
+                })),
+            }
+        })
+    }
+
+    fn event(&self, trace_id: [u8; 16]) -> Json {
+        let trace_id: String = trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        json!({ "trace_id": trace_id, "complete": false, "received_at": null, "destinations": [] })
+    }
+
+    fn tail(&self) -> Option<tokio::sync::broadcast::Receiver<Arc<Json>>> {
+        Some(self.lines.lock().unwrap().as_ref()?.subscribe())
     }
 
     fn metrics(&self) -> String {

@@ -54,8 +54,11 @@ async fn it_names_every_route_and_only_routes() {
     assert!(documented.len() >= 18, "{documented:?}");
 
     for (path, operations) in document()["paths"].as_object().unwrap() {
-        let concrete =
-            path.replace("{id}", "0190a000-0000-7000-8000-000000000000").replace("{hash}", &"ab".repeat(32));
+        let concrete = path
+            .replace("{id}", "0190a000-0000-7000-8000-000000000000")
+            .replace("{hash}", &"ab".repeat(32))
+            .replace("{trace_id}", &"ab".repeat(16))
+            .replace("{letter}", "1");
         for method in METHODS {
             let request = Request::builder()
                 .method(method.to_ascii_uppercase().as_str())

@@ -39,6 +39,7 @@ pub(super) struct Call {
     pub(super) private: bool,
     /// Of the payloads, whatever is selected of them.
     pub(super) bytes: usize,
+    pub(super) replayed: bool,
 }
 
 /// What an adapter does with a call.
@@ -156,6 +157,7 @@ impl Adapter for Scripted {
                 items,
                 private: batch.items.iter().all(|i| i.private),
                 bytes: batch.items.iter().map(|i| i.payload.bytes().len()).sum(),
+                replayed: batch.replayed,
             };
             let reply = (self.script.lock().unwrap())(&call);
             self.calls.lock().unwrap().push(call.clone());
@@ -392,6 +394,7 @@ pub(super) fn log_options() -> LogOptions {
         durability: Durability::Buffered,
         max_bytes: 256 << 20,
         max_age: Duration::from_secs(24 * 3600),
+        retain: Duration::ZERO,
         segment_bytes: 4 << 20,
         cache_bytes: 4 << 20,
     }
@@ -414,6 +417,7 @@ pub(super) fn record(payload: Payload, spans: u32, routes: Vec<Route>) -> NewRec
         routes,
         skips: Vec::new(),
         trace_keys: Default::default(),
+        origin: Default::default(),
         payload: Arc::new(payload),
     }
 }

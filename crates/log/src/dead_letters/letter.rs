@@ -8,9 +8,12 @@ use crate::types::{DeadReason, Sequence, Slot};
 pub(super) const FILE_MAGIC: [u8; 8] = *b"TCASTDLQ";
 pub(super) const FILE_HEADER: usize = 16;
 const LETTER_MAGIC: [u8; 4] = *b"tcD\xF1";
-/// Magic, checksum of the rest, kind, flags, slot, id, time, body length, checksum of the body.
+/// Magic, checksum of the rest, kind, reason (repeated from the body), 0 u16, slot, id, time, body length, checksum of
+/// the body.
 const LETTER_HEADER: usize = 48;
-const KIND_LETTER: u8 = 1; // reserved: 2 = removed by id
+const KIND_LETTER: u8 = 1;
+/// Says that the letter with its id was removed; has no body.
+const KIND_REMOVED: u8 = 2;
 
 /// A copy of refused spans.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,12 +42,22 @@ pub struct DeadLetter {
     pub payload: Bytes,
 }
 
-/// Where a letter lies.
+/// Where a letter lies, and what its header says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spot {
+    pub(super) id: u64,
     pub(super) slot: Slot,
     pub(super) at_unix_nano: u64,
+    pub(super) reason: DeadReason,
     pub(super) offset: u64,
+}
+
+/// What a file of letters holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) letters: Vec<Spot>,
+    /// Ids of letters, in this file or an earlier one, that were removed.
+    pub(super) removed: Vec<u64>,
 }
 
 pub(super) fn encode(letter: &DeadLetter) -> Vec<u8> {
@@ -58,27 +71,59 @@ pub(super) fn encode(letter: &DeadLetter) -> Vec<u8> {
     put_sized(&mut out, letter.excerpt.as_bytes());
     out.extend_from_slice(&letter.payload);
     let body = out.get(LETTER_HEADER..).unwrap_or_default();
-    let (len, crc) = (body.len() as u64, crc32c::crc32c(body));
-    put_at(&mut out, 0, &LETTER_MAGIC);
-    put_at(&mut out, 8, &[KIND_LETTER, 0, 0, 0]);
-    put_at(&mut out, 12, &letter.slot.to_le_bytes());
-    put_at(&mut out, 16, &letter.id.to_le_bytes());
-    put_at(&mut out, 24, &letter.at_unix_nano.to_le_bytes());
-    put_at(&mut out, 32, &len.to_le_bytes());
-    put_at(&mut out, 40, &crc.to_le_bytes());
-    let crc = crc32c::crc32c(out.get(8..LETTER_HEADER).unwrap_or_default());
-    put_at(&mut out, 4, &crc.to_le_bytes());
+    let header = LetterHeader {
+        kind: KIND_LETTER,
+        reason: letter.reason as u8,
+        slot: letter.slot,
+        id: letter.id,
+        at_unix_nano: letter.at_unix_nano,
+        len: body.len() as u64,
+        crc: crc32c::crc32c(body),
+    };
+    header.encode(&mut out);
+    out
+}
+
+/// The note that a letter was removed.
+pub(super) fn encode_removal(spot: &Spot) -> Vec<u8> {
+    let mut out = vec![0; LETTER_HEADER];
+    let header = LetterHeader {
+        kind: KIND_REMOVED,
+        reason: spot.reason as u8,
+        slot: spot.slot,
+        id: spot.id,
+        at_unix_nano: spot.at_unix_nano,
+        len: 0,
+        crc: crc32c::crc32c(&[]),
+    };
+    header.encode(&mut out);
     out
 }
 
 #[derive(Clone, Copy, Debug)]
 struct LetterHeader {
     kind: u8,
+    reason: u8,
     slot: Slot,
     id: u64,
     at_unix_nano: u64,
     len: u64,
     crc: u32,
+}
+
+impl LetterHeader {
+    /// Into the room at the start of `out`.
+    fn encode(&self, out: &mut [u8]) {
+        put_at(out, 0, &LETTER_MAGIC);
+        put_at(out, 8, &[self.kind, self.reason, 0, 0]);
+        put_at(out, 12, &self.slot.to_le_bytes());
+        put_at(out, 16, &self.id.to_le_bytes());
+        put_at(out, 24, &self.at_unix_nano.to_le_bytes());
+        put_at(out, 32, &self.len.to_le_bytes());
+        put_at(out, 40, &self.crc.to_le_bytes());
+        let crc = crc32c::crc32c(out.get(8..LETTER_HEADER).unwrap_or_default());
+        put_at(out, 4, &crc.to_le_bytes());
+    }
 }
 
 fn decode_header(bytes: &[u8]) -> Option<LetterHeader> {
@@ -87,10 +132,11 @@ fn decode_header(bytes: &[u8]) -> Option<LetterHeader> {
     if c.array::<4>()? != LETTER_MAGIC || c.u32()? != crc32c::crc32c(bytes.get(8..)?) {
         return None;
     }
-    let kind = c.u8()?;
-    c.take(3)?;
+    let (kind, reason) = (c.u8()?, c.u8()?);
+    c.take(2)?;
     Some(LetterHeader {
         kind,
+        reason,
         slot: c.u32()?,
         id: c.u64()?,
         at_unix_nano: c.u64()?,
@@ -125,9 +171,9 @@ fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
     })
 }
 
-/// Every letter of a file with an intact header; damage is stepped over.
-pub(super) fn places(file: &DiskFile, end: u64) -> Vec<Spot> {
-    let mut found = Vec::new();
+/// Every letter and removal of a file with an intact header; damage is stepped over.
+pub(super) fn places(file: &DiskFile, end: u64) -> Contents {
+    let mut found = Contents::default();
     let mut at = FILE_HEADER as u64;
     let mut head = [0; LETTER_HEADER];
     while at + (LETTER_HEADER as u64) <= end {
@@ -137,8 +183,13 @@ pub(super) fn places(file: &DiskFile, end: u64) -> Vec<Spot> {
         };
         match header.filter(|h| at.checked_add(h.len).is_some_and(|e| e <= end)) {
             Some(header) => {
-                if header.kind == KIND_LETTER {
-                    found.push(Spot { slot: header.slot, at_unix_nano: header.at_unix_nano, offset: at });
+                match (header.kind, DeadReason::from_code(header.reason)) {
+                    (KIND_LETTER, Some(reason)) => {
+                        let LetterHeader { id, slot, at_unix_nano, .. } = header;
+                        found.letters.push(Spot { id, slot, at_unix_nano, reason, offset: at });
+                    }
+                    (KIND_REMOVED, _) => found.removed.push(header.id),
+                    _ => {}
                 }
                 at += LETTER_HEADER as u64 + header.len;
             }

@@ -142,3 +142,63 @@ fn the_ring_is_bounded() {
     assert_eq!((store.count(1) as usize, store.dropped() as usize), (left.len(), 50 - left.len()));
     assert!(left.len() >= 8);
 }
+
+#[test]
+fn removed_letters_stay_removed_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { cap_bytes: 1 << 20, ..small() };
+    let open = || DeadLetters::open(Disk::default(), dir.path().to_path_buf(), limits).unwrap();
+    let store = open();
+    let ids: Vec<u64> = (0..30).map(|i| store.append(letter(1 + i % 2, 1000)).unwrap()).collect();
+    let own: Vec<u64> = ids.iter().copied().step_by(2).collect();
+    // Ids of another destination, unknown ones and repeats change nothing.
+    assert_eq!(store.remove(1, &[own[3], ids[1], u64::MAX, own[3]]).unwrap(), 1);
+    assert_eq!(store.remove(1, &own[8..]).unwrap(), own.len() as u64 - 8);
+    let left: Vec<u64> = own[..8].iter().copied().filter(|id| *id != own[3]).collect();
+    let shown = |store: &DeadLetters, slot| store.list(slot).iter().map(|l| l.id).collect::<Vec<_>>();
+    assert_eq!(shown(&store, 1), left);
+    drop(store);
+    let store = open();
+    assert_eq!((shown(&store, 1), store.count(2)), (left.clone(), 15));
+    assert_eq!(store.get(1, own[3]), None);
+    assert_eq!(store.get(2, left[0]), None);
+    assert_eq!(store.get(1, left[0]).unwrap().payload.len(), 1000);
+    // What is emptied gives its bytes back, as far as nothing older is left.
+    let all: Vec<u64> = shown(&store, 2);
+    store.remove(1, &left).unwrap();
+    store.remove(2, &all).unwrap();
+    assert_eq!((store.count(1), store.count(2)), (0, 0));
+    assert!(store.bytes() < 8_000, "{}", store.bytes());
+    let next = store.append(letter(1, 1)).unwrap();
+    assert!(next > ids[29]);
+    assert_eq!(shown(&open(), 1), [next]);
+}
+
+#[test]
+fn a_filter_is_all_of_its_parts() {
+    let files = tempfile::tempdir().unwrap();
+    let limits = Limits { cap_bytes: 1 << 20, ring_bytes: 1 << 20, ..small() };
+    let on_disk = DeadLetters::open(Disk::default(), files.path().to_path_buf(), limits).unwrap();
+    for store in [on_disk, DeadLetters::in_memory(limits)] {
+        let now = unix_nano();
+        let ids: Vec<u64> = (0..6u64)
+            .map(|i| {
+                let reason = DeadReason::ALL[i as usize % 2];
+                store.append(DeadLetter { at_unix_nano: now + i, reason, ..letter(4, 10) }).unwrap()
+            })
+            .collect();
+        let found = |filter: LetterFilter| store.find(4, &filter).iter().map(|h| h.id).collect::<Vec<_>>();
+        let any = LetterFilter::default();
+        assert_eq!(found(any), ids);
+        assert_eq!(found(LetterFilter { id: Some(ids[2]), ..any }), [ids[2]]);
+        assert_eq!(
+            found(LetterFilter { reason: Some(DeadReason::TooLarge), ..any }),
+            [ids[1], ids[3], ids[5]]
+        );
+        let window = LetterFilter { from_unix_nano: Some(now + 1), to_unix_nano: Some(now + 4), ..any };
+        assert_eq!(found(window), ids[1..4]);
+        assert_eq!(found(LetterFilter { reason: Some(DeadReason::Rejected), ..window }), [ids[2]]);
+        assert_eq!(store.remove(4, &[ids[0]]).unwrap(), 1);
+        assert_eq!(found(any), ids[1..]);
+    }
+}

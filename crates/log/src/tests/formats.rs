@@ -58,8 +58,10 @@ fn meta_strategy() -> impl Strategy<Value = (Meta, u32)> {
         proptest::collection::vec(route, 0..6),
         proptest::collection::vec((0..SLOT_MAX, 0u8..6, any::<u32>()), 0..5),
         any::<u64>(),
+        (0usize..40, 0usize..60)
+            .prop_map(|(via, sender)| Origin { via: content(3, via), sender: content(4, sender) }),
     )
-        .prop_map(|(spans, routes, skips, generation)| {
+        .prop_map(|(spans, routes, skips, generation, origin)| {
             let routes = routes.into_iter().map(|(slot, projection, ordinal, bytes, chosen)| {
                 let positions = (0..spans).filter(|i| chosen.get(*i as usize).copied().unwrap_or(*i == 0));
                 let mut set = SpanSet::from_positions(spans, positions);
@@ -77,6 +79,7 @@ fn meta_strategy() -> impl Strategy<Value = (Meta, u32)> {
                 routes: routes.collect(),
                 skips: skips.collect(),
                 trace_keys: Bytes::from_static(b"keys"),
+                origin,
             };
             (meta, spans)
         })
@@ -110,7 +113,7 @@ proptest! {
         prop_assert!(is_intact(&bytes, read.meta_len, crc));
         prop_assert_eq!(Meta::decode(&bytes[RECORD_HEADER..], spans), Some(meta.clone()));
         for n in 0..bytes.len() - RECORD_HEADER {
-            prop_assert_eq!(Meta::decode(&bytes[RECORD_HEADER..RECORD_HEADER + n], spans), None);
+            prop_assert_ne!(Meta::decode(&bytes[RECORD_HEADER..RECORD_HEADER + n], spans), Some(meta.clone()));
         }
         // Every single flipped bit outside the magic and the checksum itself is seen.
         for at in (8..bytes.len()).step_by(7) {
@@ -130,26 +133,26 @@ proptest! {
         for (sequence, (meta, spans)) in (1..).zip(&metas) {
             let mut bytes = Vec::new();
             let routing = meta.encode(&mut bytes);
-            bound = bound.max(builder.most_with(routing, meta.routes.len()));
+            bound = bound.max(builder.most_with(routing + meta.origin.via.len(), meta.routes.len()));
             let header = record_header(sequence, bytes.len(), b"some payload", *spans);
-            builder.push(offset, &header, &bytes[..routing], &meta.routes);
+            builder.push(offset, &header, &bytes[..routing], meta);
             if !meta.routes.is_empty() {
-                expected.push((offset, sequence, meta.routes.clone()));
+                expected.push((offset, sequence, meta.routes.clone(), meta.origin.via.clone()));
             }
             offset += header.total_len();
         }
         let bytes = builder.encode();
         prop_assert!(bytes.len() as u64 <= bound, "{} > {}", bytes.len(), bound);
         let index = SealedIndex::decode(bytes.clone()).unwrap();
-        let slots: std::collections::BTreeSet<_> = expected.iter().flat_map(|(_, _, routes)| routes).map(|r| r.slot).collect();
+        let slots: std::collections::BTreeSet<_> = expected.iter().flat_map(|(_, _, routes, _)| routes).map(|r| r.slot).collect();
         for slot in slots {
             let of_slot = |routes: &[StoredRoute]| routes.iter().filter(|r| r.slot == slot).cloned().collect::<Vec<_>>();
             let holding: Vec<_> = expected.iter()
-                .map(|(offset, sequence, routes)| (*offset, *sequence, of_slot(routes)))
-                .filter(|(_, _, routes)| !routes.is_empty()).collect();
+                .map(|(offset, sequence, routes, via)| (*offset, *sequence, of_slot(routes), via.clone()))
+                .filter(|(_, _, routes, _)| !routes.is_empty()).collect();
             // The index that is being built answers as the one that was written.
             for read in [index.read(slot, 0, u64::MAX, 100), builder.read(slot, 0, u64::MAX, 100)] {
-                let read: Vec<_> = read.unwrap().into_iter().map(|r| (r.offset, r.sequence, r.routes)).collect();
+                let read: Vec<_> = read.unwrap().into_iter().map(|r| (r.offset, r.sequence, r.routes, r.via)).collect();
                 prop_assert_eq!(&read, &holding);
             }
         }
@@ -219,7 +222,7 @@ proptest! {
         for (sequence, len) in (1u64..).zip(&lens) {
             let (start, payload) = (bytes.len(), content(sequence, *len));
             let mut record = vec![0; RECORD_HEADER];
-            Meta { workspace: [1; 16], config_generation: 1, routes: Vec::new(), skips: Vec::new(), trace_keys: Bytes::new() }.encode(&mut record);
+            Meta { workspace: [1; 16], config_generation: 1, routes: Vec::new(), skips: Vec::new(), trace_keys: Bytes::new(), origin: Origin::default() }.encode(&mut record);
             let head = record_header(sequence, record.len() - RECORD_HEADER, &payload, 0);
             head.encode_before_meta(&mut record, 0);
             record.extend_from_slice(&payload);

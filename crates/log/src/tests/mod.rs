@@ -10,6 +10,8 @@ mod memory;
 mod model;
 mod on_full;
 mod power_cut;
+mod requeue;
+mod retain;
 mod space;
 
 use std::collections::BTreeMap;
@@ -38,6 +40,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         durability: Durability::Durable,
         max_bytes: 256 * KIB,
         max_age: Duration::from_secs(3600),
+        retain: Duration::ZERO,
         segment_bytes: 16 * KIB,
         cache_bytes: 64 * KIB,
     }
@@ -78,6 +81,7 @@ pub(crate) fn record(seed: u64, spans: u32, len: usize, routes: &[(Slot, &[u32])
         routes: routes.collect(),
         skips: Vec::new(),
         trace_keys: Bytes::from(seed.to_le_bytes().to_vec()),
+        origin: Origin::default(),
         payload: Arc::new(Payload::new(content(seed, len), spans)),
     }
 }
@@ -150,7 +154,15 @@ pub(crate) fn read_backlog(log: &Log) -> Vec<Arc<Entry>> {
         }
     }
     let whole = found.into_iter().map(|(sequence, (e, routes))| {
-        Arc::new(Entry::new(sequence, e.received_unix_nano, e.workspace, routes, e.location, None, false))
+        Arc::new(Entry::new(
+            sequence,
+            e.received_unix_nano,
+            e.workspace,
+            routes,
+            e.via.clone(),
+            e.location,
+            None,
+        ))
     });
     whole.collect()
 }

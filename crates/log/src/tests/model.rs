@@ -9,6 +9,8 @@ const SLOTS: u8 = 3;
 enum Op {
     /// Spans, payload bytes, per slot the bits of the selected spans.
     Append(u32, usize, [u8; SLOTS as usize]),
+    /// Spans sent again to one slot, payload bytes.
+    Requeue(u32, usize, u8),
     /// Which pending entry (by position, from the end), which slot, which spans, which outcome.
     Settle(usize, u8, u8, u8),
     /// Settle everything of a slot.
@@ -139,6 +141,7 @@ fn check(log: &Log, shared: &Arc<Mutex<Model>>) {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (1u32..8, 0usize..6000, any::<[u8; 3]>()).prop_map(|(n, len, bits)| Op::Append(n, len, bits)),
+        2 => (1u32..8, 0usize..3000, 0..SLOTS).prop_map(|(n, len, slot)| Op::Requeue(n, len, slot)),
         6 => (0usize..50, 0..SLOTS, any::<u8>(), 0u8..3).prop_map(|(e, s, b, o)| Op::Settle(e, s, b, o)),
         2 => (0..SLOTS).prop_map(Op::Drain),
         1 => any::<bool>().prop_map(|close| Op::Reopen { close }),
@@ -183,6 +186,21 @@ fn run(durability: Durability, ops: Vec<Op>) {
                         entry.insert(n as Slot, positions.into_iter().collect());
                     }
                 }
+            }
+            Op::Requeue(spans, len, slot) => {
+                let slot = Slot::from(slot);
+                let positions: Vec<u32> = (0..spans).collect();
+                let mut new = record(seed, spans, len, &[(slot, &positions)]);
+                new.accepted = 0;
+                new.routes[0].projection = Projection::REQUEUED;
+                let sequence = block_on(log.append(new)).unwrap();
+                let mut model = lock(&model);
+                model.content.insert(sequence, (seed, len));
+                let books = &mut model.books[slot as usize];
+                books.requeued += u64::from(spans);
+                books.pending += u64::from(spans);
+                let own = BTreeMap::from([(slot, positions.into_iter().collect())]);
+                model.pending.insert(sequence, own);
             }
             Op::Settle(which, slot, bits, outcome) => {
                 let mut model = lock(&model);

@@ -1,7 +1,7 @@
 //! A URL with its headers and secrets: what the HTTP kinds have in common.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tracecast_destination::Headers;
 use url::Url;
 
@@ -15,6 +15,7 @@ use super::transport::TransportError;
 use crate::{Answer, Batch, BuildError, Clients, Sent};
 
 const VIA: HeaderName = HeaderName::from_static("x-tracecast-via");
+const REPLAYED: HeaderName = HeaderName::from_static("x-tracecast-replayed");
 
 /// Where requests go, complete except for the body.
 #[derive(Debug)]
@@ -68,7 +69,9 @@ impl Endpoint {
             return Sent { answer, bytes: 0 };
         }
         let bytes = body.bytes.len() as u64;
-        match self.call(outgoing(body.bytes), cap).await {
+        let mut outgoing = outgoing(body.bytes);
+        mark(&mut outgoing.headers, batch);
+        match self.call(outgoing, cap).await {
             Ok(reply) => Sent { answer: with_damaged(batch, &body.damaged, answer(&reply)), bytes },
             Err(error) => Sent { answer: error.answer(), bytes: 0 },
         }
@@ -88,5 +91,18 @@ impl Endpoint {
 
     pub(crate) fn shown_url(&self) -> String {
         shown_url(&self.url)
+    }
+}
+
+/// Says of a batch what is not its content: the way it came, and that it is not sent for the first time.
+pub(crate) fn mark(headers: &mut HeaderMap, batch: &Batch) {
+    if batch.replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    if !batch.via.is_empty()
+        && let Some(own) = headers.get(VIA)
+        && let Ok(via) = HeaderValue::from_bytes(&[own.as_bytes(), b", ", &batch.via].concat())
+    {
+        headers.insert(VIA, via);
     }
 }

@@ -7,7 +7,7 @@ use tracecast_destination::Headers;
 use crate::BuildError;
 
 /// Framing and hop-by-hop names: the HTTP client writes these.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 15] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -21,6 +21,7 @@ const RESERVED: [&str; 14] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-tracecast-replayed",
     "x-tracecast-via",
 ];
 

@@ -11,7 +11,7 @@ use http::{HeaderValue, header};
 use url::Url;
 
 use super::answer::{self, with_damaged};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, mark};
 use super::http::{BODY_BYTES_MAX, Outgoing, Reply};
 use super::probe::{self, Verdict};
 use super::projection::projected;
@@ -99,7 +99,9 @@ impl<V: Vendor> JsonVendor<V> {
         let mut bytes = 0;
         for part in parts {
             bytes += part.body.len() as u64;
-            let answer = match self.endpoint.call(self.outgoing(part), BODY_BYTES_MAX).await {
+            let mut outgoing = self.outgoing(part);
+            mark(&mut outgoing.headers, batch);
+            let answer = match self.endpoint.call(outgoing, BODY_BYTES_MAX).await {
                 Ok(reply) => match self.vendor.other_route(route, &reply) {
                     Some(other) => self.change_route(route, other, &reply),
                     None => self.vendor.answer(&reply, &self.endpoint.redactor),

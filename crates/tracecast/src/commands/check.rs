@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Exit, config};
+use crate::{Exit, config, listeners};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -14,6 +14,17 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Exit {
     match config::load(Some(&args.config), None) {
         Ok(config) => {
+            let listeners = [config.ingest_http, config.ingest_grpc, config.admin];
+            let mut loops = 0;
+            for destination in &config.destinations {
+                if let Some(issue) = listeners::own(destination, &listeners) {
+                    eprintln!("destination `{}`: {} {}", destination.name, issue.path, issue.message);
+                    loops += 1;
+                }
+            }
+            if loops > 0 {
+                return Exit::Usage;
+            }
             let n = config.destinations.len();
             println!("{}: fine ({n} destination{})", args.config.display(), if n == 1 { "" } else { "s" });
             Exit::Fine

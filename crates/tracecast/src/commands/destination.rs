@@ -1,6 +1,7 @@
 //! `tracecast destination`: destinations through the admin API.
 
 mod body;
+mod letters;
 
 use reqwest::Method;
 use serde_json::Value as Json;
@@ -82,6 +83,12 @@ enum Action {
     Pause(One),
     /// Deliver again, at once.
     Resume(One),
+    /// List what the destination refused for good, show one of it (--id), or remove it (--delete).
+    DeadLetters(letters::Letters),
+    /// Send dead letters again, with the present configuration.
+    Replay(letters::Replay),
+    /// Send again what the log still holds from a time on.
+    Backfill(letters::Backfill),
 }
 
 #[derive(Debug, clap::Args)]
@@ -138,6 +145,9 @@ pub(crate) fn run(args: Args) -> Exit {
         }
         Action::Pause(one) => switch(one, "pause"),
         Action::Resume(one) => switch(one, "resume"),
+        Action::DeadLetters(letters) => letters.run(),
+        Action::Replay(replay) => replay.run(),
+        Action::Backfill(backfill) => backfill.run(),
     }
 }
 

@@ -5,10 +5,12 @@ pub(crate) mod demo;
 pub(crate) mod destination;
 pub(crate) mod key;
 pub(crate) mod load;
+pub(crate) mod log;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod sink;
 pub(crate) mod stats;
+pub(crate) mod tail;
 
 use std::future::Future;
 

@@ -1,4 +1,6 @@
-//! `tracecast send`: one recognisable test generation, as OTLP.
+//! `tracecast send`: one recognisable test generation, as OTLP; with `--wait`, what becomes of it.
+
+mod wait;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tracecast_destination::otlp_traces_url;
 use uuid::Uuid;
 
-use super::block_on;
+use super::{Connection, block_on};
 use crate::Exit;
 use crate::admin::innermost;
 use crate::output::{print, say, visible};
@@ -31,18 +33,37 @@ pub(crate) struct Args {
     /// Model the generation names.
     #[arg(long, value_name = "M", default_value = "tracecast-test")]
     model: String,
+    /// Wait until every destination has it and say what became of it there; needs the management key.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 pub(crate) fn run(args: Args) -> Exit {
-    block_on(send(args))
+    if !args.wait {
+        return block_on(async { send(&args).await.map_or_else(|exit| exit, |_| Exit::Fine) });
+    }
+    args.connection.run(async |admin| match send(&args).await {
+        Ok(sent) => wait::wait(&admin, &sent, args.connection.json).await,
+        Err(exit) => Ok(exit),
+    })
 }
 
-async fn send(args: Args) -> Exit {
+/// What was sent and accepted.
+struct Sent {
+    trace_id: String,
+    /// The request, for the rules to be asked about it.
+    body: Json,
+    key: Option<SecretString>,
+}
+
+async fn send(args: &Args) -> Result<Sent, Exit> {
     let url = otlp_traces_url(args.target.trim());
     let is_http = reqwest::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if !is_http {
         say("tracecast: --target is not an http or https URL, like http://127.0.0.1:4318");
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -53,13 +74,14 @@ async fn send(args: Args) -> Exit {
         Ok(client) => client,
         Err(error) => {
             say(&format!("tracecast: no HTTP client: {}", innermost(&error)));
-            return Exit::Internal;
+            return Err(Exit::Internal);
         }
     };
     let trace_id = Uuid::new_v4().simple().to_string();
     let span_id: String = Uuid::new_v4().simple().to_string().chars().take(16).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut request = client.post(&url).json(&generation(&trace_id, &span_id, &args.model, now));
+    let body = generation(&trace_id, &span_id, &args.model, now);
+    let mut request = client.post(&url).json(&body);
     if let Some(key) = &args.key {
         request = request.bearer_auth(key.expose_secret());
     }
@@ -67,26 +89,29 @@ async fn send(args: Args) -> Exit {
         Ok(response) => response,
         Err(error) if error.is_builder() => {
             say("tracecast: --key has characters no request can carry");
-            return Exit::Usage;
+            return Err(Exit::Usage);
         }
         Err(error) => {
             say(&format!("tracecast: {} does not answer: {}", args.target, innermost(&error)));
-            return Exit::Unreachable;
+            return Err(Exit::Unreachable);
         }
     };
     let status = response.status().as_u16();
     let text = response.text().await.unwrap_or_default();
     let (exit, message) = verdict(status, &text);
     if exit == Exit::Fine {
-        print(&format!("{trace_id}\n"));
+        if !(args.wait && args.connection.json) {
+            print(&format!("{trace_id}\n"));
+        }
         say(&visible(&format!("accepted: `{NAME}`, model {}", args.model)));
+        Ok(Sent { trace_id, body, key: args.key.clone() })
     } else {
         say(&visible(&format!("tracecast: {message}")));
         if exit == Exit::KeyRefused && args.key.is_none() {
             say("no key was sent: give --key or set TRACECAST_KEY (`tracecast key create` makes one)");
         }
+        Err(exit)
     }
-    exit
 }
 
 /// What an answer means. OTLP says 200 also for a request whose one span it refused.

@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) log_max_bytes: u64,
     pub(crate) log_max_age: Duration,
     pub(crate) log_on_full: OnFull,
+    pub(crate) log_retain: Duration,
     pub(crate) body_bytes: u64,
     pub(crate) inflated_body_bytes: u64,
     /// Bytes the process may hold for requests and caches; resolved when `auto`.
@@ -257,9 +258,12 @@ fn read_config(
     let log_on_full = log.setting("on_full", OnFull::DropOldest, mistakes, |t| {
         word(t, &[("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)])
     });
-    log.setting("retain", (), mistakes, |t| match t {
-        "0" | "0s" => Ok(()),
-        _ => Err("only 0 is available in this build".into()),
+    let log_retain = log.setting("retain", Duration::ZERO, mistakes, |t| match t {
+        "0" => Ok(Duration::ZERO),
+        t => match duration(t)? {
+            d if d > Duration::from_secs(7 * 86_400) => Err(format!("`{t}` is too long: at most 7d")),
+            d => Ok(d),
+        },
     });
     log.finish(mistakes);
 
@@ -316,6 +320,7 @@ fn read_config(
         log_max_bytes,
         log_max_age,
         log_on_full,
+        log_retain,
         body_bytes,
         inflated_body_bytes,
         memory_bytes,

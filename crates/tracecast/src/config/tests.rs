@@ -74,7 +74,7 @@ fn the_example_of_the_design_is_read() {
 ingest:    { http: 127.0.0.1:4318, grpc: 127.0.0.1:4317, auth: keys, region: global }
 admin:     { listen: 127.0.0.1:4320 }
 data_dir:  ./tracecast-data
-log:       { durability: buffered, max_bytes: 1GiB, max_age: 12h, retain: 0, on_full: drop_newest }
+log:       { durability: buffered, max_bytes: 1GiB, max_age: 12h, retain: 6h, on_full: drop_newest }
 limits:    { body_bytes: 20MiB, inflated_body_bytes: 64MiB, memory_bytes: auto }
 outbound:  { deny_private_addresses: false, allow: [] }
 destinations:
@@ -93,6 +93,7 @@ destinations:
     assert_eq!(config.log_max_bytes, 1 << 30);
     assert_eq!(config.log_max_age, Duration::from_secs(12 * 3600));
     assert_eq!(config.log_on_full, OnFull::DropNewest);
+    assert_eq!(config.log_retain, Duration::from_secs(6 * 3600));
     let [destination] = &config.destinations[..] else { panic!("one destination") };
     assert_eq!(destination.name, "Production Langfuse");
     assert_eq!(destination.sampling_rate, 0.25);

@@ -81,6 +81,14 @@ error_sets! {
     TestBodyErrors: 400 401 403 408 413 500;
     /// The preview, which takes the id of a destination in its body.
     PreviewErrors: 400 401 403 404 408 413 500;
+    /// Lists of what belongs to one destination.
+    LettersErrors: 400 401 403 404 500;
+    /// What removes dead letters.
+    ReplayErrors: 400 401 403 404 500 503;
+    /// What sends again.
+    BackfillErrors: 400 401 403 404 408 413 500 503;
+    /// The tail.
+    TailErrors: 400 401 403 404 500 503;
     /// `GET /key`.
     OwnKeyErrors: 401 500;
     /// The audit log, which is read from the store.

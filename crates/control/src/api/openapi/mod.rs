@@ -18,12 +18,13 @@ use utoipa::OpenApi as _;
 use super::envelope::json_response;
 
 pub(crate) use errors::{
-    ActionErrors, AuditErrors, CreateErrors, DeleteErrors, ListErrors, NotReady, OwnKeyErrors, PreviewErrors,
-    ReadErrors, TestBodyErrors, TestErrors, UpdateErrors,
+    ActionErrors, AuditErrors, BackfillErrors, CreateErrors, DeleteErrors, LettersErrors, ListErrors,
+    NotReady, OwnKeyErrors, PreviewErrors, ReadErrors, ReplayErrors, TailErrors, TestBodyErrors, TestErrors,
+    UpdateErrors,
 };
 pub(crate) use params::{
-    DefaultWorkspaceConfirmed, DestinationPath, InWorkspace, KeyFilter, KeyPath, OfWorkspace, Paging,
-    Repeatable, StatsPaging, Tested, WorkspacePath,
+    DefaultWorkspaceConfirmed, DestinationPath, InWorkspace, KeyFilter, KeyPath, LetterFilters, LetterPath,
+    OfWorkspace, Paging, Repeatable, StatsPaging, TailFilters, Tested, TracePath, WorkspacePath,
 };
 
 /// What the document says beside paths and objects.

@@ -57,6 +57,21 @@ param_sets! {
         ));
     /// `{id}` of a destination.
     DestinationPath: path("id", "Id of the destination.", uuid());
+    /// Which dead letters.
+    LetterFilters:
+        query("id", "Only this one.", integer_from(0)),
+        query("reason", "Only those given up for this reason.", one_of(&["rejected", "too_large", "unencodable"])),
+        query("from", "Only those given up at this time or later.", time()),
+        query("to", "Only those given up before this time.", time());
+    /// `{letter}` of a dead letter.
+    LetterPath: path("letter", "Id of the dead letter.", integer_from(0));
+    /// `{trace_id}`.
+    TracePath: path("trace_id", "Trace id.", ObjectBuilder::new()
+        .schema_type(Type::String).pattern(Some("^[0-9a-fA-F]{32}$")).build());
+    /// Which events a tail shows.
+    TailFilters:
+        query("destination_id", "Only what this destination gets.", uuid()),
+        query("skipped", "Only what the destination, or any, does not get.", Object::with_type(Type::Boolean));
     /// `{hash}` of a key.
     KeyPath: path("hash", "SHA-256 of the key.", ObjectBuilder::new()
         .schema_type(Type::String).pattern(Some("^[0-9a-f]{64}$")).build());
@@ -99,6 +114,17 @@ fn integer(default: u64, min: u64, max: u64) -> Object {
         .default(Some(json!(default)))
         .minimum(Some(min))
         .maximum(Some(max))
+        .build()
+}
+
+fn integer_from(min: u64) -> Object {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(min)).maximum(Some(INTEGER_MAX)).build()
+}
+
+fn time() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .build()
 }
 

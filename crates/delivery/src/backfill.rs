@@ -1,0 +1,80 @@
+//! Records of the past on their way back into the log: what a destination would get of them today.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracecast_log::{LogError, NewRecord, Past, Projection};
+use tracecast_otlp::Payload;
+
+use crate::lane::Lane;
+use crate::replay::{append, blocking, requeued};
+
+/// Copies on their way to the log.
+const AHEAD: usize = 8;
+/// One call puts at most this part of the log's cap into it.
+const PART_OF_CAP: u64 = 4;
+
+/// What the destination gets of a record of its workspace, and in which form. Called outside the async workers.
+pub type Decide = Arc<dyn Fn(&Past<'_>) -> Option<(Payload, Projection)> + Send + Sync>;
+
+/// What a backfill did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backfill {
+    /// When the oldest record that is still held was received, unix nanoseconds: further back nobody can go.
+    pub oldest_unix_nano: Option<u64>,
+    /// Records looked at.
+    pub records: u64,
+    /// Spans that are in the log again.
+    pub requeued: u64,
+    /// Not all fitted: records received from then on, unix nanoseconds, were not looked at.
+    pub next_unix_nano: Option<u64>,
+}
+
+pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Result<Backfill, LogError> {
+    let (copies, mut arriving) = mpsc::channel::<(u64, NewRecord)>(AHEAD);
+    let (log, slot) = (lane.shared.log.clone(), lane.slot);
+    let workspace = *lane.setup().destination.workspace_id.as_bytes();
+    let mut room = log.max_bytes() / PART_OF_CAP;
+    let reading = blocking(move || {
+        let mut found = Backfill::default();
+        let oldest = log.history(from_unix_nano, |past| {
+            // What was requeued before is a copy of a record that is, or was, here too.
+            let is_copy = !past.routes.is_empty() && past.routes.iter().all(|r| r.projection.is_requeued());
+            if past.workspace != workspace || is_copy {
+                return ControlFlow::Continue(());
+            }
+            found.records += 1;
+            let Some((payload, projection)) = decide(past) else { return ControlFlow::Continue(()) };
+            let bytes = payload.bytes().len() as u64;
+            if bytes > room {
+                found.next_unix_nano = Some(past.received_unix_nano);
+                return ControlFlow::Break(());
+            }
+            room -= bytes;
+            let projection = projection.and(Projection::REQUEUED);
+            let copy = requeued(slot, workspace, projection, payload);
+            match copies.blocking_send((past.received_unix_nano, copy)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })?;
+        Ok(Backfill { oldest_unix_nano: oldest, ..found })
+    });
+    let appending = async move {
+        let mut spans = 0;
+        while let Some((received_unix_nano, copy)) = arriving.recv().await {
+            match append(lane, copy).await {
+                Ok(count) => spans += count,
+                // Space was given to those who send anew; the rest can be asked for again.
+                Err(LogError::Full) => return Ok((spans, Some(received_unix_nano))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((spans, None))
+    };
+    let (found, appended) = tokio::join!(reading, appending);
+    let (requeued, stopped_at) = appended?;
+    let found = found?;
+    Ok(Backfill { requeued, next_unix_nano: stopped_at.or(found.next_unix_nano), ..found })
+}
