@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("control", &["destination", "rules"]),
     ("ingest", &["otlp", "genai", "destination", "rules", "log"]),
     ("loadkit", &["otlp", "genai"]),
+    ("mutate", &[]),
 ];
 
 /// What the log and delivery may have only by `tracecast_log::world`, so that a simulation decides it.

@@ -10,14 +10,18 @@ mod control;
 mod delivery;
 mod durability;
 mod events;
+mod identity;
 mod keys;
 mod letters;
 mod loops;
+mod outbound;
 mod pressure;
 mod privacy;
 mod reload;
 mod restarts;
 mod rust_client;
+mod secrets;
+mod signing;
 mod stop;
 
 /// The program under test.

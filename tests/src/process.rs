@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use serde_json::{Value as Json, json};
 
 /// The management key every test gateway is given.
@@ -68,7 +69,14 @@ impl Home {
 
     /// Starts the gateway on `config.yaml` and waits until it serves.
     pub fn start(&self) -> Gateway {
-        self.spawn(self.serve())
+        self.start_with(&[])
+    }
+
+    /// The same with these environment variables.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Gateway {
+        let mut command = self.serve();
+        command.envs(variables.iter().copied());
+        self.spawn(command)
     }
 
     /// The command that serves on `config.yaml`.
@@ -106,10 +114,28 @@ impl Home {
         Gateway { child, http, grpc, admin, client }
     }
 
+    /// Files of this directory, at any depth, whose bytes contain `needle`.
+    pub fn files_with(&self, needle: &str) -> Vec<String> {
+        files_with(self.path(), needle.as_bytes())
+    }
+
     /// What the gateways of this directory wrote to stderr so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.path().join("stderr.log")).unwrap_or_default()
     }
+}
+
+fn files_with(directory: &Path, needle: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, needle));
+        } else if std::fs::read(&path).is_ok_and(|bytes| memmem::find(&bytes, needle).is_some()) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
 }
 
 impl Gateway {
@@ -190,6 +216,19 @@ impl Gateway {
             }
             assert!(started.elapsed() < PATIENCE, "not settled after {PATIENCE:?}: {stats:#}");
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The stats of a destination, once an attempt has failed.
+    pub async fn failed(&self, id: &str) -> Json {
+        let started = Instant::now();
+        loop {
+            let stats = self.stats(id).await;
+            if !stats["last_error"].is_null() {
+                return stats;
+            }
+            assert!(started.elapsed() < PATIENCE, "no attempt failed: {stats:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -71,6 +71,9 @@ fn reconcile_destinations(
         );
         wanted.created_at = created_at;
         wanted.updated_at = updated_at;
+        if let Some(entry) = existing {
+            wanted.succeed(&entry.destination, now());
+        }
         let is_same = existing.is_some_and(|entry| entry.destination.to_stored() == wanted.to_stored());
         if is_same && existing.is_some_and(|entry| !entry.retired) {
             continue;

@@ -262,7 +262,7 @@ impl Destination {
             None => self.config.clone(),
             Some(config) => self.config.patch(config, self.id, body.issues)?,
         };
-        Some(Destination {
+        let mut patched = Destination {
             updated_at: now,
             ..Destination::assemble(
                 settings,
@@ -274,7 +274,16 @@ impl Destination {
                     now: self.created_at,
                 },
             )
-        })
+        };
+        patched.succeed(self, now);
+        Some(patched)
+    }
+
+    /// Takes over from `before`, the same destination until now, what the gateway keeps over a
+    /// change: the signing secrets that were replaced. PATCH does it; a destination read anew
+    /// from the config file needs it.
+    pub fn succeed(&mut self, before: &Destination, now: Timestamp) {
+        self.config.succeed(&before.config, now);
     }
 
     fn settings(&self) -> Settings {

@@ -67,7 +67,7 @@ pub fn json_schema() -> Json {
 
 fn config(kind: Kind) -> Json {
     let schema = schema(kind);
-    let fields = || schema.fields.iter().filter(|field| field.assigned.is_none());
+    let fields = || schema.fields.iter().filter(|field| field.is_given());
     let mut properties: Map<String, Json> =
         fields().map(|field| (field.name.to_owned(), property(field))).collect();
     properties.insert(
@@ -97,8 +97,12 @@ fn property(field: &Field) -> Json {
         }
         Rule::Choice(names) => json!({ "enum": names }),
         Rule::Flag => json!({ "type": "boolean" }),
+        Rule::FormerSecrets => json!({ "type": "array" }),
     };
     property["description"] = Json::from(field.about.trim());
+    if field.secret {
+        property["format"] = Json::from("password");
+    }
     match field.presence {
         Presence::Default(value) => property["default"] = Json::from(value),
         Presence::DefaultFalse => property["default"] = Json::from(false),

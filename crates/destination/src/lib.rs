@@ -27,6 +27,7 @@ mod kind;
 mod mask;
 mod rate_limit;
 mod read;
+mod signing;
 mod suggest;
 
 #[cfg(test)]
@@ -53,4 +54,5 @@ pub use kind::{Kind, ManagedBy, Region};
 pub use mask::mask;
 pub use rate_limit::RateLimit;
 pub use secrecy::{ExposeSecret, SecretString};
+pub use signing::{FormerSecret, signing_key};
 pub use suggest::did_you_mean;

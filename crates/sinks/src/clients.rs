@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_http_client::tls;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use url::Url;
 
 use crate::BuildError;
-use crate::family::address::{AddressPolicy, OutboundPolicy, Resolver};
+use crate::family::address::{AddressPolicy, Blocked, OutboundPolicy};
+use crate::family::outbound::{Guarded, Names, Resolver, system_names};
 
 /// Connecting, including the TLS handshake.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +65,11 @@ impl Clients {
 
     /// Pools; opens no connection.
     pub fn with_options(options: ClientOptions) -> Result<Clients, BuildError> {
+        Self::with_names(options, system_names())
+    }
+
+    /// As `with_options`, with names found by `names`.
+    pub(crate) fn with_names(options: ClientOptions, names: Names) -> Result<Clients, BuildError> {
         let policy = Arc::new(AddressPolicy::new(&options.outbound).map_err(BuildError::Invalid)?);
         let via =
             match options.instance_id {
@@ -71,12 +78,13 @@ impl Clients {
                     BuildError::Invalid("instance id cannot be sent as a header value".into())
                 })?),
             };
-        let resolver = Resolver::new(policy.clone());
-        let (clickhouse, roots) = clickhouse_client(resolver.clone());
+        let resolver = Resolver::new(policy.clone(), names);
+        let (clickhouse, roots) = clickhouse_client(resolver.clone(), policy.clone());
+        let s3 = s3_client(resolver.clone(), roots);
         Ok(Clients {
             inner: Arc::new(Inner {
-                http: http_client(resolver.clone())?,
-                s3: s3_client(resolver, roots),
+                http: http_client(resolver)?,
+                s3: SharedHttpClient::new(Guarded::new(policy.clone(), s3)),
                 clickhouse,
                 policy,
                 via,
@@ -84,8 +92,11 @@ impl Clients {
         })
     }
 
-    pub(crate) fn http(&self) -> &reqwest::Client {
-        &self.inner.http
+    /// A request over the pool of the HTTP kinds, unless the address policy refuses its host. That
+    /// client lets no one look at its connections, so hosts given as addresses are checked here.
+    pub(crate) fn request(&self, method: Method, url: Url) -> Result<reqwest::RequestBuilder, Blocked> {
+        self.inner.policy.check_host(url.host_str().unwrap_or_default())?;
+        Ok(self.inner.http.request(method, url))
     }
 
     pub(crate) fn s3(&self) -> SharedHttpClient {
@@ -94,10 +105,6 @@ impl Clients {
 
     pub(crate) fn clickhouse(&self) -> ::clickhouse::Client {
         self.inner.clickhouse.clone()
-    }
-
-    pub(crate) fn policy(&self) -> &AddressPolicy {
-        &self.inner.policy
     }
 
     pub(crate) fn via(&self) -> Option<&HeaderValue> {
@@ -133,7 +140,7 @@ fn http_client(resolver: Resolver) -> Result<reqwest::Client, BuildError> {
 
 /// The ClickHouse client over our own connector (timeouts, address policy), and whether the system
 /// has trust roots.
-fn clickhouse_client(resolver: Resolver) -> (::clickhouse::Client, bool) {
+fn clickhouse_client(resolver: Resolver, policy: Arc<AddressPolicy>) -> (::clickhouse::Client, bool) {
     let mut connector = HttpConnector::new_with_resolver(resolver);
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -151,7 +158,7 @@ fn clickhouse_client(resolver: Resolver) -> (::clickhouse::Client, bool) {
             .with_no_client_auth();
         hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config)
     });
-    let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
+    let connector = tls.https_or_http().enable_http1().wrap_connector(Guarded::new(policy, connector));
     let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(CLICKHOUSE_IDLE_TIMEOUT)

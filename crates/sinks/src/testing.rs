@@ -8,11 +8,16 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tracecast_destination::{Headers, SecretString};
+use tracecast_destination::{
+    CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Headers, Kind, ManagedBy, SecretString,
+};
 use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
 use tracecast_otlp::{Payload, SpanSet};
+
+use uuid::Uuid;
 
 use crate::family::http::Reply;
 use crate::{Batch, Clients, Item};
@@ -35,6 +40,45 @@ pub(crate) fn headers(pairs: &[(&str, &str)]) -> Headers {
 
 pub(crate) fn clients() -> Clients {
     Clients::new().unwrap()
+}
+
+/// A destination of the kind whose vendor is at `base`.
+pub(crate) fn destination_at(kind: Kind, base: &str) -> Destination {
+    let config = match kind {
+        Kind::OtelCollector => json!({"endpoint": base}),
+        Kind::Webhook => json!({"url": format!("{base}/hook")}),
+        Kind::Langfuse => json!({"publicKey": "pk-lf-1", "secretKey": "sk-lf-1", "baseUrl": base}),
+        Kind::S3 => {
+            json!({"bucketName": "b", "accessKeyId": "AKIATEST", "secretAccessKey": "secret", "endpoint": base})
+        }
+        Kind::Clickhouse => {
+            json!({"host": base, "database": "d", "username": "u", "password": "p"})
+        }
+        Kind::Arize => json!({"apiKey": "ak-1", "spaceKey": "sk-1", "modelId": "m", "baseUrl": base}),
+        Kind::Grafana => json!({"apiKey": "glc_1", "instanceId": "1", "baseUrl": base}),
+        Kind::Newrelic => json!({"licenseKey": "0123NRAL", "baseUrl": base}),
+        Kind::Ramp => json!({"apiKey": "ramp-1", "baseUrl": base}),
+        Kind::Sentry => {
+            json!({"otlpEndpoint": format!("{base}/api/4/integration/otlp/v1/traces"), "dsn": "https://k@h/4"})
+        }
+        Kind::Braintrust => json!({"apiKey": "bt-1", "projectId": "p", "baseUrl": base}),
+        Kind::Datadog => json!({"apiKey": "dd-1", "mlApp": "app", "url": base}),
+        Kind::Langsmith => json!({"apiKey": "lsv2_1", "endpoint": base}),
+        Kind::Opik => {
+            json!({"apiKey": "opik-1", "workspace": "w", "projectName": "p", "baseUrl": format!("{base}/api")})
+        }
+        Kind::Posthog => json!({"apiKey": "phc_1", "endpoint": base}),
+        Kind::Snowflake => json!({"account": "abc.us", "token": "pat-1", "baseUrl": base}),
+        Kind::Weave => json!({"apiKey": "wb-1", "entity": "e", "project": "p", "baseUrl": base}),
+    };
+    let body = json!({"type": kind.as_str(), "name": "n", "config": config});
+    let defaults = CreateDefaults {
+        id: Uuid::from_u128(1),
+        workspace_id: DEFAULT_WORKSPACE_ID,
+        managed_by: ManagedBy::Api,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
+    Destination::create(&body, defaults).unwrap()
 }
 
 pub(crate) fn attributes(pairs: &[(&str, OwnedValue)]) -> Vec<(String, OwnedValue)> {

@@ -1,56 +1,17 @@
 //! What holds for all kinds: registration, and privacy.
 
 use serde_json::json;
-use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Kind, ManagedBy};
+use tracecast_destination::Kind;
 use tracecast_otlp::write::OwnedValue;
-use uuid::Uuid;
 
 use crate::build;
 use crate::testing::*;
-
-fn destination(kind: Kind) -> Destination {
-    let config = match kind {
-        Kind::OtelCollector => json!({"endpoint": "http://h:4318"}),
-        Kind::Webhook => json!({"url": "http://h/hook"}),
-        Kind::Langfuse => json!({"publicKey": "pk-lf-1", "secretKey": "sk-lf-1", "baseUrl": "http://h"}),
-        Kind::S3 => {
-            json!({"bucketName": "b", "accessKeyId": "AKIATEST", "secretAccessKey": "secret", "endpoint": "http://h"})
-        }
-        Kind::Clickhouse => {
-            json!({"host": "http://h:8123", "database": "d", "username": "u", "password": "p"})
-        }
-        Kind::Arize => json!({"apiKey": "ak-1", "spaceKey": "sk-1", "modelId": "m", "baseUrl": "http://h"}),
-        Kind::Grafana => json!({"apiKey": "glc_1", "instanceId": "1", "baseUrl": "http://h"}),
-        Kind::Newrelic => json!({"licenseKey": "0123NRAL", "baseUrl": "http://h"}),
-        Kind::Ramp => json!({"apiKey": "ramp-1", "baseUrl": "http://h"}),
-        Kind::Sentry => {
-            json!({"otlpEndpoint": "http://h/api/4/integration/otlp/v1/traces", "dsn": "https://k@h/4"})
-        }
-        Kind::Braintrust => json!({"apiKey": "bt-1", "projectId": "p", "baseUrl": "http://h"}),
-        Kind::Datadog => json!({"apiKey": "dd-1", "mlApp": "app", "url": "http://h"}),
-        Kind::Langsmith => json!({"apiKey": "lsv2_1", "endpoint": "http://h"}),
-        Kind::Opik => {
-            json!({"apiKey": "opik-1", "workspace": "w", "projectName": "p", "baseUrl": "http://h/api"})
-        }
-        Kind::Posthog => json!({"apiKey": "phc_1", "endpoint": "http://h"}),
-        Kind::Snowflake => json!({"account": "abc.us", "token": "pat-1", "baseUrl": "http://h"}),
-        Kind::Weave => json!({"apiKey": "wb-1", "entity": "e", "project": "p", "baseUrl": "http://h"}),
-    };
-    let body = json!({"type": kind.as_str(), "name": "n", "config": config});
-    let defaults = CreateDefaults {
-        id: Uuid::from_u128(1),
-        workspace_id: DEFAULT_WORKSPACE_ID,
-        managed_by: ManagedBy::Api,
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
-    Destination::create(&body, defaults).unwrap()
-}
 
 #[test]
 fn every_kind_has_an_adapter_with_bounds() {
     let clients = clients();
     for kind in Kind::ALL {
-        let limits = build(&destination(kind), &clients).unwrap().limits();
+        let limits = build(&destination_at(kind, "http://h"), &clients).unwrap().limits();
         assert!(limits.spans_max > 0 && limits.bytes_max > 0 && limits.concurrency_max > 0, "{kind:?}");
     }
 }
@@ -119,7 +80,7 @@ fn private_items_show_no_content_anywhere() {
     let clients = clients();
     let (span, planted) = canaries();
     for kind in Kind::ALL {
-        let adapter = build(&destination(kind), &clients).unwrap();
+        let adapter = build(&destination_at(kind, "http://h"), &clients).unwrap();
         let show = |private: bool| {
             let mut item = item(1, std::slice::from_ref(&span));
             item.private = private;

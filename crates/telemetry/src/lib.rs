@@ -16,6 +16,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use histogram::{Histogram, HistogramSeries};
 
@@ -177,16 +180,22 @@ fn attributes(labels: Vec<(&'static str, String)>) -> Vec<KeyValue> {
 
 /// Logs go to stderr. `TRACECAST_LOG` filters them (`info` by default), `TRACECAST_LOG_FORMAT=json` makes
 /// them one JSON object a line.
+///
+/// Below `info` only our own code speaks, whatever the filter says: client libraries write requests and
+/// answers there, with credentials and content.
 pub fn init_logs() {
     let filter = EnvFilter::try_from_env("TRACECAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let ours = filter_fn(|metadata| {
+        *metadata.level() <= tracing::Level::INFO || metadata.target().starts_with("tracecast")
+    });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = std::env::var("TRACECAST_LOG_FORMAT").is_ok_and(|f| f == "json");
     // A second call (in tests) finds a logger already there: that one stays.
     let _ = if json {
-        builder.json().try_init().is_ok()
+        builder.json().finish().with(ours).try_init().is_ok()
     } else {
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        builder.with_ansi(colour).with_target(false).try_init().is_ok()
+        builder.with_ansi(colour).with_target(false).finish().with(ours).try_init().is_ok()
     };
 }
 

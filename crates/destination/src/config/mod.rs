@@ -5,6 +5,7 @@ mod rows;
 mod s3;
 mod webhook;
 
+use jiff::Timestamp;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -96,6 +97,13 @@ impl Config {
         let kind = self.kind();
         let values = schema(kind).resolve(given, Some(&self.write()), id, issues)?;
         Config::typed(kind, &values, issues)
+    }
+
+    /// Takes over from the config `before` what the gateway keeps over a change.
+    pub(crate) fn succeed(&mut self, before: &Config, now: Timestamp) {
+        if let (Config::Webhook(config), Config::Webhook(before)) = (self, before) {
+            config.succeed(before, now);
+        }
     }
 
     /// For the API: effective values, secrets masked.

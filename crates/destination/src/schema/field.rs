@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::issue::Fault;
 use crate::mask::is_masked;
 use crate::read;
+use crate::signing;
 use crate::wire::Wire;
 
 /// One config key.
@@ -38,6 +39,8 @@ pub(crate) enum Rule {
     Url(Address),
     Choice(&'static [&'static str]),
     Flag,
+    /// Replaced signing secrets: the gateway keeps them, callers only see them.
+    FormerSecrets,
 }
 
 /// What absence means.
@@ -95,6 +98,11 @@ impl Field {
         self
     }
 
+    /// Whether a caller may give it.
+    pub(crate) fn is_given(&self) -> bool {
+        self.assigned.is_none() && self.rule != Rule::FormerSecrets
+    }
+
     /// The value this field has when nothing is given.
     pub(super) fn absent(&self) -> Result<Option<Json>, Fault> {
         match self.presence {
@@ -121,6 +129,15 @@ impl Field {
                         .hint("leave it out and read it from the answer"))
                 }
                 _ => Ok(Some(own)),
+            };
+        }
+        if self.rule == Rule::FormerSecrets {
+            return match given {
+                Some(given) if current.is_none() && !given.is_null() => {
+                    Err(Fault::new("is kept by the gateway and cannot be set").hint("leave it out"))
+                }
+                // The successor takes them over from the config before.
+                _ => Ok(None),
             };
         }
         match (given, before) {
@@ -156,6 +173,7 @@ impl Field {
         }
         let text = match self.rule {
             Rule::Flag => return read::flag(given).map(drop),
+            Rule::FormerSecrets => return Err(Fault::new("is kept by the gateway and cannot be set")),
             Rule::TextOrEmpty if given.as_str() == Some("") => return Ok(()),
             Rule::Text | Rule::TextOrEmpty => read::text(given)?,
             Rule::Token => {
@@ -185,6 +203,7 @@ impl Field {
     /// The value as `audience` may see it.
     pub(crate) fn shown(&self, value: &Json, audience: Audience) -> Json {
         match (self.rule, value.as_str()) {
+            (Rule::FormerSecrets, _) => signing::shown(value, |secret| audience.conceal(secret)),
             (_, Some(text)) if self.secret => Json::from(audience.conceal(text)),
             (Rule::Url(address), Some(url)) => Json::from(audience.url(address, url)),
             _ => value.clone(),
@@ -225,4 +244,9 @@ pub(crate) const fn flag(name: &'static str) -> Field {
     let mut field = Field::new(name, Rule::Flag);
     field.presence = Presence::DefaultFalse;
     field
+}
+
+/// Signing secrets that were replaced.
+pub(crate) const fn former_secrets(name: &'static str) -> Field {
+    Field::new(name, Rule::FormerSecrets).secret().optional()
 }

@@ -15,7 +15,9 @@ use crate::issue::{Fault, Issue, expected};
 use crate::mask::{HIDDEN, mask};
 use crate::read::unknown;
 
-pub(crate) use field::{Field, Presence, Rule, base_url, choice, flag, text, text_or_empty, token, url};
+pub(crate) use field::{
+    Field, Presence, Rule, base_url, choice, flag, former_secrets, text, text_or_empty, token, url,
+};
 pub(crate) use slot::Slot;
 
 /// A config as the API spells it: effective values, secrets in clear. Never shown, never logged.

@@ -116,7 +116,10 @@ fn a_kinds_own_credential_is_refused_as_header() {
         (Kind::Sentry, "x-sentry-auth"),
         (Kind::Snowflake, "authorization"),
         (Kind::Weave, "authorization"),
+        (Kind::Webhook, "webhook-id"),
+        (Kind::Webhook, "Webhook-Timestamp"),
         (Kind::Webhook, "webhook-signature"),
+        (Kind::Webhook, "Idempotency-Key"),
     ] {
         let config = with(&case(kind).minimal, json!({"headers": {name: "v"}}));
         sole(create(&body(kind, &config)), &format!("config.headers.{name}"));

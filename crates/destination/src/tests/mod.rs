@@ -8,6 +8,7 @@ mod properties;
 mod rate_limit;
 mod s3;
 mod secrets;
+mod signing;
 mod urls;
 
 use jiff::Timestamp;
@@ -150,8 +151,9 @@ fn case(kind: Kind) -> Case {
         Kind::Webhook => (
             json!({"url": "https://hooks.example.com/in"}),
             json!({"method": "POST"}),
-            json!({"url": "http://hooks.example.com/in", "method": "PUT"}),
-            &[],
+            json!({"url": "http://hooks.example.com/in", "method": "PUT",
+                "signingSecret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}),
+            &["signingSecret"],
         ),
     };
     Case { kind, minimal, defaults, full, secret }

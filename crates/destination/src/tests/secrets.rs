@@ -10,6 +10,7 @@ fn secrets_are_only_in_the_sealed_half() {
         for key in case.secret {
             config[*key] = match *key {
                 "dsn" => json!(format!("https://{CANARY}@sentry.example.com/7")),
+                "signingSecret" => json!(format!("whsec_{CANARY}{CANARY}")),
                 _ => json!(CANARY),
             };
         }

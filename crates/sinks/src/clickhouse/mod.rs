@@ -97,7 +97,6 @@ const LIMITS: BatchLimits = BatchLimits {
 /// The adapter.
 #[derive(Debug)]
 pub struct Clickhouse {
-    clients: Clients,
     target: Target,
     table: Mutex<Option<Arc<Table>>>,
 }
@@ -105,11 +104,7 @@ pub struct Clickhouse {
 impl Clickhouse {
     /// Checks the host and the headers; opens no connection.
     pub fn new(config: &ClickhouseConfig, clients: &Clients) -> Result<Self, BuildError> {
-        Ok(Clickhouse {
-            clients: clients.clone(),
-            target: Target::new(config, clients)?,
-            table: Mutex::new(None),
-        })
+        Ok(Clickhouse { target: Target::new(config, clients)?, table: Mutex::new(None) })
     }
 
     fn known_table(&self) -> Option<Arc<Table>> {
@@ -126,16 +121,11 @@ impl Clickhouse {
         if let Some(table) = self.known_table() {
             return Ok(table);
         }
-        self.check_address()?;
         let described = self.target.describe().await?;
         let table = Table::read(&described, self.target.cache_write_tokens);
         let table = Arc::new(table.map_err(Trouble::Schema)?);
         self.set_table(Some(table.clone()));
         Ok(table)
-    }
-
-    fn check_address(&self) -> Result<(), Trouble> {
-        self.target.check_address(&self.clients)
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {

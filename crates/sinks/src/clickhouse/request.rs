@@ -108,13 +108,6 @@ impl Target {
         format!("{}.{}", self.database, self.table)
     }
 
-    pub(super) fn check_address(&self, clients: &Clients) -> Result<(), Trouble> {
-        clients
-            .policy()
-            .check_url(&self.url)
-            .map_err(|blocked| Trouble::Transport(TransportError::blocked(&self.url, &blocked)))
-    }
-
     /// Name, type and default of each column, one JSON object per line.
     pub(super) async fn describe(&self) -> Result<Bytes, Trouble> {
         let query = format!("DESCRIBE TABLE {}", identifier(&self.table));

@@ -1,16 +1,11 @@
-//! Which addresses may be called, checked at every connection (delivery-guarantees.md 14).
-//!
-//! The check sits in the resolver, so a name that changes its address later is checked again. A
-//! host given as an address never meets a resolver and is checked before the call.
+//! Which addresses may be called (delivery-guarantees.md 14).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
-use futures_util::future::BoxFuture;
-use hyper_util::client::legacy::connect::dns::Name;
 use url::{Host, Url};
+
+#[cfg(test)]
+mod tests;
 
 /// The address policy as configured (`outbound` of the config file).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,15 +29,6 @@ pub(crate) struct AddressPolicy {
 #[error("{0}")]
 pub(crate) struct Blocked(&'static str);
 
-/// A name that could not be resolved.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct ResolveFailed {
-    /// The name does not exist, as opposed to a name server that does not answer.
-    pub(crate) unknown_name: bool,
-    message: String,
-}
-
 impl AddressPolicy {
     pub(crate) fn new(policy: &OutboundPolicy) -> Result<AddressPolicy, String> {
         let mut names = Vec::new();
@@ -61,20 +47,28 @@ impl AddressPolicy {
         Ok(AddressPolicy { deny_private: policy.deny_private_addresses, names, networks })
     }
 
-    /// Refuses an address under which `host` was found.
-    fn check(&self, host: &str, address: IpAddr) -> Result<(), Blocked> {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        if self.names.contains(&host) {
-            return Ok(());
+    /// Refuses an address under which `host` was found. A metadata address is allowed only by an
+    /// entry that is this address: names can be made to lead anywhere, and networks are wide.
+    pub(crate) fn check(&self, host: &str, address: IpAddr) -> Result<(), Blocked> {
+        let end = embedded_v4(address).map_or(address, IpAddr::V4);
+        let is_listed = |bits_min: fn(IpAddr) -> u8| {
+            self.networks.iter().any(|(network, bits)| {
+                *bits >= bits_min(*network)
+                    && (in_network(address, *network, *bits) || in_network(end, *network, *bits))
+            })
+        };
+        if is_metadata(end) {
+            return match is_listed(width) {
+                true => Ok(()),
+                false => Err(Blocked("cloud metadata addresses are never called")),
+            };
         }
-        let address = embedded_v4(address).map_or(address, IpAddr::V4);
-        if self.networks.iter().any(|(network, bits)| in_network(address, *network, *bits)) {
-            return Ok(());
-        }
-        if is_metadata(address) {
-            return Err(Blocked("cloud metadata addresses are never called"));
-        }
-        if self.deny_private && is_special(address) {
+        let host = host.trim_end_matches('.');
+        if self.deny_private
+            && is_special(end)
+            && !self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            && !is_listed(|_| 0)
+        {
             return Err(Blocked(
                 "private and special addresses are not allowed (outbound.deny_private_addresses)",
             ));
@@ -82,85 +76,13 @@ impl AddressPolicy {
         Ok(())
     }
 
-    /// Refuses a URL whose host is an address; names are checked when they are resolved.
-    pub(crate) fn check_url(&self, url: &Url) -> Result<(), Blocked> {
-        match url.host() {
-            Some(Host::Ipv4(address)) => self.check(&address.to_string(), IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => self.check(&address.to_string(), IpAddr::V6(address)),
-            Some(Host::Domain(_)) | None => Ok(()),
+    /// Refuses a host that is an address, as it stands in a URL; names are checked when they are
+    /// resolved.
+    pub(crate) fn check_host(&self, host: &str) -> Result<(), Blocked> {
+        match host.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(address) => self.check(host, address),
+            Err(_) => Ok(()),
         }
-    }
-}
-
-/// The system resolver behind the policy, in the forms the three client libraries ask for.
-#[derive(Clone, Debug)]
-pub(crate) struct Resolver {
-    policy: Arc<AddressPolicy>,
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Resolver {
-    pub(crate) fn new(policy: Arc<AddressPolicy>) -> Resolver {
-        Resolver { policy }
-    }
-
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, BoxError> {
-        let found = tokio::net::lookup_host((name, 0)).await.map_err(|error| {
-            let message = error.to_string();
-            ResolveFailed {
-                unknown_name: ["not known", "nodename", "No address", "no such host"]
-                    .iter()
-                    .any(|text| message.contains(text)),
-                message,
-            }
-        })?;
-        let addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-        if addresses.is_empty() {
-            return Err(Box::new(ResolveFailed {
-                unknown_name: true,
-                message: "the name has no address".into(),
-            }));
-        }
-        // Every address is checked: a mixed answer is refused as a whole.
-        for address in &addresses {
-            self.policy.check(name, *address)?;
-        }
-        Ok(addresses)
-    }
-
-    async fn sockets(self, name: String) -> Result<std::vec::IntoIter<SocketAddr>, BoxError> {
-        let addresses = self.lookup(&name).await?;
-        let sockets: Vec<SocketAddr> =
-            addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
-        Ok(sockets.into_iter())
-    }
-}
-
-impl reqwest::dns::Resolve for Resolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let found = self.clone().sockets(name.as_str().to_owned());
-        Box::pin(async move { Ok(Box::new(found.await?) as reqwest::dns::Addrs) })
-    }
-}
-
-impl tower::Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(self.clone().sockets(name.as_str().to_owned()))
-    }
-}
-
-impl ResolveDns for Resolver {
-    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        DnsFuture::new(async move { self.lookup(name).await.map_err(ResolveDnsError::new) })
     }
 }
 
@@ -169,12 +91,15 @@ fn parse_network(entry: &str) -> Option<(IpAddr, u8)> {
         None => (entry.parse().ok()?, None),
         Some((address, bits)) => (address.parse().ok()?, Some(bits.parse::<u8>().ok()?)),
     };
-    let most = match address {
+    let bits = bits.unwrap_or(width(address));
+    (bits <= width(address)).then_some((address, bits))
+}
+
+fn width(address: IpAddr) -> u8 {
+    match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
-    };
-    let bits = bits.unwrap_or(most);
-    (bits <= most).then_some((address, bits))
+    }
 }
 
 fn in_network(address: IpAddr, network: IpAddr, bits: u8) -> bool {
@@ -189,74 +114,75 @@ fn in_network(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// The IPv4 address inside a mapped, 6to4 or NAT64 address: it is where the packet ends up.
+/// The IPv4 address inside a mapped, compatible, 6to4 or NAT64 address: it is where the packet
+/// ends up.
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;
     };
-    if let Some(mapped) = address.to_ipv4_mapped() {
-        return Some(mapped);
-    }
-    let [a, b, c, _, _, _, g, h] = address.segments();
     let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    if a == 0x2002 {
-        return Some(join(b, c));
+    match address.segments() {
+        // `::` and `::1` are addresses of their own.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        [0, 0, 0, 0, 0, 0 | 0xffff, g, h] => Some(join(g, h)),
+        [0x2002, b, c, ..] => Some(join(b, c)),
+        [0x64, 0xff9b, 0, 0, 0, 0, g, h] => Some(join(g, h)),
+        _ => None,
     }
-    if (a, b) == (0x64, 0xff9b) {
-        return Some(join(g, h));
-    }
-    None
 }
 
-/// Where clouds hand out credentials to anything that asks.
+/// Where clouds hand out credentials or settings to anything that asks.
 fn is_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => [
+            // AWS, Google Cloud, Azure, DigitalOcean, Oracle and others
             [169, 254, 169, 254],
+            // AWS: tasks, pods
             [169, 254, 170, 2],
             [169, 254, 170, 23],
+            // Tencent Cloud, Scaleway, Alibaba Cloud, Oracle Cloud's former one
+            [169, 254, 0, 23],
+            [169, 254, 42, 42],
             [100, 100, 100, 200],
             [192, 0, 0, 192],
+            // Azure's wire server
+            [168, 63, 129, 16],
         ]
         .contains(&address.octets()),
         IpAddr::V6(address) => [
+            // AWS: machines, pods
             Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
             Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+            // Google Cloud, Scaleway, OpenStack
             Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+            Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+            Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
         ]
         .contains(&address),
     }
 }
 
-/// Loopback, private, link-local, shared, documentation, benchmark, multicast, reserved.
+/// No public host has such an address (IANA's special-purpose registries).
 fn is_special(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            address.is_loopback()
-                || address.is_private()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_broadcast()
-                || address.is_documentation()
-                || address.is_multicast()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && (18..20).contains(&b))
-        }
-        IpAddr::V6(address) => {
-            let [a, b, ..] = address.segments();
-            address.is_loopback()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || (a & 0xfe00) == 0xfc00
-                || (a & 0xffc0) == 0xfe80
-                || (a & 0xffc0) == 0xfec0
-                || (a == 0x2001 && b == 0xdb8)
-                || a == 0x100
-        }
+        IpAddr::V4(address) => match address.octets() {
+            // this network, private, loopback, multicast and reserved
+            [0 | 10 | 127 | 224.., ..] => true,
+            // shared, link-local, private
+            [100, 64..=127, ..] | [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] => true,
+            // protocol assignments, documentation, the former 6to4 relays
+            [192, 0, 0 | 2, _] | [192, 88, 99, _] => true,
+            // benchmarks, documentation
+            [198, 18..=19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => true,
+            _ => false,
+        },
+        IpAddr::V6(address) => match address.segments() {
+            // protocol assignments (Teredo, benchmarks, ORCHID), documentation
+            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => true,
+            // The rest of what is routed; loopback, link-local, unique-local, multicast, local
+            // NAT64 and what is reserved lie outside.
+            [a, ..] => a & 0xe000 != 0x2000,
+        },
     }
 }
 

@@ -65,11 +65,10 @@ pub(crate) async fn exchange(
     cap: usize,
 ) -> Result<Reply, TransportError> {
     let url = outgoing.url.clone();
-    if let Err(blocked) = clients.policy().check_url(&url) {
-        return Err(TransportError::blocked(&url, &blocked));
-    }
-    let request =
-        clients.http().request(outgoing.method, outgoing.url).headers(outgoing.headers).body(outgoing.body);
+    let request = clients
+        .request(outgoing.method, outgoing.url)
+        .map_err(|blocked| TransportError::find(&blocked, &url))?;
+    let request = request.headers(outgoing.headers).body(outgoing.body);
     let mut response = request.send().await.map_err(|error| TransportError::find(&error, &url))?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());

@@ -16,6 +16,7 @@ pub(crate) mod objects;
 pub(crate) mod offload;
 pub(crate) mod otlp_http;
 pub(crate) mod otlp_vendor;
+pub(crate) mod outbound;
 pub(crate) mod probe;
 pub(crate) mod projection;
 pub(crate) mod redact;

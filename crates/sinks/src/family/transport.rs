@@ -5,7 +5,8 @@ use std::io;
 
 use url::Url;
 
-use super::address::{Blocked, ResolveFailed};
+use super::address::Blocked;
+use super::outbound::ResolveFailed;
 use crate::{Answer, Diagnosis, Failure};
 
 /// What went wrong before a whole answer was there.
@@ -48,13 +49,6 @@ impl TransportError {
 
     pub(crate) fn slow(url: &Url) -> TransportError {
         TransportError { cause: Cause::Timeout, message: format!("{} answered too slowly", authority(url)) }
-    }
-
-    pub(crate) fn blocked(url: &Url, blocked: &Blocked) -> TransportError {
-        TransportError {
-            cause: Cause::Blocked,
-            message: format!("the address of {} is refused: {blocked}", authority(url)),
-        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> TransportError {

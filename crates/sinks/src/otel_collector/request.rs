@@ -28,7 +28,8 @@ pub(super) fn endpoint(
     let mut own = HeaderMap::new();
     // Set again for each request; here so that a user header cannot take the name.
     own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-    let endpoint = Endpoint::new(clients, Method::POST, url, own, &user, Vec::new())?;
+    let secrets = urls::secrets_of(&url);
+    let endpoint = Endpoint::new(clients, Method::POST, url, own, &user, secrets)?;
     Ok((endpoint, forms(gzip, json)))
 }
 

@@ -45,7 +45,6 @@ const TEST_NAME: &str = ".tracecast-connection-test";
 /// The adapter.
 #[derive(Debug)]
 pub struct S3 {
-    clients: Clients,
     bucket: Bucket,
     layout: Arc<request::Layout>,
     prefix: String,
@@ -55,7 +54,6 @@ impl S3 {
     /// Checks endpoint, keys and template; opens no connection.
     pub fn new(config: &S3Config, clients: &Clients) -> Result<Self, BuildError> {
         Ok(S3 {
-            clients: clients.clone(),
             bucket: Bucket::new(config, clients)?,
             layout: Arc::new(request::Layout::new(config)?),
             prefix: objects::clean(&config.prefix),
@@ -87,9 +85,6 @@ impl S3 {
     }
 
     async fn put(&self, object: &Object) -> (Put, u64) {
-        if let Err(put) = self.bucket.check_address(&self.clients) {
-            return (put, 0);
-        }
         let put = self.bucket.put(object).await;
         let bytes = match put.reached() {
             true => object.body.len() as u64,

@@ -21,7 +21,6 @@ use crate::clients::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 use crate::family::objects::{self, KEY_BYTES_MAX, PathTemplate, join_key};
 use crate::family::projection::projected;
 use crate::family::redact::Redactor;
-use crate::family::transport::TransportError;
 use crate::family::{gzip, headers, http as family_http, json, urls};
 use crate::{Batch, BuildError, Clients, Preview};
 
@@ -255,13 +254,6 @@ impl Bucket {
     pub(super) fn shown_url(&self) -> String {
         let base = crate::family::redact::shown_url(&self.url);
         format!("{}/{}", base.trim_end_matches('/'), self.name)
-    }
-
-    pub(super) fn check_address(&self, clients: &Clients) -> Result<(), Put> {
-        clients
-            .policy()
-            .check_url(&self.url)
-            .map_err(|blocked| Put::Transport(TransportError::blocked(&self.url, &blocked)))
     }
 
     fn client(&self) -> Client {

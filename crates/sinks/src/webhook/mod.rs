@@ -1,7 +1,7 @@
 //! `webhook`: OTLP JSON to any HTTP endpoint.
 //!
 //! Contract: OpenRouter's webhook page (broadcast-contract.md 5.3, 7.4, 8), Standard Webhooks for
-//! the id header and 410 (delivery-guarantees.md 14).
+//! id, signature and 410 (delivery-guarantees.md 14).
 //!
 //! | | |
 //! | --- | --- |
@@ -9,12 +9,14 @@
 //! | auth | the user's `headers`, which may also set another `content-type` |
 //! | body | `{"resourceSpans":[...]}`, uncompressed: receivers that sign or log see what was sent |
 //! | ids | `webhook-id` and `idempotency-key` are the batch's token, the same on every retry; `x-tracecast-attempt` counts from 1 |
+//! | signature | with `signingSecret`: `webhook-timestamp` (of the attempt) and `webhook-signature`, `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; a replaced secret signs beside the new one for 24 h. Tests are signed too |
 //! | limits | 100 spans, 1 MiB, 200 ms |
 //! | success | 2xx only; redirects are not followed; 410 means the receiver wants nothing more |
 //! | test | an empty body with `X-Test-Connection: true`; 2xx or 400 pass |
 
 mod request;
 mod response;
+mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tracecast_destination::WebhookConfig;
 
+use self::signature::Signer;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::{BODY_BYTES_MAX, Reply};
 use crate::family::{offload, probe};
@@ -39,23 +42,24 @@ const LIMITS: BatchLimits = BatchLimits {
 #[derive(Debug)]
 pub struct Webhook {
     endpoint: Endpoint,
+    signer: Signer,
 }
 
 impl Webhook {
     /// Checks the URL and the headers; opens no connection.
     pub fn new(config: &WebhookConfig, clients: &Clients) -> Result<Self, BuildError> {
-        Ok(Webhook { endpoint: request::endpoint(config, clients)? })
+        Ok(Webhook { endpoint: request::endpoint(config, clients)?, signer: Signer::new(config)? })
     }
 
     async fn send_once(&self, batch: &Batch) -> Sent {
         let body = offload::encode(batch, request::body).await;
-        let outgoing = |bytes| request::outgoing(&self.endpoint, batch, bytes);
+        let outgoing = |bytes| request::outgoing(&self.endpoint, &self.signer, batch, bytes);
         let answer = |reply: &Reply| response::answer(reply, &self.endpoint.redactor);
         self.endpoint.deliver(batch, body, BODY_BYTES_MAX, outgoing, answer).await
     }
 
     async fn probe(&self) -> probe::Verdict {
-        self.endpoint.probe(request::test(&self.endpoint), response::verdict).await
+        self.endpoint.probe(request::test(&self.endpoint, &self.signer), response::verdict).await
     }
 }
 
@@ -74,6 +78,6 @@ impl Adapter for Webhook {
 
     fn preview(&self, batch: &Batch) -> Vec<Preview> {
         let body = request::body(batch).bytes;
-        vec![request::outgoing(&self.endpoint, batch, body.clone()).preview(body)]
+        vec![request::outgoing(&self.endpoint, &self.signer, batch, body.clone()).preview(body)]
     }
 }

@@ -37,6 +37,17 @@ pub(super) fn all() -> Json {
                 "description": "Assigned by the gateway; goes into the trust policy of the role.",
             });
         }
+        if kind == Kind::Webhook.as_str() {
+            config["properties"]["previousSigningSecrets"] = json!({
+                "type": "array",
+                "readOnly": true,
+                "items": {
+                    "type": "object",
+                    "properties": { "secret": { "type": "string" }, "signsUntil": time() },
+                },
+                "description": "Kept by the gateway: replaced secrets sign beside the new one for 24 hours.",
+            });
+        }
         kinds.push(json!({
             "title": name.trim_end_matches("Config"),
             "properties": { "type": { "const": kind }, "config": reference(&name) },
