@@ -16,12 +16,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
-use rand::rngs::StdRng;
-use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, ManagedBy};
 use tracecast_log::{Durability, Log, Options as LogOptions};
+use tracecast_mutate::{INPUT_BYTES_MAX, Mutator};
 use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
 use tracecast_rules::{CanAssert, IngestKey, Plan, Snapshot, TraceMemory};
 use uuid::Uuid;
@@ -529,7 +528,6 @@ async fn grpc_export_and_its_errors() {
 #[tokio::test]
 async fn a_hundred_thousand_mutated_requests_never_panic() {
     let bench = bench(Options { body_bytes: 64 << 10, inflated_body_bytes: 256 << 10, ..Options::default() });
-    let mut rng = StdRng::seed_from_u64(20_261_121);
     let protobuf = request(&[span(1, &[("gen_ai.prompt", "hello")]), span(2, &[("tracecast.region", "eu")])]);
     let otlp_json = json!({ "resourceSpans": [{ "resource": { "attributes": [] }, "scopeSpans": [{ "spans": [
         { "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "a", "kind": 3,
@@ -547,12 +545,15 @@ async fn a_hundred_thousand_mutated_requests_never_panic() {
     ];
     let known = [200, 400, 401, 413, 415, 503];
     let (mut ok, mut refused) = (0u32, 0u32);
-    for i in 0..100_000u32 {
-        let (path, content_type, coding, body) = &seeds[rng.random_range(0..seeds.len())];
+    for i in 0..tracecast_mutate::runs(100_000) {
+        let mut mutator = Mutator::new(i);
+        let (path, content_type, coding, body) = &seeds[mutator.below(seeds.len())];
         let mut body = body.clone();
-        for _ in 0..rng.random_range(0..4) {
-            mutate(&mut body, &mut rng);
+        for _ in 0..mutator.below(4) {
+            let other = &seeds[mutator.below(seeds.len())].3;
+            mutator.mutate(&mut body, other);
         }
+        body.truncate(INPUT_BYTES_MAX);
         let answer =
             bench.send(path, &[("content-type", content_type), ("content-encoding", coding)], body).await;
         assert!(known.contains(&answer.status.as_u16()), "request {i}: {}", answer.status);
@@ -565,27 +566,4 @@ async fn a_hundred_thousand_mutated_requests_never_panic() {
     assert_eq!(bench.log.accepted(), before + 1);
     let books = bench.log.books(bench.slots[0]);
     assert!(books.balanced(), "{books:?}");
-}
-
-fn mutate(body: &mut Vec<u8>, rng: &mut StdRng) {
-    if body.is_empty() {
-        return;
-    }
-    let at = rng.random_range(0..body.len());
-    match rng.random_range(0..6) {
-        0 => body[at] ^= 1 << rng.random_range(0..8),
-        1 => body[at] = rng.next_u32() as u8,
-        2 => body.truncate(at),
-        3 => body.insert(at, rng.next_u32() as u8),
-        4 => {
-            let end = (at + rng.random_range(1..16)).min(body.len());
-            body.drain(at..end);
-        }
-        _ => {
-            let end = (at + rng.random_range(1..64)).min(body.len());
-            let piece = body[at..end].to_vec();
-            let to = rng.random_range(0..=body.len());
-            body.splice(to..to, piece);
-        }
-    }
 }

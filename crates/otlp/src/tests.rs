@@ -1,5 +1,6 @@
 //! Tests against opentelemetry-proto and prost as the standard receiver.
 
+mod fuzz;
 mod generate;
 mod hostile;
 mod json;

@@ -1,5 +1,7 @@
 //! `/v1/events`: ids, shapes, times, bad input with its place, and that nothing panics.
 
+mod fuzz;
+
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tracecast_otlp::{Limits, SpanView, Traces, Value, hex};

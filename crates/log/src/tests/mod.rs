@@ -5,6 +5,7 @@ mod damage;
 mod failures;
 pub(crate) mod faults;
 mod formats;
+mod fuzz;
 mod lifecycle;
 mod memory;
 mod model;

@@ -23,7 +23,7 @@ fn try_index(bytes: &[u8]) -> Result<Traces, DecodeError> {
 }
 
 /// Whatever was sent: what we forward is accepted by a standard decoder, which sees what we see.
-fn check_promises(sent: &[u8]) -> Result<bool, TestCaseError> {
+pub(super) fn check_promises(sent: &[u8]) -> Result<bool, TestCaseError> {
     let Ok(traces) = try_index(sent) else { return Ok(false) };
     let all = SpanSet::all(traces.len() as u32);
     if traces.is_whole() {

@@ -4,6 +4,7 @@ mod accounting;
 mod explain;
 mod family;
 mod filter;
+mod fuzz;
 mod memory;
 mod privacy;
 mod remembered;

@@ -305,3 +305,43 @@ fn sizes_and_durations() {
         assert!(duration(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn mutated_files_are_read_or_refused_and_nothing_of_a_secret_is_said() {
+    const SECRET: &str = "canary-5c1f-secret";
+    let sources = Fixed {
+        env: HashMap::from([("SECRET", SECRET)]),
+        files: HashMap::from([("/run/secrets/s3", SECRET)]),
+    };
+    let seeds: Vec<Vec<u8>> = tracecast_mutate::corpus("config").into_iter().map(|(_, text)| text).collect();
+    let mut read = 0;
+    tracecast_mutate::fuzz("config", &seeds, 5_000, |input| {
+        // A file that is no UTF-8 is refused before.
+        let text = String::from_utf8_lossy(input);
+        match with(&text, &sources) {
+            Ok(config) => {
+                read += 1;
+                assert!(!format!("{:?}", config.destinations).contains(SECRET));
+            }
+            Err(mistakes) => {
+                assert!(mistakes.len() > 0);
+                assert!(!mistakes.to_string().contains(SECRET), "{mistakes}");
+            }
+        }
+    });
+    assert!(read > 30, "only {read} files were read");
+}
+
+#[test]
+fn nesting_is_bounded_by_itself_and_through_aliases() {
+    let lists = |depth: usize| format!("destinations: {}{}\n", "[".repeat(depth), "]".repeat(depth));
+    let mut chain = String::from("a0: &a0 []\n");
+    for n in 1..200 {
+        chain += &format!("a{n}: &a{n} [[[[[*a{}]]]]]\n", n - 1);
+    }
+    for text in [lists(30), lists(1_000), lists(100_000), chain] {
+        let found = with(&text, &Fixed::default()).err().unwrap().to_string();
+        assert!(found.contains("nested deeper") || found.contains("limit"), "{found}");
+    }
+    assert!(with(&lists(20), &Fixed::default()).unwrap_err().to_string().contains("destinations[0]"));
+}

@@ -1,8 +1,9 @@
 //! YAML as a tree whose every node knows where it stands, so that every mistake can name its line.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 /// Where a value comes from.
@@ -135,7 +136,37 @@ fn node(spanned: Spanned<Raw>) -> Node {
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Raw, D::Error> {
+        let Some(_level) = Level::enter() else {
+            return Err(D::Error::custom(format_args!("nested deeper than {DEPTH_MAX} levels")));
+        };
         deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+/// No config means anything deeper. The parser's own limit does not see what aliases add, and the stack
+/// would end first.
+const DEPTH_MAX: usize = 24;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One level of nesting while it is read; serde passes nothing down that could count.
+struct Level;
+
+impl Level {
+    fn enter() -> Option<Level> {
+        let depth = DEPTH.get();
+        (depth < DEPTH_MAX).then(|| {
+            DEPTH.set(depth + 1);
+            Level
+        })
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
     }
 }
 
