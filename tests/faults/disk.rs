@@ -79,7 +79,11 @@ async fn a_full_disk() {
     std::fs::remove_file(&ballast).expect("the ballast goes");
     let freed = Instant::now();
     while scene.try_send(request(&[generation(1, "is there room again?")])).await != 200 {
-        assert!(freed.elapsed() < PATIENCE, "the disk has room and nothing is accepted");
+        assert!(
+            freed.elapsed() < PATIENCE,
+            "the disk has room, nothing is accepted:\n{}",
+            scene.home.stderr()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let back = freed.elapsed();

@@ -3,14 +3,17 @@
 //! Appending to a file that was written before costs a fraction of appending to a fresh one, because no extent
 //! has to be converted at each sync. So files are kept, and new ones are filled with zeros in the background.
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, DiskFile};
 use crate::types::LogError;
-use crate::world::{Condvar, Mutex, MutexGuard};
+use crate::world::{self, Condvar, Mutex, MutexGuard};
 
 /// Free files kept; more than that goes back to the file system.
 const FREE_MAX: usize = 8;
+/// After a failure to make a file ahead of need. Longer than the writer's own retry: on a full disk the two would
+/// otherwise reserve what is left at the same time, and neither would get a whole file.
+const REST: Duration = Duration::from_secs(5);
 /// Written at once while filling.
 const FILL: usize = 1 << 20;
 const BLOCK: u64 = 4096;
@@ -264,11 +267,17 @@ impl Pool {
 
     /// The background thread: keeps the wished number of files ready.
     pub(crate) fn grow_until_stopped(&self) {
+        let mut rest_until: Option<Instant> = None;
         let mut state = self.state();
         while !state.stopped {
             let room = state.total + self.segment_bytes <= self.max_bytes;
+            let rest = rest_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(world::now()));
             if state.free.len() >= state.ahead || !room {
                 state = self.changed.wait(state);
+                continue;
+            }
+            if !rest.is_zero() {
+                state = self.changed.wait_timeout(state, rest).0;
                 continue;
             }
             let file = state.next_file;
@@ -285,7 +294,7 @@ impl Pool {
                     state.total -= self.segment_bytes;
                     if !state.stopped {
                         tracing::warn!(%error, "segment file not made ahead of need");
-                        state = self.changed.wait_timeout(state, Duration::from_secs(1)).0;
+                        rest_until = Some(world::now() + REST);
                     }
                 }
             }
