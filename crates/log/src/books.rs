@@ -220,12 +220,15 @@ impl Ledger {
         }
     }
 
-    /// The slots that hold more than their share: at least the average of those with something pending.
-    pub(crate) fn above_average(&self) -> Vec<Slot> {
+    /// The slots that hold more than their share: at least the average of those with something pending, and half of
+    /// what the first of them holds. A healthy destination whose answers are on their way is no laggard.
+    pub(crate) fn laggards(&self) -> Vec<Slot> {
         let holding = || (0..).zip(&self.accounts).filter(|(_, account)| account.pending() > 0);
         let total: u64 = holding().map(|(_, account)| account.pending_bytes).sum();
         let average = total / (holding().count() as u64).max(1);
-        holding().filter(|(_, account)| account.pending_bytes >= average).map(|(slot, _)| slot).collect()
+        let most = holding().map(|(_, account)| account.pending_bytes).max().unwrap_or(0);
+        let share = average.max(most / 2);
+        holding().filter(|(_, account)| account.pending_bytes >= share).map(|(slot, _)| slot).collect()
     }
 
     /// The slot with the most pending bytes.

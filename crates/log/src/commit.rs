@@ -69,7 +69,7 @@ impl Inner {
             None => self.drop_newest.load(Ordering::Acquire) && self.budget.is_tight(),
         };
         if is_refusing && !record.meta.routes.is_empty() {
-            record.refuse(&self.state().ledger.above_average());
+            record.refuse(&self.state().ledger.laggards());
         }
     }
 

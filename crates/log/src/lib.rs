@@ -126,8 +126,9 @@
 //! All segment files together stay within `max_bytes`. When neither a free file nor room for one is left besides the
 //! segment being written, the slot with the most pending bytes, and no other, is asked to give up its oldest
 //! segment's spans, then the next, until a file is free. Spans in flight keep their segment until they are settled.
-//! With `drop_newest`, slots that hold at least the average get nothing new while the last eighth of the cap (two
-//! segments at least) is in use: their routes are written as refused, final from the start and counted as dropped.
+//! With `drop_newest`, slots that hold at least the average, and half of the most, get nothing new while the last
+//! eighth of the cap (two segments at least) is in use: their routes are written as refused, final from the start and
+//! counted as dropped.
 //! An append that finds no space waits up to 2 s, then fails with `Full`. Carrying the few wanted records of an old
 //! segment forward is not built yet; the formats have room for it.
 //!

@@ -32,8 +32,8 @@ pub enum OnFull {
     /// The one with the most loses its oldest spans.
     #[default]
     DropOldest,
-    /// Those with at least the average get no new spans while the last eighth of the cap (two segments at least) is
-    /// in use. If the others fill that too, the oldest of the one with the most go after all.
+    /// Those with at least the average, and half of the most, get no new spans while the last eighth of the cap (two
+    /// segments at least) is in use. If the others fill that too, the oldest of the one with the most go after all.
     DropNewest,
 }
 

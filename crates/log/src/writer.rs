@@ -113,9 +113,10 @@ impl Writer {
             }
             let chunk = self.stage(&mut waiting);
             if chunk.is_empty() {
+                let need = waiting.front().map_or(0, |w| Active::bytes_for(&w.record));
                 match self.active.take() {
-                    Some(active) if active.is_empty() => {
-                        // Opened for this very record: it cannot be a matter of room.
+                    Some(active) if active.is_empty() && active.header.bytes >= need => {
+                        // It was opened for this very record: it cannot be a matter of room.
                         self.active = Some(active);
                         if let Some(first) = waiting.pop_front() {
                             first.refuse(LogError::Invalid("it fits no segment".to_owned()));

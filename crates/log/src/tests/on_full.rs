@@ -2,6 +2,7 @@
 use super::*;
 use crate::world::Mutex;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const DEAD: Slot = 0;
 /// Wants the first three records of fifty and never gets rid of them.
@@ -21,6 +22,8 @@ struct Mixed {
     dead: Mutex<VecDeque<Arc<Entry>>>,
     behind: Mutex<VecDeque<Arc<Entry>>>,
     asked: Mutex<Vec<Slot>>,
+    /// Records it was told of: an append is answered before.
+    told: AtomicU64,
 }
 
 impl Subscriber for Mixed {
@@ -43,6 +46,7 @@ impl Subscriber for Mixed {
         if has(DEAD) {
             lock(&self.dead).push_back(entry);
         }
+        self.told.fetch_add(1, Ordering::Release);
     }
 
     fn give_up(&self, slot: Slot, up_to: Sequence) {
@@ -74,6 +78,10 @@ fn run(log: &Log) -> Arc<Mixed> {
             routes.push((SLOW, all));
         }
         block_on(log.append(record(seed, 1, 1000, &routes))).unwrap();
+    }
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while mixed.told.load(Ordering::Acquire) < RECORDS && std::time::Instant::now() < until {
+        std::thread::yield_now();
     }
     // Whoever asks later gets nothing more.
     *lock(&mixed.log) = None;
