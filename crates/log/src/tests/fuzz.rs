@@ -24,6 +24,8 @@ fn sample(dir: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
         settle(&log, entry, slots[1], Outcome::Dropped(DropReason::Expired));
     }
     log.flush().unwrap();
+    // Until its threads have ended they may begin another journal and remove this one.
+    drop((collector, log));
     let journal = journal::list(&crate::disk::Disk::default(), dir).unwrap().pop().unwrap().1;
     (newest_segment(dir), journal)
 }
