@@ -10,7 +10,8 @@ use crate::segment::Prepared;
 use crate::shared::{Inner, OnDisk, lock};
 use crate::types::{LogError, Sequence, Slot};
 
-/// Answers the waiters, then tells the subscriber, in sequence order.
+/// Tells the subscriber, in sequence order, then answers the waiters: who was answered may count on the subscriber
+/// knowing of it (a drain that begins after the last answer misses nothing).
 pub(crate) fn hand_over(
     inner: &Inner,
     records: Vec<Prepared>,
@@ -18,9 +19,7 @@ pub(crate) fn hand_over(
     answers: Vec<oneshot::Sender<Result<Sequence, LogError>>>,
     strong: bool,
 ) {
-    for (record, answer) in records.iter().zip(answers) {
-        let _ = answer.send(Ok(record.sequence));
-    }
+    let sequences: Vec<Sequence> = records.iter().map(|record| record.sequence).collect();
     for (record, location) in records.into_iter().zip(locations) {
         let open = record.meta.routes.into_iter().filter(|r| !r.is_refused());
         let routes = open.map(EntryRoute::whole).collect();
@@ -34,6 +33,9 @@ pub(crate) fn hand_over(
             Some((&record.payload, strong)),
         ));
         inner.tell(|subscriber| subscriber.committed(entry.clone()));
+    }
+    for (sequence, answer) in sequences.into_iter().zip(answers) {
+        let _ = answer.send(Ok(sequence));
     }
 }
 
