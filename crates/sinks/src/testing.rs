@@ -11,6 +11,7 @@ use prost::Message;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tracecast_destination::{
     CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Headers, Kind, ManagedBy, SecretString,
 };
@@ -19,6 +20,7 @@ use tracecast_otlp::{Payload, SpanSet};
 
 use uuid::Uuid;
 
+use crate::clickhouse::CREATE_TABLE;
 use crate::family::http::Reply;
 use crate::{Batch, Clients, Item};
 
@@ -45,31 +47,33 @@ pub(crate) fn clients() -> Clients {
 /// A destination of the kind whose vendor is at `base`.
 pub(crate) fn destination_at(kind: Kind, base: &str) -> Destination {
     let config = match kind {
-        Kind::OtelCollector => json!({"endpoint": base}),
-        Kind::Webhook => json!({"url": format!("{base}/hook")}),
-        Kind::Langfuse => json!({"publicKey": "pk-lf-1", "secretKey": "sk-lf-1", "baseUrl": base}),
+        Kind::OtelCollector => json!({"endpoint": base, "headers": {"authorization": "Bearer oc-secret"}}),
+        Kind::Webhook => json!({"url": format!("{base}/hook"), "headers": {"x-token": "wh-secret"}}),
+        Kind::Langfuse => json!({"publicKey": "pk-lf-secret", "secretKey": "sk-lf-secret", "baseUrl": base}),
         Kind::S3 => {
-            json!({"bucketName": "b", "accessKeyId": "AKIATEST", "secretAccessKey": "secret", "endpoint": base})
+            json!({"bucketName": "b", "accessKeyId": "AKIASECRET", "secretAccessKey": "s3-secret", "endpoint": base})
         }
         Kind::Clickhouse => {
-            json!({"host": base, "database": "d", "username": "u", "password": "p"})
+            json!({"host": base, "database": "d", "username": "u", "password": "ch-secret"})
         }
-        Kind::Arize => json!({"apiKey": "ak-1", "spaceKey": "sk-1", "modelId": "m", "baseUrl": base}),
-        Kind::Grafana => json!({"apiKey": "glc_1", "instanceId": "1", "baseUrl": base}),
-        Kind::Newrelic => json!({"licenseKey": "0123NRAL", "baseUrl": base}),
-        Kind::Ramp => json!({"apiKey": "ramp-1", "baseUrl": base}),
+        Kind::Arize => {
+            json!({"apiKey": "ak-secret", "spaceKey": "sk-secret", "modelId": "m", "baseUrl": base})
+        }
+        Kind::Grafana => json!({"apiKey": "glc_secret", "instanceId": "1", "baseUrl": base}),
+        Kind::Newrelic => json!({"licenseKey": "secretNRAL", "baseUrl": base}),
+        Kind::Ramp => json!({"apiKey": "ramp-secret", "baseUrl": base}),
         Kind::Sentry => {
-            json!({"otlpEndpoint": format!("{base}/api/4/integration/otlp/v1/traces"), "dsn": "https://k@h/4"})
+            json!({"otlpEndpoint": format!("{base}/api/4/integration/otlp/v1/traces"), "dsn": "https://dsnsecret@h/4"})
         }
-        Kind::Braintrust => json!({"apiKey": "bt-1", "projectId": "p", "baseUrl": base}),
-        Kind::Datadog => json!({"apiKey": "dd-1", "mlApp": "app", "url": base}),
-        Kind::Langsmith => json!({"apiKey": "lsv2_1", "endpoint": base}),
+        Kind::Braintrust => json!({"apiKey": "bt-secret", "projectId": "p", "baseUrl": base}),
+        Kind::Datadog => json!({"apiKey": "dd-secret", "mlApp": "app", "url": base}),
+        Kind::Langsmith => json!({"apiKey": "lsv2_secret", "endpoint": base}),
         Kind::Opik => {
-            json!({"apiKey": "opik-1", "workspace": "w", "projectName": "p", "baseUrl": format!("{base}/api")})
+            json!({"apiKey": "opik-secret", "workspace": "w", "projectName": "p", "baseUrl": format!("{base}/api")})
         }
-        Kind::Posthog => json!({"apiKey": "phc_1", "endpoint": base}),
-        Kind::Snowflake => json!({"account": "abc.us", "token": "pat-1", "baseUrl": base}),
-        Kind::Weave => json!({"apiKey": "wb-1", "entity": "e", "project": "p", "baseUrl": base}),
+        Kind::Posthog => json!({"apiKey": "phc_secret", "endpoint": base}),
+        Kind::Snowflake => json!({"account": "abc.us", "token": "pat-secret", "baseUrl": base}),
+        Kind::Weave => json!({"apiKey": "wb-secret", "entity": "e", "project": "p", "baseUrl": base}),
     };
     let body = json!({"type": kind.as_str(), "name": "n", "config": config});
     let defaults = CreateDefaults {
@@ -260,46 +264,99 @@ impl Received {
 /// A scripted answer: status, header lines, body.
 pub(crate) type Scripted = (u16, &'static str, &'static [u8]);
 
-/// Answers in the given order, the last answer from then on.
+/// An answer made for a request. `None` keeps the client waiting for ever.
+pub(crate) type Answered = Option<(u16, String, Vec<u8>)>;
+
+type Respond = Arc<dyn Fn(usize, &Received) -> Answered + Send + Sync>;
+
+/// An HTTP server on loopback.
 pub(crate) struct Server {
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Received>>>,
+    arrived: Arc<Notify>,
 }
 
 impl Server {
+    /// Answers in the given order, the last answer from then on.
     pub(crate) async fn start(script: Vec<Scripted>) -> Server {
+        Server::answering(move |position, _| {
+            let (status, lines, body) = script[position.min(script.len() - 1)];
+            Some((status, lines.to_owned(), body.to_vec()))
+        })
+        .await
+    }
+
+    /// Answers by the position of a request, from 0, and by what is in it.
+    pub(crate) async fn answering(
+        respond: impl Fn(usize, &Received) -> Answered + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let received = Arc::new(Mutex::new(Vec::new()));
-        let state = (Arc::new(script), received.clone());
+        let arrived = Arc::new(Notify::new());
+        let respond: Respond = Arc::new(respond);
+        let state = (respond, received.clone(), arrived.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (script, received) = state.clone();
-                tokio::spawn(serve(stream, script, received));
+                let (respond, received, arrived) = state.clone();
+                tokio::spawn(serve(stream, respond, received, arrived));
             }
         });
-        Server { url, received }
+        Server { url, received, arrived }
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
+
+    /// Waits until so many requests have come.
+    pub(crate) async fn has_received(&self, requests: usize) {
+        loop {
+            let arrived = self.arrived.notified();
+            if self.received.lock().unwrap().len() >= requests {
+                return;
+            }
+            arrived.await;
+        }
+    }
 }
 
-async fn serve(mut stream: TcpStream, script: Arc<Vec<Scripted>>, received: Arc<Mutex<Vec<Received>>>) {
+async fn serve(
+    mut stream: TcpStream,
+    respond: Respond,
+    received: Arc<Mutex<Vec<Received>>>,
+    arrived: Arc<Notify>,
+) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
         let position = {
             let mut received = received.lock().unwrap();
-            received.push(request);
+            received.push(request.clone());
             received.len() - 1
         };
-        let (status, lines, body) = script[position.min(script.len() - 1)];
+        arrived.notify_one();
+        let Some((status, lines, body)) = respond(position, &request) else {
+            return std::future::pending().await;
+        };
         let head = format!("HTTP/1.1 {status} X\r\n{lines}content-length: {}\r\n\r\n", body.len());
-        if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(body).await.is_err() {
+        if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(&body).await.is_err() {
             return;
         }
     }
+}
+
+/// The columns of ClickHouse's `CREATE_TABLE` as the server would describe them.
+pub(crate) fn clickhouse_columns() -> String {
+    let start = CREATE_TABLE.find("(\n").unwrap() + 2;
+    let end = CREATE_TABLE.find("\n)\n").unwrap();
+    CREATE_TABLE[start..end]
+        .lines()
+        .map(|line| {
+            let (name, rest) = line.trim().trim_end_matches(',').split_once(' ').unwrap();
+            let kind = rest.split(" CODEC").next().unwrap();
+            json!({"name": name, "type": kind, "default_type": ""}).to_string() + "\n"
+        })
+        .collect()
 }
 
 async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {

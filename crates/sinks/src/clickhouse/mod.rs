@@ -13,7 +13,7 @@
 //! | waiting | synchronous inserts (`async_insert=0`, `wait_end_of_query=1`): success means stored |
 //! | limits | 10,000 rows, 16 MiB, 1 s, 2 at a time: about one insert per second and table, as ClickHouse asks |
 //! | errors | by code, not by status (`response.rs`) |
-//! | test | the columns, then an `INSERT ... SELECT ... WHERE 0`, which needs the grant and writes nothing |
+//! | test | the columns, then an `INSERT ... SELECT ... WHERE 0`, which needs the grant and writes nothing; where there is no table the hint is the statement that makes it |
 //!
 //! `Sent::bytes` counts the rows before LZ4: the client library does not tell the compressed size.
 
@@ -82,6 +82,13 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(TIMESTAMP)
 ORDER BY (TIMESTAMP, TRACE_ID, SPAN_ID)
 SETTINGS non_replicated_deduplication_window = 1000";
+
+/// [`CREATE_TABLE`] for a table of another name, on one line: what a connection test offers.
+fn create_table(table: &str) -> String {
+    let name = request::identifier(table);
+    let lines: Vec<&str> = CREATE_TABLE.lines().map(str::trim).collect();
+    lines.join(" ").replacen("OPENROUTER_TRACES", &name, 1)
+}
 
 /// Version 2 of the table: run this first, then set `shouldIncludeCacheWriteTokens`.
 pub const ADD_CACHE_WRITE_TOKENS: &str =

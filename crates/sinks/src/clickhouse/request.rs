@@ -103,6 +103,10 @@ impl Target {
         shown_url(&self.url)
     }
 
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// `database.table` for people.
     pub(super) fn place(&self) -> String {
         format!("{}.{}", self.database, self.table)
@@ -165,7 +169,7 @@ impl Target {
 }
 
 /// Quoted as ClickHouse quotes identifiers.
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     let mut quoted = String::with_capacity(name.len() + 2);
     quoted.push('`');
     for c in name.chars() {

@@ -98,10 +98,13 @@ fn code_in(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// `503 Service Unavailable`: what the client says when the body was empty.
+/// `503 Service Unavailable`: what the client says when the body was empty, and what proxies write over their pages.
+/// The client does not tell the status itself.
 fn status_in(text: &str) -> Option<u16> {
+    let start = ["<title>", "<h1>"].iter().find_map(|tag| text.split_once(tag));
+    let text = start.map_or(text, |(_, title)| title);
     let status = text.get(..3)?.parse().ok()?;
-    let ends = text.as_bytes().get(3).is_none_or(|byte| *byte == b' ');
+    let ends = text.as_bytes().get(3).is_none_or(|byte| matches!(byte, b' ' | b'<'));
     (ends && (300..600).contains(&status)).then_some(status)
 }
 
@@ -172,9 +175,10 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
     };
     let place = target.place();
     let (diagnosis, advice) = match (code, status) {
-        (Some(60), _) => {
-            (Diagnosis::NotFound, format!("create the table {place} (see the documentation for its columns)"))
-        }
+        (Some(60), _) => (
+            Diagnosis::NotFound,
+            format!("create the table {place}: {}", super::create_table(target.table())),
+        ),
         (Some(81), _) => (Diagnosis::NotFound, format!("the database of {place} does not exist")),
         (Some(code), _) if class(code) == Class::Auth => {
             (Diagnosis::Auth, format!("check the user, the password and the right to INSERT into {place}"))
@@ -182,17 +186,19 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
         (Some(code), _) if class(code) == Class::Columns => {
             (Diagnosis::Schema, format!("check the columns of {place}"))
         }
-        (Some(201 | 202), _) => (Diagnosis::RateLimited, String::new()),
+        (Some(201 | 202), _) => (Diagnosis::RateLimited, "try again later".to_owned()),
         (Some(code), _) => match class(code) {
             Class::Retry | Class::RetryAfter(_) | Class::RetrySmaller => {
-                (Diagnosis::Unavailable, String::new())
+                (Diagnosis::Unavailable, "the server is there, but overloaded or read-only".to_owned())
             }
             _ => (Diagnosis::Rejected, String::new()),
         },
         (None, Some(401 | 403 | 407)) => (Diagnosis::Auth, "a proxy refuses the request".to_owned()),
         (None, Some(300..=399 | 404 | 405)) => (Diagnosis::NotFound, "check the host".to_owned()),
-        (None, Some(429)) => (Diagnosis::RateLimited, String::new()),
-        (None, Some(500..)) => (Diagnosis::Unavailable, String::new()),
+        (None, Some(429)) => (Diagnosis::RateLimited, "try again later".to_owned()),
+        (None, Some(500..)) => {
+            (Diagnosis::Unavailable, "a proxy before the server cannot reach it".to_owned())
+        }
         _ => (Diagnosis::Rejected, "is this the http interface of clickhouse".to_owned()),
     };
     let mut hint = said(status, text, &target.redactor);

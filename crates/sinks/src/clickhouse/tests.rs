@@ -7,7 +7,7 @@ use tracecast_destination::ClickhouseConfig;
 
 use super::response::{Trouble, answer};
 use super::schema::{Shape, Table};
-use super::{CREATE_TABLE, Clickhouse, request};
+use super::{Clickhouse, request};
 use crate::family::redact::Redactor;
 use crate::family::rows::Column;
 use crate::testing::*;
@@ -26,20 +26,6 @@ fn adapter(host: &str, table: &str, cache_write: bool) -> Clickhouse {
     Clickhouse::new(&config, &clients()).unwrap()
 }
 
-/// The columns of `CREATE_TABLE` as the server would describe them.
-fn described() -> String {
-    let start = CREATE_TABLE.find("(\n").unwrap() + 2;
-    let end = CREATE_TABLE.find("\n)\n").unwrap();
-    CREATE_TABLE[start..end]
-        .lines()
-        .map(|line| {
-            let (name, rest) = line.trim().trim_end_matches(',').split_once(' ').unwrap();
-            let kind = rest.split(" CODEC").next().unwrap();
-            json!({"name": name, "type": kind, "default_type": ""}).to_string() + "\n"
-        })
-        .collect()
-}
-
 fn rows(table: &Table, items: Vec<crate::Item>) -> Vec<Json> {
     let body = request::body(&batch(items), table);
     body.bytes
@@ -51,7 +37,7 @@ fn rows(table: &Table, items: Vec<crate::Item>) -> Vec<Json> {
 
 #[test]
 fn the_documented_table_takes_every_column() {
-    let table = Table::read(described().as_bytes(), false).unwrap();
+    let table = Table::read(clickhouse_columns().as_bytes(), false).unwrap();
     assert_eq!(table, Table::default_columns(false));
     // Seven name it; nothing but these three of ours is missing in version 1.
     let missing: Vec<Column> = Column::ALL
@@ -100,7 +86,7 @@ fn only_what_both_sides_know_is_named() {
 
     let error = Table::read(br#"{"name":"TRACE_ID","type":"UInt64"}"#, false).unwrap_err();
     assert!(error.contains("TRACE_ID, SPAN_ID, TIMESTAMP") && error.contains("TRACE_ID UInt64"), "{error}");
-    let error = Table::read(described().as_bytes(), true).unwrap_err();
+    let error = Table::read(clickhouse_columns().as_bytes(), true).unwrap_err();
     assert!(error.contains("CACHE_WRITE_TOKENS"), "{error}");
     assert!(Table::read(b"<html>", false).is_err());
 }
@@ -201,7 +187,7 @@ fn equal_keys_are_written_once_and_late_times_fit() {
 
 #[tokio::test]
 async fn reads_the_columns_once_and_inserts() {
-    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let described: &'static [u8] = Box::leak(clickhouse_columns().into_bytes().into_boxed_slice());
     let server = Server::start(vec![(200, "", described), (200, "", b"")]).await;
     let adapter = adapter(&server.url, "other.EVENTS", false);
     let batch = batch(vec![item(1, &[generation(1)]), item(2, &[generation(2)])]);
@@ -244,7 +230,7 @@ async fn reads_the_columns_once_and_inserts() {
 
 #[tokio::test]
 async fn columns_are_read_again_when_the_server_complains() {
-    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let described: &'static [u8] = Box::leak(clickhouse_columns().into_bytes().into_boxed_slice());
     let server = Server::start(vec![
         (200, "", described),
         (
@@ -266,7 +252,7 @@ async fn columns_are_read_again_when_the_server_complains() {
 
 #[tokio::test]
 async fn test_reads_the_table_and_tries_the_grant() {
-    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let described: &'static [u8] = Box::leak(clickhouse_columns().into_bytes().into_boxed_slice());
     let server = Server::start(vec![(200, "", described), (200, "", b"")]).await;
     let report = adapter(&server.url, "T", false).test().await;
     assert!(report.ok, "{report:?}");
@@ -336,7 +322,7 @@ fn codes_have_their_classes() {
 
 #[tokio::test]
 async fn errors_are_found_in_texts() {
-    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let described: &'static [u8] = Box::leak(clickhouse_columns().into_bytes().into_boxed_slice());
     // A 200 can end in an exception.
     let late: &[u8] = b"Code: 252. DB::Exception: Too many parts (300). (TOO_MANY_PARTS) (version 25.1.1.1 (official build))\n";
     let server = Server::start(vec![
@@ -359,7 +345,7 @@ async fn errors_are_found_in_texts() {
 
 #[tokio::test]
 async fn damaged_items_are_refused_and_nothing_empty_is_sent() {
-    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let described: &'static [u8] = Box::leak(clickhouse_columns().into_bytes().into_boxed_slice());
     let server = Server::start(vec![(200, "", described), (200, "", b"")]).await;
     let adapter = adapter(&server.url, "T", false);
     let sent = adapter.send(&batch(vec![damaged_item(1)])).await;
@@ -410,7 +396,7 @@ async fn plain_http_behind_https_is_a_tls_failure() {
 
 #[tokio::test]
 async fn large_batches_are_encoded_and_sent_in_pieces() {
-    let described: &'static [u8] = Box::leak(described().into_bytes().into_boxed_slice());
+    let described: &'static [u8] = Box::leak(clickhouse_columns().into_bytes().into_boxed_slice());
     let server = Server::start(vec![(200, "", described), (200, "", b"")]).await;
     let adapter = adapter(&server.url, "T", false);
     let text = "x".repeat(100_000);

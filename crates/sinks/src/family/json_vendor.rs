@@ -146,7 +146,8 @@ impl<V: Vendor> Adapter for JsonVendor<V> {
     fn preview(&self, batch: &Batch) -> Vec<Preview> {
         let parts = encoded(&*self.vendor, batch, self.route.load(Ordering::Relaxed)).parts;
         let preview = |mut part: Part| {
-            let body = Bytes::from(std::mem::take(&mut part.body));
+            // A key can be a field of the body.
+            let body = self.endpoint.redactor.body(&std::mem::take(&mut part.body)).into();
             self.outgoing(part).preview(body)
         };
         parts.into_iter().map(preview).collect()

@@ -23,6 +23,15 @@ impl Redactor {
         Redactor { secrets }
     }
 
+    /// The whole text of a body, for those who may see all of it but the secrets.
+    pub(crate) fn body(&self, body: &[u8]) -> Vec<u8> {
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        for secret in &self.secrets {
+            text = text.replace(secret.expose_secret(), "***");
+        }
+        text.into_bytes()
+    }
+
     /// At most [`EXCERPT_BYTES_MAX`] bytes of readable text, on one line.
     pub(crate) fn excerpt(&self, body: &[u8]) -> String {
         self.text(&String::from_utf8_lossy(body))
