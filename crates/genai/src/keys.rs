@@ -174,6 +174,8 @@ pub(crate) const INPUT_LAST: Keys = &[
     "ai.value",
     "ai.values",
     "input.value",
+    "gen_ai.tool.call.arguments",
+    "ai.toolCall.args",
 ];
 
 pub(crate) const OUTPUT_FIRST: Keys = &["gen_ai.output.messages", "langfuse.observation.output"];
@@ -192,6 +194,8 @@ pub(crate) const OUTPUT_LAST: Keys = &[
     "mlflow.spanOutputs",
     "lk.response.text",
     "output.value",
+    "gen_ai.tool.call.result",
+    "ai.toolCall.result",
 ];
 /// Logfire: JSON list of the message events.
 pub(crate) const LOGFIRE_EVENTS: &str = "events";

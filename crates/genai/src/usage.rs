@@ -251,10 +251,15 @@ impl<'a> Generation<'a> {
             cache_write: count(keys::CACHE_WRITE_TOKENS),
             reasoning: count(keys::REASONING_TOKENS),
         };
-        match read.is_empty() {
-            true => self.object(keys::USAGE_DETAILS).map(|d| disjoint_usage(&d)).unwrap_or_default(),
-            false => read.completed(),
+        if read.is_empty() {
+            return self.object(keys::USAGE_DETAILS).map(|d| disjoint_usage(&d)).unwrap_or_default();
         }
+        let mut usage = read.completed();
+        // An embedding answers with no tokens: what went in is all there is.
+        if usage.total.is_none() && usage.output.is_none() && self.operation() == Some("embeddings") {
+            usage.total = usage.input;
+        }
+        usage
     }
 
     /// Money in USD.

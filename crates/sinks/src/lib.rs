@@ -28,6 +28,8 @@ pub mod weave;
 pub mod webhook;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,7 @@ use tracecast_genai::{Completion, Generation};
 use tracecast_otlp::write::{Edit, Place, RESOURCE_ATTRIBUTES, Verdict, append_attribute};
 use tracecast_otlp::{SpanView, Value};
 
+use crate::family::chat;
 use crate::family::neutral::{self, Additions};
 
 const INPUT_MESSAGES: &str = "llm.input_messages.";
@@ -78,6 +79,9 @@ fn model(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
     to.text("llm.model_name", generation.response_model().or(generation.model()));
     to.text("llm.request.model_name", generation.model());
     to.text("llm.response.model_name", generation.response_model());
+    if kind(generation) == "EMBEDDING" {
+        to.text("embedding.model_name", generation.response_model().or(generation.model()));
+    }
     to.text("llm.provider", generation.provider_slug().or(generation.provider_name()));
     to.text("llm.system", generation.provider_slug());
     let parameters = generation.model_parameters();
@@ -110,15 +114,15 @@ fn tokens(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
 fn content(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
     let span = generation.span();
     let has = |prefix: &str| span.attributes().any(|(key, _)| key.starts_with(prefix));
-    if let Some(input) = generation.input_json() {
-        to.add("input.value", input.into_owned());
-        to.add("input.mime_type", "application/json");
+    for (place, words) in [("input", generation.input_json()), ("output", generation.output_json())] {
+        let Some(words) = words else { continue };
+        let (value, mime_type) = (format!("{place}.value"), format!("{place}.mime_type"));
+        let own = span.attribute(&value).and_then(|value| value.as_str());
+        let is_json = own.is_none_or(|text| !chat::value(text).is_string());
+        to.add(&mime_type, if is_json { "application/json" } else { "text/plain" });
+        to.add(&value, words.into_owned());
     }
-    if let Some(output) = generation.output_json() {
-        to.add("output.value", output.into_owned());
-        to.add("output.mime_type", "application/json");
-    }
-    if !generation.is_generation() {
+    if kind(generation) != "LLM" {
         return;
     }
     if !has(INPUT_MESSAGES) {

@@ -67,6 +67,11 @@ fn meta(row: &Row<'_>) -> Map<String, Json> {
     });
     let (input, output) = match kind {
         "llm" => (llm_input(generation), llm_output(generation)),
+        // A text is shown as it is, not as a message.
+        "embedding" => {
+            let text = generation.input_text().map(|text| Json::from(text.into_owned()));
+            (value(text), value(chat::output(generation)))
+        }
         _ => (value(chat::input(generation)), value(chat::output(generation))),
     };
     chat::compact([

@@ -2,9 +2,17 @@
 
 use serde_json::{Map, Value as Json, json};
 use tracecast_genai::{Completion, Generation};
+use tracecast_otlp::Value;
+
+/// What a tool was called with, and what it said: no messages of a chat, whatever they look like.
+const TOOL_INPUT: [&str; 2] = ["gen_ai.tool.call.arguments", "ai.toolCall.args"];
+const TOOL_OUTPUT: [&str; 2] = ["gen_ai.tool.call.result", "ai.toolCall.result"];
 
 /// The messages; where there are none in a known shape, what stands there instead.
 pub(crate) fn input(generation: &Generation<'_>) -> Option<Json> {
+    if let Some(arguments) = of_tool(generation, TOOL_INPUT) {
+        return Some(arguments);
+    }
     let messages = generation.messages();
     if !messages.is_empty() {
         return Some(Json::Array(messages));
@@ -14,9 +22,27 @@ pub(crate) fn input(generation: &Generation<'_>) -> Option<Json> {
 
 /// The choices; where the answer has no known shape, what stands there instead.
 pub(crate) fn output(generation: &Generation<'_>) -> Option<Json> {
+    if let Some(result) = of_tool(generation, TOOL_OUTPUT) {
+        return Some(result);
+    }
     match generation.completion() {
         Some(completion) => Some(choices(&completion, generation.finish_reason().as_deref())),
         None => generation.output_json().map(|text| value(&text)),
+    }
+}
+
+fn of_tool(generation: &Generation<'_>, keys: [&str; 2]) -> Option<Json> {
+    if generation.is_generation() {
+        return None;
+    }
+    let said = keys.iter().find_map(|key| generation.span().attribute(key))?;
+    match said {
+        Value::Str(text) => Some(value(text)),
+        other => {
+            let mut text = Vec::new();
+            tracecast_otlp::json::plain_value(&other, &mut text);
+            serde_json::from_slice(&text).ok()
+        }
     }
 }
 

@@ -70,4 +70,5 @@ pub(crate) fn add(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
     to.count("gen_ai.usage.cache_read.input_tokens", usage.cached);
     to.count("gen_ai.usage.reasoning.output_tokens", usage.reasoning);
     to.number("gen_ai.usage.cost", generation.cost().total);
+    to.text("gen_ai.response.finish_reason", generation.finish_reason().as_deref());
 }

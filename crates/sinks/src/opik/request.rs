@@ -82,8 +82,8 @@ fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
         ("project_name", Some(project.into())),
         ("start_time", Some(json::rfc3339(span.start_unix_nano()).into())),
         ("end_time", (span.end_unix_nano() > 0).then(|| json::rfc3339(span.end_unix_nano()).into())),
-        ("input", chat::input(generation).map(|input| json!({ "messages": input }))),
-        ("output", chat::output(generation).map(|output| json!({ "choices": output }))),
+        ("input", chat::input(generation).map(|input| listed("messages", input))),
+        ("output", chat::output(generation).map(|output| listed("choices", output))),
         ("metadata", Some(Json::Object(metadata(row)))),
         ("tags", (!tags.is_empty()).then(|| tags.into())),
         ("ttft", chat::number(generation.first_token_ms())),
@@ -91,6 +91,11 @@ fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
         ("error_info", error),
         ("source", Some("sdk".into())),
     ])
+}
+
+/// A list of a chat under the name by which it is rendered; anything else as it is.
+fn listed(name: &str, content: Json) -> Json {
+    if content.is_array() { json!({ name: content }) } else { content }
 }
 
 fn kind(row: &Row<'_>) -> &'static str {

@@ -104,6 +104,7 @@ fn call(row: &Row<'_>) -> Map<String, Json> {
     let count = |value: Option<u64>| value.map(Json::from);
     let parameters = generation.model_parameters();
     chat::compact([
+        ("$ai_stream", parameters.get("stream").filter(|stream| stream.is_boolean()).cloned()),
         ("$ai_model", text(generation.response_model().or(generation.model()))),
         ("$ai_provider", text(generation.provider_slug().or(generation.provider_name()))),
         ("$ai_response_id", text(generation.response_id())),

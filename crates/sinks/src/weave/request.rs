@@ -86,6 +86,12 @@ fn call(project: &str, row: &Row<'_>) -> Map<String, Json> {
 }
 
 fn inputs(generation: &Generation<'_>) -> Map<String, Json> {
+    // The arguments of a tool are its inputs.
+    if !generation.is_generation()
+        && let Some(Json::Object(arguments)) = chat::input(generation).map(within)
+    {
+        return arguments;
+    }
     let mut inputs = if generation.is_generation() { generation.model_parameters() } else { Map::new() };
     inputs.extend(chat::compact([
         ("model", generation.model().map(Json::from)),
@@ -100,15 +106,19 @@ fn output(generation: &Generation<'_>) -> Option<Json> {
         return Some(choices);
     }
     let usage = generation.usage();
-    Some(json!({
-        "id": generation.response_id(),
-        "object": "chat.completion",
-        "model": generation.response_model().or(generation.model()),
-        "choices": choices,
-        "usage": {
-            "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total,
-        },
-    }))
+    let count = |value: Option<u64>| value.map(Json::from);
+    let usage = chat::compact([
+        ("prompt_tokens", count(usage.input)),
+        ("completion_tokens", count(usage.output)),
+        ("total_tokens", count(usage.total)),
+    ]);
+    Some(Json::Object(chat::compact([
+        ("id", generation.response_id().map(Json::from)),
+        ("object", Some("chat.completion".into())),
+        ("model", generation.response_model().or(generation.model()).map(Json::from)),
+        ("choices", Some(choices)),
+        ("usage", (!usage.is_empty()).then_some(Json::Object(usage))),
+    ])))
 }
 
 fn attributes(row: &Row<'_>) -> Map<String, Json> {
