@@ -1,7 +1,7 @@
 //! The request: objects out of a batch, and the client that puts them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -16,7 +16,9 @@ use secrecy::ExposeSecret;
 use tracecast_destination::{S3AuthMode, S3Config, S3ObjectLayout, S3Provider};
 use url::Url;
 
+use super::identity::Source;
 use super::response::{self, Put};
+use super::role::{Refusal, Role};
 use crate::clients::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 use crate::family::objects::{self, KEY_BYTES_MAX, PathTemplate, join_key};
 use crate::family::projection::projected;
@@ -26,6 +28,9 @@ use crate::{Batch, BuildError, Clients, Preview};
 
 /// Written by the SDK; a user header of these names is left out.
 const OWN_HEADERS: [&str; 4] = ["authorization", "content-md5", "content-type", "user-agent"];
+
+/// Credentials that were good once.
+const ENDED: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"];
 
 /// One object to write.
 #[derive(Clone, Debug)]
@@ -149,13 +154,21 @@ impl Layout {
     }
 }
 
+/// A client, and which credentials of the role it has.
+struct Connected {
+    client: Client,
+    credentials: u64,
+}
+
 /// The bucket and the client for it.
 pub(super) struct Bucket {
     name: String,
     /// Where it is reached, for messages and tests.
     url: Url,
-    /// Made anew when another region is learned.
-    client: Mutex<Client>,
+    /// Made anew when another region is learned, or the role has other credentials.
+    client: Mutex<Connected>,
+    /// Whose credentials are used, if they are not the destination's own keys.
+    role: Option<Role>,
     /// AWS names the bucket's region when asked in another one; look-alikes have none.
     learns_region: bool,
     headers: HeaderMap,
@@ -171,26 +184,54 @@ impl std::fmt::Debug for Bucket {
     }
 }
 
+/// The destination's own keys.
+fn keys(config: &S3Config) -> Result<Credentials, BuildError> {
+    let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) else {
+        return Err(BuildError::Invalid(
+            "config.accessKeyId and config.secretAccessKey are required with access_keys".into(),
+        ));
+    };
+    let token = config.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+    Ok(Credentials::new(id.expose_secret(), secret.expose_secret(), token, None, "tracecast"))
+}
+
+/// The role, assumed with the identity that the environment names. `AWS_ENDPOINT_URL_STS` is where private networks
+/// have STS, as for the SDKs.
+pub(super) fn role(
+    config: &S3Config,
+    clients: &Clients,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Role, BuildError> {
+    let needed = |field: &str| BuildError::Invalid(format!("config.{field} is required with iam_role"));
+    let arn = config.role_arn.as_deref().ok_or_else(|| needed("roleArn"))?;
+    let region = config.effective_region().ok_or_else(|| needed("region"))?;
+    let external_id = config.external_id.as_deref().ok_or_else(|| needed("externalId"))?;
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let url = match variable("AWS_ENDPOINT_URL_STS").filter(|url| !url.is_empty()) {
+        Some(url) => urls::parse("AWS_ENDPOINT_URL_STS", &url)?,
+        None => urls::parse("config.region", &format!("https://sts.{region}.{domain}/"))?,
+    };
+    Ok(Role::new(clients, url, region, Source::find(variable), arn, external_id))
+}
+
 impl Bucket {
     pub(super) fn new(config: &S3Config, clients: &Clients) -> Result<Bucket, BuildError> {
-        if config.auth_mode == S3AuthMode::IamRole {
-            return Err(BuildError::Invalid(
-                "config.authMode: iam_role is not available in this build; use access_keys".into(),
-            ));
-        }
-        let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) else {
-            return Err(BuildError::Invalid(
-                "config.accessKeyId and config.secretAccessKey are required with access_keys".into(),
-            ));
+        let role = match config.auth_mode {
+            S3AuthMode::IamRole => Some(role(config, clients, &|name| std::env::var(name).ok())?),
+            S3AuthMode::AccessKeys => None,
         };
-        let token = config.session_token.as_ref();
-        let credentials = Credentials::new(
-            id.expose_secret(),
-            secret.expose_secret(),
-            token.map(|token| token.expose_secret().to_owned()),
-            None,
-            "tracecast",
-        );
+        Bucket::with_role(config, clients, role)
+    }
+
+    pub(super) fn with_role(
+        config: &S3Config,
+        clients: &Clients,
+        role: Option<Role>,
+    ) -> Result<Bucket, BuildError> {
+        let keys = match role {
+            Some(_) => None,
+            None => Some(keys(config)?),
+        };
         let provider = config.effective_provider();
         // Without a region the first answer of AWS names the right one.
         let region = config.effective_region().unwrap_or("us-east-1").to_owned();
@@ -200,7 +241,6 @@ impl Bucket {
             .behavior_version(BehaviorVersion::v2026_01_12())
             .http_client(clients.s3())
             .region(Region::new(region.clone()))
-            .credentials_provider(credentials)
             .force_path_style(path_style)
             // Attempts are counted once, by the delivery runtime.
             .retry_config(RetryConfig::disabled())
@@ -214,6 +254,9 @@ impl Bucket {
             .stalled_stream_protection(
                 StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(20)).build(),
             );
+        if let Some(keys) = keys {
+            builder = builder.credentials_provider(keys);
+        }
         if provider != S3Provider::Aws {
             builder = builder
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -239,12 +282,17 @@ impl Bucket {
         let is_own = |name: &HeaderName| OWN_HEADERS.contains(&name.as_str());
         let signed = headers::user(&config.headers, is_own)?;
         let mut secrets = headers::secrets_of(&config.headers);
-        secrets.extend([id.clone(), secret.clone()]);
-        secrets.extend(token.cloned());
+        secrets.extend(
+            [&config.access_key_id, &config.secret_access_key, &config.session_token]
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
         Ok(Bucket {
             name: config.bucket_name.clone(),
             url,
-            client: Mutex::new(Client::from_conf(builder.build())),
+            client: Mutex::new(Connected { client: Client::from_conf(builder.build()), credentials: 0 }),
+            role,
             learns_region: provider == S3Provider::Aws,
             headers: signed,
             redactor: Redactor::new(secrets),
@@ -256,28 +304,53 @@ impl Bucket {
         format!("{}/{}", base.trim_end_matches('/'), self.name)
     }
 
-    fn client(&self) -> Client {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        client.clone()
+    async fn client(&self) -> Result<Client, Refusal> {
+        let latest = match &self.role {
+            Some(role) => Some(role.credentials().await?),
+            None => None,
+        };
+        let mut connected = self.connected();
+        if let Some((number, credentials)) = latest
+            && number != connected.credentials
+        {
+            let config = connected.client.config().to_builder().credentials_provider(credentials).build();
+            *connected = Connected { client: Client::from_conf(config), credentials: number };
+        }
+        Ok(connected.client.clone())
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Connected> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the store says about credentials that have ended: with a role there are new ones.
+    async fn renews(&self, put: &Put) -> bool {
+        match (&self.role, put) {
+            (Some(role), Put::Refused { code, .. }) if ENDED.contains(&code.as_str()) => role.forget().await,
+            _ => false,
+        }
     }
 
     /// Uses another region from now on; false if it is the present one.
     fn learn_region(&self, region: &str) -> bool {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = client.config().region().map(|region| region.to_string());
+        let mut connected = self.connected();
+        let present = connected.client.config().region().map(|region| region.to_string());
         if !self.learns_region || present.as_deref() == Some(region) {
             return false;
         }
-        let config = client.config().to_builder().region(Region::new(region.to_owned())).build();
-        *client = Client::from_conf(config);
+        let config = connected.client.config().to_builder().region(Region::new(region.to_owned())).build();
+        connected.client = Client::from_conf(config);
         tracing::info!(bucket = self.name, region, "learned the region of the bucket");
         true
     }
 
     pub(super) async fn put(&self, object: &Object) -> Put {
         let headers = self.headers.clone();
-        let request = self
-            .client()
+        let client = match self.client().await {
+            Ok(client) => client,
+            Err(refusal) => return refusal.into_put(),
+        };
+        let request = client
             .put_object()
             .bucket(&self.name)
             .key(&object.key)
@@ -299,6 +372,7 @@ impl Bucket {
                 let (put, region) = response::read(&error, &self.url, &self.redactor);
                 match region {
                     Some(region) if self.learn_region(&region) => put.again(),
+                    _ if self.renews(&put).await => put.again(),
                     _ => put,
                 }
             }

@@ -290,6 +290,10 @@ pub(super) fn verdict(put: Put, key: &str) -> Verdict {
         Put::Refused { class, code, failure } => {
             let (diagnosis, advice) = match (class, code.as_str()) {
                 (Class::Stored, _) => return Verdict::ok(failure.status, &left()),
+                (Class::Auth | Class::Config, code) if code.starts_with("sts:") => (
+                    Diagnosis::Auth,
+                    "check roleArn, and that the role's trust policy names this gateway and config.externalId",
+                ),
                 (_, "NoSuchBucket") => (Diagnosis::NotFound, "check the bucket name"),
                 (_, "RequestTimeTooSkewed") => (Diagnosis::Auth, "the clock of this machine is wrong"),
                 (Class::Auth, _) => {

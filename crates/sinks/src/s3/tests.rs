@@ -6,10 +6,12 @@ use serde_json::{Value as Json, json};
 use tracecast_destination::{S3AuthMode, S3Config, S3ObjectLayout};
 use tracecast_otlp::SpanSet;
 
+mod roles;
+
 use super::S3;
 use super::response::{Class, Put, answer, class};
 use crate::testing::*;
-use crate::{Adapter, Answer, BuildError, Diagnosis, Failure, ItemAnswer};
+use crate::{Adapter, Answer, Diagnosis, Failure, ItemAnswer};
 
 fn config(endpoint: Option<&str>, layout: S3ObjectLayout) -> S3Config {
     S3Config {
@@ -360,16 +362,6 @@ fn batches_are_answered_per_item() {
     let both: Vec<(&[usize], Put)> = vec![(&[0], retry(None)), (&[0], Put::Stored), (&[1], Put::Stored)];
     let Answer::PerItem(items) = answer(&three, &[], both) else { panic!() };
     assert_eq!(items[0], ItemAnswer::Retry);
-}
-
-#[test]
-fn roles_are_not_available_yet() {
-    let mut config = config(None, S3ObjectLayout::PerTrace);
-    config.auth_mode = S3AuthMode::IamRole;
-    let error = S3::new(&config, &clients()).unwrap_err();
-    assert!(
-        matches!(error, BuildError::Invalid(text) if text.contains("iam_role is not available in this build"))
-    );
 }
 
 #[test]
