@@ -2,7 +2,7 @@
 //!
 //! Payloads are not read, and nothing is searched: a page costs its records, wherever they lie. A sealed segment
 //! whose index is damaged is walked once instead, and what its records do not account for is counted damaged.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::entry::{Entry, EntryRoute, Location};
@@ -40,24 +40,21 @@ pub(crate) struct Indexes {
 /// The index of a segment that has no seal yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Growing {
-    pub(crate) file: u32,
-    pub(crate) life: Life,
     pub(crate) index: Arc<Mutex<IndexBuilder>>,
 }
 
 #[derive(Debug, Default)]
 struct Sealed {
-    by_number: BTreeMap<u64, (u64, Arc<Loaded>)>,
+    /// A number may have another file since its segment was carried over, and a file another number.
+    by_life: HashMap<Life, (u64, Arc<Loaded>)>,
     bytes: u64,
     used: u64,
 }
 
 #[derive(Debug)]
-struct Loaded {
-    file: u32,
-    life: Life,
+pub(crate) struct Loaded {
     /// `None`: there is nothing that can be read.
-    index: Option<SealedIndex>,
+    pub(crate) index: Option<SealedIndex>,
 }
 
 impl Loaded {
@@ -76,38 +73,39 @@ impl Indexes {
         lock(&self.growing).remove(&number);
     }
 
-    /// The segment is no more, and its number never comes back.
-    pub(crate) fn forget(&self, number: u64) {
+    /// The segment is no more.
+    pub(crate) fn forget(&self, life: Life) {
         let mut sealed = lock(&self.sealed);
-        if let Some((_, loaded)) = sealed.by_number.remove(&number) {
+        if let Some((_, loaded)) = sealed.by_life.remove(&life) {
             sealed.bytes -= loaded.cost();
         }
     }
 
-    fn loaded(
+    /// The index of a sealed segment in this life of a file.
+    pub(crate) fn loaded(
         &self,
         inner: &Inner,
         on_disk: &OnDisk,
-        number: u64,
         file: u32,
+        life: Life,
     ) -> Result<Arc<Loaded>, LogError> {
         let mut sealed = lock(&self.sealed);
         sealed.used += 1;
         let now = sealed.used;
-        if let Some((used, loaded)) = sealed.by_number.get_mut(&number) {
+        if let Some((used, loaded)) = sealed.by_life.get_mut(&life) {
             *used = now;
             return Ok(loaded.clone());
         }
         drop(sealed);
-        let loaded = Arc::new(load(inner, on_disk, number, file)?);
+        let loaded = Arc::new(load(inner, on_disk, file, life)?);
         let mut sealed = lock(&self.sealed);
         sealed.bytes += loaded.cost();
-        if let Some((_, before)) = sealed.by_number.insert(number, (now, loaded.clone())) {
+        if let Some((_, before)) = sealed.by_life.insert(life, (now, loaded.clone())) {
             sealed.bytes -= before.cost();
         }
         while sealed.bytes > INDEX_BYTES
-            && let Some(oldest) = sealed.by_number.iter().min_by_key(|(_, (used, _))| *used).map(|(n, _)| *n)
-            && let Some((_, loaded)) = sealed.by_number.remove(&oldest)
+            && let Some(oldest) = sealed.by_life.iter().min_by_key(|(_, (used, _))| *used).map(|(n, _)| *n)
+            && let Some((_, loaded)) = sealed.by_life.remove(&oldest)
         {
             sealed.bytes -= loaded.cost();
         }
@@ -116,32 +114,39 @@ impl Indexes {
 }
 
 /// Reads the index of a segment, or makes it again from the records.
-fn load(inner: &Inner, on_disk: &OnDisk, number: u64, file: u32) -> Result<Loaded, LogError> {
+fn load(inner: &Inner, on_disk: &OnDisk, file: u32, life: Life) -> Result<Loaded, LogError> {
+    let number = life.number;
     let path = on_disk.pool.path(file);
-    let nothing = Loaded { file, life: Life::default(), index: None };
+    let nothing = Loaded { index: None };
     let found = match examine(&on_disk.disk, file, &path) {
-        Ok(FileState::Segment(found)) if found.life.number == number => found,
+        Ok(FileState::Segment(found)) if found.life == life => found,
         Err(LogError::Io { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
             return Err(LogError::Io { path, source });
         }
         _ => {
-            tracing::error!(path = %path.display(), "segment {number} is not there any more");
+            if inner.has_place(file, life) {
+                tracing::error!(path = %path.display(), "segment {number} is not there any more");
+            }
             return Ok(nothing);
         }
     };
     let handle =
         on_disk.disk.open_read(&path).map_err(|source| LogError::Io { path: path.clone(), source })?;
     if let Some(index) = read_index(&handle, &found) {
-        return Ok(Loaded { file, life: found.life, index: Some(index) });
+        return Ok(Loaded { index: Some(index) });
     }
-    tracing::warn!(path = %path.display(), "index of segment {number} is damaged, its records are read instead");
     let named = named_end(on_disk, &found);
     let walked = walk_all(&handle, &found, named, None);
+    // Given back while it was read, it is something else by now.
+    if !inner.has_place(file, life) {
+        return Ok(nothing);
+    }
+    tracing::warn!(path = %path.display(), "index of segment {number} is damaged, its records are read instead");
     let mut quarantine = Quarantine::new(on_disk.disk.clone(), on_disk.dir.join("quarantine"));
     walked.lost.iter().for_each(|(from, to)| quarantine.copy(&handle, number, *from, *to));
     quarantine.notes.iter().for_each(|note| tracing::warn!("{note}"));
     inner.state().damage.quarantined_bytes += quarantine.bytes;
-    Ok(Loaded { file, life: found.life, index: SealedIndex::decode(index_of(&walked).encode()) })
+    Ok(Loaded { index: SealedIndex::decode(index_of(&walked).encode()) })
 }
 
 /// Where the running log, which has no seal of this segment, knows that it ends.
@@ -157,7 +162,7 @@ pub(crate) fn pending(inner: &Inner, slot: Slot, from: u64, max: usize) -> Resul
         return Ok(Pending { at_end: true, ..page });
     };
     while page.entries.len() < max {
-        let (window, end) = {
+        let (places, end) = {
             let state = inner.state();
             let Some(account) = state.ledger.account(slot) else {
                 return Ok(Pending { at_end: true, ..page });
@@ -167,35 +172,16 @@ pub(crate) fn pending(inner: &Inner, slot: Slot, from: u64, max: usize) -> Resul
                 return Ok(Pending { at_end: true, ..page });
             }
             let window = state.segments.window(slot, page.next);
-            let files: Vec<_> =
-                window.segments.iter().filter_map(|n| Some((*n, state.segments.file(*n)?))).collect();
-            (files, window.limit.min(account.next_ordinal))
+            let places: Vec<_> = window.segments.iter().filter_map(|n| state.segments.place(*n)).collect();
+            (places, window.limit.min(account.next_ordinal))
         };
         let wanted = (max - page.entries.len()).min(GROWING_MAX);
-        let mut found = Vec::new();
-        // Up to where all of these segments have said what they hold.
-        let mut limit = end;
-        for (number, file) in window {
-            let growing = lock(&on_disk.indexes.growing).get(&number).cloned();
-            let (location, records) = match growing {
-                Some(growing) => {
-                    let records = lock(&growing.index).read(slot, page.next, end, wanted);
-                    ((growing.file, growing.life), records)
-                }
-                None => {
-                    let loaded = on_disk.indexes.loaded(inner, on_disk, number, file)?;
-                    let records = loaded.index.as_ref().map(|i| i.read(slot, page.next, end, wanted));
-                    ((loaded.file, loaded.life), records.unwrap_or_default())
-                }
-            };
-            let records = records.unwrap_or_default();
-            if records.len() == wanted
-                && let Some(last) = records.last()
-            {
-                limit = limit.min(last.ordinals().1);
-            }
-            found.extend(records.into_iter().map(|record| (location, record)));
+        let read = read(inner, on_disk, slot, &places, (page.next, end), wanted);
+        // What was carried over meanwhile is somewhere else, and where it was may be something else by now.
+        if !places.iter().all(|(file, life)| inner.has_place(*file, *life)) {
+            continue;
         }
+        let (mut found, limit) = read?;
         found.retain(|(_, record)| record.ordinals().0 < limit);
         found.sort_by_key(|(_, record)| record.ordinals().0);
         for ((file, life), record) in found {
@@ -212,6 +198,40 @@ pub(crate) fn pending(inner: &Inner, slot: Slot, from: u64, max: usize) -> Resul
         page.next = page.next.max(limit);
     }
     Ok(page)
+}
+
+/// A record, and file and life in which it lies.
+type Placed = ((u32, Life), Indexed);
+
+/// Records of a slot within `from..end`, at most so many of each segment, and up to which ordinal all of these
+/// segments have said what they hold.
+fn read(
+    inner: &Inner,
+    on_disk: &OnDisk,
+    slot: Slot,
+    places: &[(u32, Life)],
+    (from, end): (u64, u64),
+    wanted: usize,
+) -> Result<(Vec<Placed>, u64), LogError> {
+    let (mut found, mut limit) = (Vec::new(), end);
+    for &(file, life) in places {
+        let growing = lock(&on_disk.indexes.growing).get(&life.number).cloned();
+        let records = match growing {
+            Some(growing) => lock(&growing.index).read(slot, from, end, wanted),
+            None => {
+                let loaded = on_disk.indexes.loaded(inner, on_disk, file, life)?;
+                loaded.index.as_ref().and_then(|index| index.read(slot, from, end, wanted))
+            }
+        };
+        let records = records.unwrap_or_default();
+        if records.len() == wanted
+            && let Some(last) = records.last()
+        {
+            limit = limit.min(last.ordinals().1);
+        }
+        found.extend(records.into_iter().map(|record| ((file, life), record)));
+    }
+    Ok((found, limit))
 }
 
 /// Ordinals that no record accounts for.

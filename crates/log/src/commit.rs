@@ -91,8 +91,17 @@ impl Inner {
         }
         let known = self.known_slots();
         self.settlements.flush(Some(Duration::from_secs(2)))?;
-        let journal = lock(&on_disk.journal).file.clone();
-        journal.sync().map_err(|e| journal.error(e))?;
+        let (journal, failed) = {
+            let journal = lock(&on_disk.journal);
+            (journal.file.clone(), journal.failed)
+        };
+        let synced =
+            if failed { Err(std::io::Error::other("an earlier sync failed")) } else { journal.sync() };
+        if let Err(source) = synced {
+            lock(&on_disk.journal).failed = true;
+            self.inbox.want_checkpoint();
+            return Err(journal.error(source));
+        }
         on_disk.slots_on_disk.fetch_max(known, Ordering::AcqRel);
         Ok(())
     }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::{
-    HEADER_PAGE, Kind, Life, Meta, Page, RECORD_HEADER, RecordHeader, Seal, SegmentHeader, is_intact,
+    CARRIED, HEADER_PAGE, Kind, Life, Meta, Page, RECORD_HEADER, RecordHeader, Seal, SegmentHeader, is_intact,
 };
 use crate::index::{IndexBuilder, SealedIndex};
 use crate::types::{LogError, Sequence};
@@ -16,6 +16,8 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
     pub(crate) life: Life,
+    /// Its records are copies of what was wanted of earlier segments.
+    pub(crate) is_carry: bool,
     pub(crate) header: Option<SegmentHeader>,
     pub(crate) seal: Option<Seal>,
 }
@@ -48,14 +50,15 @@ pub(crate) fn examine(disk: &Disk, file: u32, path: &Path) -> Result<FileState, 
     let bytes = handle.len().map_err(io)?;
     let mut page = vec![0; HEADER_PAGE as usize];
     let Ok(read) = handle.read_at(&mut page, 0) else { return Ok(FileState::Unknown) };
-    let found = |life, header, seal| {
-        FileState::Segment(Found { file, path: path.to_path_buf(), bytes, life, header, seal })
+    let found = |(life, is_carry), header, seal| {
+        FileState::Segment(Found { file, path: path.to_path_buf(), bytes, life, is_carry, header, seal })
     };
     page.truncate(read);
     let without_page = match Page::decode(&page) {
         Page::Newer(version) => return Ok(FileState::Newer(version)),
         Page::Known { header, seal } => {
-            let life = header.as_ref().map(|h| h.life).or(seal.map(|s| s.life));
+            let life = header.as_ref().map(|h| (h.life, h.is_carry));
+            let life = life.or(seal.map(|s| (s.life, s.carry.is_some())));
             return Ok(life.map_or(FileState::Unknown, |life| found(life, header, seal)));
         }
         Page::Fresh => FileState::Fresh,
@@ -68,7 +71,8 @@ pub(crate) fn examine(disk: &Disk, file: u32, path: &Path) -> Result<FileState, 
     })
 }
 
-fn first_record(file: &DiskFile) -> Option<Life> {
+/// The life of the first record, and whether it was carried.
+fn first_record(file: &DiskFile) -> Option<(Life, bool)> {
     let mut head = vec![0; RECORD_HEADER];
     if file.read_at(&mut head, HEADER_PAGE).ok()? < RECORD_HEADER {
         return None;
@@ -80,7 +84,7 @@ fn first_record(file: &DiskFile) -> Option<Life> {
     head.resize(RECORD_HEADER + header.meta_len as usize, 0);
     let rest = head.get_mut(RECORD_HEADER..)?;
     file.read_at(rest, HEADER_PAGE + RECORD_HEADER as u64).ok()?;
-    is_intact(&head, header.meta_len, crc).then_some(header.life)
+    is_intact(&head, header.meta_len, crc).then_some((header.life, header.flags & CARRIED != 0))
 }
 
 /// The index of a sealed segment, if it is intact.
@@ -115,13 +119,15 @@ pub(crate) fn index_of(walked: &WalkedSegment) -> IndexBuilder {
     index
 }
 
-/// Walks all of a segment. `named_end`: where a later segment says that it ends.
+/// Walks all of a segment. `named_end`: where a later segment says that the one of this number ends.
 pub(crate) fn walk_all(
     file: &DiskFile,
     found: &Found,
     named_end: Option<u64>,
     verify_above: Option<Sequence>,
 ) -> WalkedSegment {
+    // That is said of the one whose place a carry segment took.
+    let named_end = named_end.filter(|_| !found.is_carry);
     let known_end = match (found.seal.map(|s| s.end), named_end) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

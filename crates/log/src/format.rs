@@ -17,6 +17,12 @@ pub(crate) const ALIGN: u64 = 8;
 const SEGMENT_MAGIC: [u8; 8] = *b"TCASTSEG";
 const SEAL_MAGIC: [u8; 8] = *b"TCASTEND";
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"tcR\xF1";
+/// Bytes of a seal; that of a carry segment has eight more.
+const SEAL_LEN: usize = 68;
+const KIND_LOG: u8 = 1;
+const KIND_CARRY: u8 = 2;
+/// Flag of a record that was copied from an earlier segment.
+pub(crate) const CARRIED: u16 = 2;
 /// Slot numbers stay below this: they are indexes into tables.
 pub(crate) const SLOT_MAX: Slot = 1 << 20;
 /// Predecessors a header can name.
@@ -35,6 +41,8 @@ pub(crate) struct Life {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) life: Life,
+    /// Its records are copies of what was still wanted of earlier segments.
+    pub(crate) is_carry: bool,
     pub(crate) first_sequence: Sequence,
     /// Length of the file.
     pub(crate) bytes: u64,
@@ -47,6 +55,8 @@ pub(crate) struct SegmentHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seal {
     pub(crate) life: Life,
+    /// Of a carry segment: the last of the segments it stands for; the first has its own number.
+    pub(crate) carry: Option<u64>,
     pub(crate) first_sequence: Sequence,
     /// The last sequence; below `first_sequence` if there is no record.
     pub(crate) last_sequence: Sequence,
@@ -77,7 +87,7 @@ impl SegmentHeader {
         out.extend_from_slice(&SEGMENT_MAGIC);
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[1, 0]); // kind: 1 = log, 2 = carry (reserved); flags
+        out.extend_from_slice(&[if self.is_carry { KIND_CARRY } else { KIND_LOG }, 0]); // kind, flags
         out.extend_from_slice(&self.life.number.to_le_bytes());
         out.extend_from_slice(&self.life.epoch.to_le_bytes());
         out.extend_from_slice(&self.life.nonce.to_le_bytes());
@@ -107,12 +117,12 @@ impl SegmentHeader {
         if version > VERSION {
             return Some(Err(version));
         }
-        let _kind_and_flags = c.u16()?;
+        let (is_carry, _flags) = (c.u8()? == KIND_CARRY, c.u8()?);
         let life = read_life(&mut c)?;
         let (first_sequence, bytes, created_unix_nano) = (c.u64()?, c.u64()?, c.u64()?);
         let count = c.u16()?;
         let ends = (0..count).map(|_| Some((c.u64()?, c.u64()?))).collect::<Option<Vec<_>>>()?;
-        Some(Ok(SegmentHeader { life, first_sequence, bytes, created_unix_nano, ends }))
+        Some(Ok(SegmentHeader { life, is_carry, first_sequence, bytes, created_unix_nano, ends }))
     }
 }
 
@@ -126,7 +136,7 @@ impl Seal {
         out.extend_from_slice(&SEAL_MAGIC);
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 2]); // flags
+        out.extend_from_slice(&u16::from(self.carry.is_some()).to_le_bytes());
         out.extend_from_slice(&self.life.number.to_le_bytes());
         out.extend_from_slice(&self.life.epoch.to_le_bytes());
         out.extend_from_slice(&self.life.nonce.to_le_bytes());
@@ -135,13 +145,15 @@ impl Seal {
         out.extend_from_slice(&self.records.to_le_bytes());
         out.extend_from_slice(&self.end.to_le_bytes());
         out.extend_from_slice(&self.index_len.to_le_bytes());
+        out.extend(self.carry.iter().flat_map(|last| last.to_le_bytes()));
         let crc = crc32c::crc32c(out.get(12..).unwrap_or_default());
         put_at(&mut out, 8, &crc.to_le_bytes());
         out
     }
 
     fn decode(bytes: &[u8]) -> Option<Seal> {
-        let mut c = Cursor::new(bytes.get(..68)?);
+        let is_carry = bytes.get(14)? & 1 != 0;
+        let mut c = Cursor::new(bytes.get(..if is_carry { SEAL_LEN + 8 } else { SEAL_LEN })?);
         if c.array::<8>()? != SEAL_MAGIC || c.u32()? != crc32c::crc32c(c.rest()) || c.u16()? > VERSION {
             return None;
         }
@@ -153,6 +165,7 @@ impl Seal {
             records: c.u64()?,
             end: c.u64()?,
             index_len: c.u32()?,
+            carry: if is_carry { Some(c.u64()?) } else { None },
         })
     }
 }
@@ -200,6 +213,7 @@ pub(crate) struct RecordHeader {
     pub(crate) payload_len: u32,
     pub(crate) meta_len: u32,
     pub(crate) kind: Kind,
+    pub(crate) flags: u16,
     pub(crate) sequence: Sequence,
     pub(crate) received_unix_nano: u64,
     pub(crate) life: Life,
@@ -226,7 +240,7 @@ impl RecordHeader {
         header.extend_from_slice(&self.payload_len.to_le_bytes());
         header.extend_from_slice(&self.meta_len.to_le_bytes());
         header.extend_from_slice(&[self.kind.code(), VERSION as u8]);
-        header.extend_from_slice(&[0; 2]); // flags: 1 routing by back-reference, 2 carried (reserved)
+        header.extend_from_slice(&self.flags.to_le_bytes());
         header.extend_from_slice(&self.sequence.to_le_bytes());
         header.extend_from_slice(&self.received_unix_nano.to_le_bytes());
         header.extend_from_slice(&self.life.number.to_le_bytes());
@@ -253,7 +267,7 @@ impl RecordHeader {
             2 => Kind::Index,
             other => Kind::Other(other),
         };
-        let (_version, _flags) = (c.u8()?, c.u16()?);
+        let (_version, flags) = (c.u8()?, c.u16()?);
         let (sequence, received_unix_nano) = (c.u64()?, c.u64()?);
         let life = read_life(&mut c)?;
         let header = RecordHeader {
@@ -261,6 +275,7 @@ impl RecordHeader {
             payload_len,
             meta_len,
             kind,
+            flags,
             sequence,
             received_unix_nano,
             life,
@@ -377,6 +392,11 @@ fn read_routing(c: &mut Cursor<'_>, spans: u32) -> Option<([u8; 16], u64, Vec<St
     let (workspace, config_generation, count) = (c.array()?, c.varint()?, c.count()?);
     let routes = (0..count).map(|_| read_route(c, spans)).collect::<Option<Vec<_>>>()?;
     Some((workspace, config_generation, routes))
+}
+
+/// The routes alone.
+pub(crate) fn read_routes(c: &mut Cursor<'_>, spans: u32) -> Option<Vec<StoredRoute>> {
+    read_routing(c, spans).map(|(_, _, routes)| routes)
 }
 
 /// The same, for who asks for one slot's routes only.

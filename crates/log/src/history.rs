@@ -2,13 +2,15 @@
 //!
 //! What can be read is what the segments still hold: everything that somebody wants, and what `retain` keeps.
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tracecast_otlp::{Payload, SpanSet};
 
 use crate::disk::DiskFile;
 use crate::entry::EntryRoute;
-use crate::format::{HEADER_PAGE, Kind, Meta, Page, RECORD_HEADER, StoredRoute};
+use crate::format::{HEADER_PAGE, Kind, Life, Meta, Page, RECORD_HEADER, RecordHeader, StoredRoute};
+use crate::segments::Segment;
 use crate::shared::{Inner, OnDisk};
 use crate::types::{LogError, Origin, Projection, Sequence, Slot};
 use crate::walk::{Step, Walk, Walked};
@@ -68,48 +70,51 @@ impl Inner {
         mut each: impl FnMut(&Past<'_>) -> ControlFlow<()>,
     ) -> Result<Option<u64>, LogError> {
         let Some(on_disk) = &self.on_disk else { return Ok(None) };
-        let (segments, upto) = {
-            let state = self.state();
-            let all = state.segments.iter().map(|(number, s)| (number, s.file, s.newest_unix_nano));
-            (all.collect::<Vec<_>>(), state.applied)
-        };
+        let upto = self.state().applied;
         let mut oldest = None;
-        for (number, file, newest) in segments {
-            if newest < from_unix_nano && oldest.is_some() {
-                continue;
+        // Segments are in the order of their sequences, also where one took the place of others meanwhile.
+        let (mut number, mut last) = (0, 0);
+        loop {
+            let next = self.state().segments.at_or_behind(number).cloned();
+            let Some(Segment { file, life, last_number, newest_unix_nano: newest, .. }) = next else { break };
+            let is_early = newest < from_unix_nano;
+            if let Some((handle, limit)) = self.open_past(on_disk, file, life)?
+                && !(is_early && oldest.is_some())
+            {
+                let mut walk = Walk::new(&handle, life, limit, None);
+                while let Some(step) = walk.step() {
+                    let Step::Record(record) = step else { continue };
+                    let RecordHeader { kind, sequence, received_unix_nano: received, .. } = record.header;
+                    // Beyond lies what is being written now.
+                    if sequence > upto || (is_early && oldest.is_some()) {
+                        break;
+                    }
+                    if kind != Kind::Record || sequence <= last {
+                        continue;
+                    }
+                    last = sequence;
+                    oldest.get_or_insert(received);
+                    if received >= from_unix_nano
+                        && let Some(past) = self.past(&handle, &record)
+                        && each(&past).is_break()
+                    {
+                        return Ok(oldest);
+                    }
+                }
             }
-            // A segment that was given back meanwhile held nothing anybody wants.
-            let Some((file, life, limit)) = self.open_past(on_disk, number, file)? else { continue };
-            let mut walk = Walk::new(&file, life, limit, None);
-            while let Some(step) = walk.step() {
-                let Step::Record(record) = step else { continue };
-                if record.header.kind != Kind::Record {
-                    continue;
-                }
-                let received = record.header.received_unix_nano;
-                oldest.get_or_insert(received);
-                if received >= from_unix_nano
-                    && let Some(past) = self.past(&file, &record)
-                    && each(&past).is_break()
-                {
-                    return Ok(oldest);
-                }
-                // Beyond it lies what is being written now, or what an earlier life left.
-                if record.header.sequence >= upto || newest < from_unix_nano {
-                    break;
-                }
-            }
+            // Carried over while it was read: what was not seen of it is looked for where it is now.
+            number = if self.has_place(file, life) { last_number + 1 } else { life.number };
         }
         Ok(oldest)
     }
 
-    /// The segment's file, its life, and where its records end at the latest.
+    /// The segment's file, if it is still that, and where its records end at the latest.
     fn open_past(
         &self,
         on_disk: &OnDisk,
-        number: u64,
         file: u32,
-    ) -> Result<Option<(std::sync::Arc<DiskFile>, crate::format::Life, u64)>, LogError> {
+        life: Life,
+    ) -> Result<Option<(Arc<DiskFile>, u64)>, LogError> {
         let file = match on_disk.files.get(on_disk, file) {
             Ok(file) => file,
             Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -121,15 +126,14 @@ impl Inner {
         let read = file.read_at(&mut page, 0).map_err(|e| file.error(e))?;
         page.truncate(read);
         let Page::Known { header, seal } = Page::decode(&page) else { return Ok(None) };
-        let Some(life) = header.map(|h| h.life).or(seal.map(|s| s.life)) else { return Ok(None) };
-        if life.number != number {
+        if header.map(|h| h.life).or(seal.map(|s| s.life)) != Some(life) {
             return Ok(None);
         }
         let end = match seal {
             Some(seal) => seal.end,
             None => file.len().map_err(|e| file.error(e))?,
         };
-        Ok(Some((file, life, end)))
+        Ok(Some((file, end)))
     }
 
     fn past<'a>(&self, file: &'a DiskFile, record: &Walked) -> Option<Past<'a>> {

@@ -8,7 +8,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::codec::{Cursor, put_sized, put_varint};
-use crate::format::{ALIGN, HEADER_PAGE, Meta, RecordHeader, StoredRoute, read_routes_of};
+use crate::format::{
+    ALIGN, HEADER_PAGE, Meta, RecordHeader, StoredRoute, read_routes, read_routes_of, record_len,
+};
 use crate::types::{Sequence, Slot};
 
 const INDEX_VERSION: u8 = 1;
@@ -62,6 +64,17 @@ pub(crate) struct Indexed {
     pub(crate) via: Bytes,
 }
 
+/// One record, as a copy of it is judged.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) offset: u64,
+    /// Of the record in all.
+    pub(crate) bytes: u64,
+    /// What it takes in an index at most.
+    pub(crate) index_most: u64,
+    pub(crate) routes: Vec<StoredRoute>,
+}
+
 /// The index of a sealed segment, still encoded: it is read where it is asked.
 #[derive(Debug)]
 pub(crate) struct SealedIndex {
@@ -93,10 +106,15 @@ struct List<'a> {
     deltas: &'a [u8],
 }
 
+/// What a record takes at most.
+fn most_of(routing_len: usize, routes: usize) -> u64 {
+    RECORD_MOST + routing_len as u64 + ROUTE_MOST * routes as u64
+}
+
 impl IndexBuilder {
     /// Upper bound of the index's bytes after one more record with this routing.
     pub(crate) fn most_with(&self, routing_len: usize, routes: usize) -> u64 {
-        FIXED_MOST + self.most + RECORD_MOST + routing_len as u64 + ROUTE_MOST * routes as u64
+        FIXED_MOST + self.most + most_of(routing_len, routes)
     }
 
     /// `routing` is the first part of the encoded meta. A record without routes needs no place in the index.
@@ -106,7 +124,7 @@ impl IndexBuilder {
             return;
         }
         let len = routing.len() + via.len();
-        self.most += RECORD_MOST + len as u64 + ROUTE_MOST * routes.len() as u64;
+        self.most += most_of(len, routes.len());
         if self.records.is_multiple_of(MARK_EVERY) {
             self.marks.push(Mark { at: self.table.len(), offset: self.last_offset });
         }
@@ -205,6 +223,37 @@ impl SealedIndex {
     /// Every slot with its first ordinal and the one behind its last.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (Slot, u64, u64)> + '_ {
         self.slots.iter().map(|(slot, list)| (*slot, list.first, list.end))
+    }
+
+    /// Offset, meta length and payload length of the record with this sequence; records are in their order.
+    pub(crate) fn find(&self, sequence: Sequence) -> Option<(u64, u32, u32)> {
+        let table = Cursor::new(self.bytes.get(self.table.clone())?);
+        let row_at = |mark: &Mark| {
+            let mut c = Cursor::new(table.rest().get(mark.at..)?);
+            let row = Row::read(&mut c, mark.offset)?;
+            Some((row, c))
+        };
+        let first =
+            self.marks.partition_point(|m| row_at(m).is_some_and(|(row, _)| row.sequence <= sequence));
+        let (mut row, mut c) = row_at(self.marks.get(first.checked_sub(1)?)?)?;
+        while row.sequence < sequence && !c.is_empty() {
+            row = Row::read(&mut c, row.offset)?;
+        }
+        (row.sequence == sequence).then_some((row.offset, row.meta_len, row.payload_len))
+    }
+
+    /// Every record in its order; `None` where the index contradicts itself.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Option<Listed>> + '_ {
+        let mut c = Cursor::new(self.bytes.get(self.table.clone()).unwrap_or_default());
+        let mut offset = 0;
+        (0..self.records).map(move |_| {
+            let row = Row::read(&mut c, offset)?;
+            offset = row.offset;
+            let routes = read_routes(&mut Cursor::new(row.routing), row.spans)?;
+            let bytes = record_len(row.meta_len, row.payload_len);
+            let index_most = most_of(row.routing.len(), routes.len());
+            Some(Listed { offset, bytes, index_most, routes })
+        })
     }
 
     /// The slot's records that hold something of `from..limit`, in order, at most `max`. `None`: the index

@@ -123,10 +123,10 @@ fn each_segment(
         info.record_bytes = records.iter().map(|r| r.header.total_len()).sum();
         info.sealed = read_index(&file, found).is_some();
         info.free = checkpoint.as_ref().is_some_and(|c| {
-            let number = found.life.number;
-            let held =
-                c.wanted.iter().any(|w| w.number == number) || c.ages.iter().any(|(n, ..)| *n == number);
-            number < c.segment && !held
+            let (number, file) = (found.life.number, found.file);
+            let held = c.wanted.iter().any(|w| (w.number, w.file) == (number, file))
+                || c.ages.iter().any(|(n, f, _)| (*n, *f) == (number, file));
+            (number < c.segment || found.is_carry) && !held
         });
         each(info, &walked.records, &walked.lost);
     }

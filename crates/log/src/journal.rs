@@ -191,6 +191,9 @@ pub(crate) struct Journal {
     pub(crate) synced: u64,
     /// Earlier generations that no checkpoint replaces yet.
     pub(crate) before: Vec<Arc<DiskFile>>,
+    /// A sync of one of these files failed: what it holds may be gone, whatever a later sync answers. Only a
+    /// checkpoint makes up for it.
+    pub(crate) failed: bool,
 }
 
 impl Journal {

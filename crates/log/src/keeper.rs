@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::carry::{self, Carry, Step};
 use crate::checkpoint::{Checkpoint, Wanted};
 use crate::journal::{self, Journal};
 use crate::segment::Sealing;
+use crate::segments::Segment;
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{LogError, Options, Sequence, Slot};
 use crate::world::{self, Condvar, Mutex};
@@ -24,6 +26,10 @@ const CHECKPOINT_JOURNAL: u64 = 16 << 20;
 const GIVE_UP_WAIT: Duration = Duration::from_millis(200);
 /// While the newest are refused, nobody is asked to give up the oldest before space was short for so long.
 const REFUSE_WAIT: Duration = Duration::from_secs(1);
+/// A segment is left alone for so long after its last record came: most of what is wanted of it is on its way.
+const SETTLE_DOWN: Duration = Duration::from_secs(10);
+/// Above so much of the cap in use, segments are carried over without that wait, and retained or not.
+const PRESSURE_PERCENT: u64 = 80;
 /// Attempts to write a seal.
 const SEAL_TRIES: u32 = 3;
 
@@ -95,6 +101,11 @@ pub(crate) struct Keeper {
     waiting: Option<(Slot, u64, Instant)>,
     asked_at: Instant,
     short_since: Option<Instant>,
+    carry: Option<Box<Carry>>,
+    /// Not before; after a failure.
+    carry_after: Option<Instant>,
+    /// Segments whose records were carried over, to be given back with the next checkpoint.
+    replaced: Vec<Segment>,
 }
 
 impl Keeper {
@@ -110,6 +121,9 @@ impl Keeper {
             waiting: None,
             asked_at: now,
             short_since: None,
+            carry: None,
+            carry_after: None,
+            replaced: Vec::new(),
         }
     }
 
@@ -122,13 +136,16 @@ impl Keeper {
             }
             if let Some(on_disk) = &inner.on_disk {
                 self.tend(on_disk);
+                self.carry_over(on_disk);
             }
             self.judge();
             self.relieve();
         }
-        if let Some(on_disk) = &inner.on_disk
-            && inner.is_closed()
-        {
+        let Some(on_disk) = &inner.on_disk else { return };
+        if let Some(carry) = self.carry.take() {
+            carry.abandon(&inner, on_disk);
+        }
+        if inner.is_closed() {
             self.finish(on_disk);
         }
     }
@@ -148,7 +165,8 @@ impl Keeper {
             return;
         };
         let already = inner.refusing.load(Ordering::Acquire);
-        let is_tight = on_disk.pool.is_tight(already);
+        // What is wanted may have room once the rest is gone.
+        let is_tight = on_disk.pool.is_tight(already) && (already || self.carry.is_none());
         if is_tight != already {
             tracing::info!(refusing = is_tight, "new spans for those with the most pending bytes");
             inner.refusing.store(is_tight, Ordering::Release);
@@ -157,7 +175,9 @@ impl Keeper {
 
     fn timeout(&self) -> Duration {
         let unsynced = self.inner.on_disk.as_ref().is_some_and(|d| d.unsynced.load(Ordering::Acquire));
-        if self.is_short() {
+        if self.carry.is_some() {
+            Duration::ZERO
+        } else if self.is_short() {
             SHORT
         } else if unsynced {
             LOG_SYNC
@@ -259,7 +279,7 @@ impl Keeper {
     fn sync_journal(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
         let (files, written) = {
             let journal = lock(&on_disk.journal);
-            if journal.written == journal.synced {
+            if journal.written == journal.synced || journal.failed {
                 return Ok(());
             }
             let mut files = journal.before.clone();
@@ -268,7 +288,10 @@ impl Keeper {
         };
         self.sync_log(on_disk)?;
         for file in files {
-            file.sync().map_err(|e| file.error(e))?;
+            if let Err(source) = file.sync() {
+                lock(&on_disk.journal).failed = true;
+                return Err(file.error(source));
+            }
         }
         let mut journal = lock(&on_disk.journal);
         journal.synced = journal.synced.max(written);
@@ -318,10 +341,57 @@ impl Keeper {
         on_disk.slots_on_disk.fetch_max(checkpoint.ledger.len() as u32, Ordering::AcqRel);
         let mut journal = lock(&on_disk.journal);
         journal.synced = journal.synced.max(written);
-        journal.before.clear();
+        (journal.before, journal.failed) = (Vec::new(), false);
         drop(journal);
         remove_journals_before(on_disk, generation);
+        for segment in self.replaced.drain(..) {
+            give_back(on_disk, &segment);
+        }
         Ok(())
+    }
+
+    /// Goes on with the copy under way, or looks for segments worth one.
+    fn carry_over(&mut self, on_disk: &OnDisk) {
+        let inner = self.inner.clone();
+        if self.carry.is_none() && self.carry_after.is_some_and(|at| world::now() < at) {
+            return;
+        }
+        let ended = match self.carry.take().map_or_else(|| self.begin_carry(on_disk), |carry| Ok(Some(carry)))
+        {
+            Ok(None) => return,
+            Ok(Some(carry)) => carry.step(&inner, on_disk),
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(Step::More(carry)) => self.carry = Some(carry),
+            Ok(Step::Done(replaced)) => {
+                tracing::debug!(segments = replaced.len(), "carried over");
+                self.replaced.extend(replaced);
+                self.checkpoint_wanted = true;
+                self.checkpoint_if_due(on_disk);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "nothing carried over for now");
+                self.carry_after = Some(world::now() + RETRY);
+            }
+        }
+    }
+
+    fn begin_carry(&self, on_disk: &OnDisk) -> Result<Option<Box<Carry>>, LogError> {
+        let checkpointed = *lock(&on_disk.checkpointed);
+        // What is only retained goes first.
+        let gives_way = !self.inner.options.retain.is_zero() && self.has_settled_segments();
+        let pressed = on_disk.pool.percent_used() >= PRESSURE_PERCENT && !gives_way;
+        let settled_down = world::unix_nano().saturating_sub(world::nanos(SETTLE_DOWN));
+        let limit = settled_down.min(retained_since(&self.inner.options));
+        carry::begin(&self.inner, on_disk, |segment| {
+            let is_old = pressed || segment.newest_unix_nano < limit;
+            segment.sealed
+                && !segment.kept
+                && !segment.carrying
+                && segment.last_sequence <= checkpointed
+                && is_old
+        })
     }
 
     /// Returns segments that nobody wants to the pool, once they were retained long enough. While space is short, the
@@ -336,12 +406,10 @@ impl Keeper {
         let aged: Vec<u64> = unwanted.iter().filter(|(_, at)| *at < limit).map(|(n, _)| *n).collect();
         let early = unwanted.first().filter(|_| short && aged.is_empty()).map(|(n, _)| *n);
         let numbers = aged.into_iter().chain(early);
-        let segments: Vec<_> = numbers.filter_map(|n| Some((n, state.segments.remove(n)?))).collect();
+        let segments: Vec<_> = numbers.filter_map(|n| state.segments.remove(n)).collect();
         drop(state);
-        for (number, segment) in segments {
-            on_disk.indexes.forget(number);
-            on_disk.files.forget(segment.file);
-            on_disk.pool.give_back(segment.file, segment.bytes);
+        for segment in segments {
+            give_back(on_disk, &segment);
         }
     }
 
@@ -358,7 +426,8 @@ impl Keeper {
         if self.inner.drop_newest.load(Ordering::Acquire) && world::elapsed(since) < REFUSE_WAIT {
             return;
         }
-        if self.inner.on_disk.is_some() && self.has_settled_segments() {
+        let comes_back = self.carry.is_some() || !self.replaced.is_empty() || self.has_settled_segments();
+        if self.inner.on_disk.is_some() && comes_back {
             // Their files come back first.
             return;
         }
@@ -385,6 +454,13 @@ impl Keeper {
         self.asked_at = world::now();
         self.inner.tell(|subscriber| subscriber.give_up(slot, up_to));
     }
+}
+
+/// Nothing of the segment is wanted there any more.
+fn give_back(on_disk: &OnDisk, segment: &Segment) {
+    on_disk.indexes.forget(segment.life);
+    on_disk.files.forget(segment.file);
+    on_disk.pool.give_back(segment.file, segment.bytes);
 }
 
 /// Records received before this need not be kept once nobody wants them.

@@ -8,7 +8,7 @@
 //! append ─► queue ─► writer ──one write, one sync──► segment      settle ─► queue ─► journal thread ─► journal
 //!                      │                                                                │
 //!                      └─► books ─► answers ─► Subscriber::committed                    └─► books (now visible)
-//! keeper: seal, sync, checkpoint, give segments back, give_up         pool: makes files ahead of need
+//! keeper: seal, sync, checkpoint, carry over, give back, give_up        pool: makes files ahead of need
 //! ```
 //!
 //! # Files
@@ -30,8 +30,8 @@
 //!
 //! | offset | bytes |
 //! | --- | --- |
-//! | 0 | `TCASTSEG`, crc32 of 12..2048, version u16, kind u8 (1 log, 2 carry: reserved), flags u8, number u64, epoch u32, nonce u32, first sequence u64, file bytes u64, created u64, count u16, then (number u64, end u64) per earlier segment whose seal is not known to be on disk |
-//! | 2048 | once sealed: `TCASTEND`, crc32, version u16, flags u16, number u64, epoch u32, nonce u32, first u64, last u64, records u64, end u64, index bytes u32 |
+//! | 0 | `TCASTSEG`, crc32 of 12..2048, version u16, kind u8 (1 log, 2 carry), flags u8, number u64, epoch u32, nonce u32, first sequence u64, file bytes u64, created u64, count u16, then (number u64, end u64) per earlier segment whose seal is not known to be on disk |
+//! | 2048 | once sealed: `TCASTEND`, crc32, version u16, flags u16 (1 carry), number u64, epoch u32, nonce u32, first u64, last u64, records u64, end u64, index bytes u32; of a carry segment: the last number it stands for u64 |
 //! | 4096 | records, each at a multiple of 8; after the last one the index record |
 //!
 //! Record: a header of 72 bytes, the meta, the payload, zeros to a multiple of 8.
@@ -39,7 +39,7 @@
 //! | offset | bytes |
 //! | --- | --- |
 //! | 0 | `tcR\xF1`, crc32 of 8..72 and the meta, crc32 of the payload, payload bytes u32, meta bytes u32 |
-//! | 20 | kind u8 (1 record, 2 index; others are passed over), version u8, flags u16 (1 routing by back-reference, 2 carried copy: reserved, 0) |
+//! | 20 | kind u8 (1 record, 2 index; others are passed over), version u8, flags u16 (2 carried copy; 1 routing by back-reference: reserved, 0) |
 //! | 24 | sequence u64, received u64, number u64, epoch u32, nonce u32 |
 //! | 56 | *answered* u64: records below this offset had been answered when this one was written |
 //! | 64 | spans accepted u32, spans of the payload u32 |
@@ -58,7 +58,7 @@
 //! `TCASTJNL`, crc32, version u16, flags u16, generation u64, epoch u32, 0 u32; then frames: marker `A7` and body
 //! length u24, crc32 of length and body, body. Body: kind u8; 1 slot (slot v, key 16); 2 settled (flags u8: 1 =
 //! span bitmap, reserved; outcome u8, reason u8, slot v, highest sequence v, first ordinal v, spans v, bytes v);
-//! 3 intent, 5 slot retired, 6 carried: reserved. Unknown kinds are passed over. A generation begins with
+//! 3 intent, 5 slot retired: reserved. Unknown kinds are passed over. A generation begins with
 //! all slots, so that a lost checkpoint never hands a slot's records to another destination.
 //!
 //! # Checkpoint
@@ -68,7 +68,7 @@
 //! bytes, oldest time, done set), 3 wanted segments, 4 trace keys, 5 damage, 8 what slots have in the wanted segments
 //! (number, last sequence, then per slot: first ordinal, width), 9 ages of pending records (per slot: ordinal and
 //! receive time of some), 10 segments that are held (count v; number v, file v, receive time of the newest record v);
-//! 6 carry segments, 7 intents: reserved. Unknown tags are passed over. Written to a temporary file, synced, renamed,
+//! 7 intents: reserved. Unknown tags are passed over. Written to a temporary file, synced, renamed,
 //! directory synced.
 //!
 //! # What is written when
@@ -129,8 +129,16 @@
 //! With `drop_newest`, slots that hold at least the average, and half of the most, get nothing new while the last
 //! eighth of the cap (two segments at least) is in use: their routes are written as refused, final from the start and
 //! counted as dropped.
-//! An append that finds no space waits up to 2 s, then fails with `Full`. Carrying the few wanted records of an old
-//! segment forward is not built yet; the formats have room for it.
+//! An append that finds no space waits up to 2 s, then fails with `Full`.
+//!
+//! Carry-over: 10 s after their last record, or at once from 80 % of the cap on, neighbouring segments whose wanted
+//! records fit one file are copied into one, the records whole and with sequence, times and ordinals as they were; it
+//! takes their place under the number of the first. So what is held is at least half wanted, and a destination that
+//! is slow but wants little holds little. The last free file is the copier's; nobody is asked to give up anything
+//! while there is something to carry over. Index, seal and sync, then the checkpoint that names the new file instead
+//! of the old ones, and only then are these given back; a copy that no checkpoint names does not count. Readers look
+//! again where a record lies when its segment was replaced under them. Segments that are retained are left alone
+//! until space is short.
 //!
 //! With `retain`, segments that nobody wants stay so long after their newest record, for [`Log::history`]; when space
 //! is short the oldest of them goes first, before anybody is asked to give up anything.
@@ -138,6 +146,7 @@
 mod backlog;
 mod books;
 mod cache;
+mod carry;
 mod checkpoint;
 mod codec;
 mod commit;

@@ -119,8 +119,8 @@ impl Writer {
         self.inner.full.store(false, Ordering::Release);
         let number = self.next_segment;
         let mut state = self.inner.state();
-        if state.segment != number || state.segments.file(number).is_none() {
-            state.segments.open(number, 0, 0);
+        if state.segment != number || state.segments.get(number).is_none() {
+            state.segments.open(Life { number, epoch: 1, nonce: 0 }, 0, 0);
             state.segment = number;
         }
         drop(state);

@@ -92,6 +92,35 @@ impl Pool {
         let bytes = need.next_multiple_of(BLOCK).max(self.segment_bytes);
         let mut state = self.state();
         state.demand = 0;
+        // The last place is the copier's: without it nothing could be made free by carrying over.
+        if bytes == self.segment_bytes && self.available(&state) < 2 * bytes {
+            state.demand = bytes;
+            return Ok(None);
+        }
+        let taken = self.take_any(state, bytes)?;
+        if taken.is_none() {
+            self.state().demand = bytes;
+        }
+        Ok(taken)
+    }
+
+    /// A file for what is carried over.
+    pub(crate) fn take_for_copy(&self) -> Result<Option<Taken>, LogError> {
+        self.take_any(self.state(), self.segment_bytes)
+    }
+
+    /// Bytes that may still be written to: free files, and what the cap leaves.
+    fn available(&self, state: &PoolState) -> u64 {
+        self.max_bytes.saturating_sub(state.total) + state.free.len() as u64 * self.segment_bytes
+    }
+
+    /// How much of the cap is in use, in percent.
+    pub(crate) fn percent_used(&self) -> u64 {
+        let state = self.state();
+        self.max_bytes.saturating_sub(self.available(&state)) * 100 / self.max_bytes.max(1)
+    }
+
+    fn take_any(&self, mut state: MutexGuard<'_, PoolState>, bytes: u64) -> Result<Option<Taken>, LogError> {
         if bytes == self.segment_bytes
             && let Some(file) = state.free.pop()
         {
@@ -112,7 +141,6 @@ impl Pool {
             self.remove(&mut state, file, self.segment_bytes);
         }
         if state.total + bytes > self.max_bytes {
-            state.demand = bytes;
             return Ok(None);
         }
         let file = state.next_file;
@@ -161,25 +189,23 @@ impl Pool {
         self.state().demand = 0;
     }
 
-    /// Little is left: an eighth of the cap, or two segments. `already`: it was so before, and more must be free for
+    /// Little is left: an eighth of the cap, or two segments besides the copier's. `already`: it was so before, and more must be free for
     /// it to be over.
     pub(crate) fn is_tight(&self, already: bool) -> bool {
         let state = self.state();
-        let available =
-            self.max_bytes.saturating_sub(state.total) + state.free.len() as u64 * self.segment_bytes;
         let limit =
-            (self.max_bytes / 8).max(2 * self.segment_bytes) + u64::from(already) * self.segment_bytes;
-        !state.growing && available < limit
+            (self.max_bytes / 8).max(2 * self.segment_bytes) + (1 + u64::from(already)) * self.segment_bytes;
+        !state.growing && self.available(&state) < limit
     }
 
-    /// Nothing free, and the cap allows no new file: backlog has to be given up.
+    /// Nothing free besides the copier's place, and the cap allows no new file: backlog has to be given up.
     pub(crate) fn is_short(&self) -> bool {
         let state = self.state();
         if state.demand > self.segment_bytes {
             return state.total + state.demand
                 > self.max_bytes + state.free.len() as u64 * self.segment_bytes;
         }
-        state.free.is_empty() && !state.growing && state.total + self.segment_bytes > self.max_bytes
+        !state.growing && self.available(&state) < 2 * self.segment_bytes
     }
 
     /// The disk is full: one free file goes, for journal and checkpoint. False if there is none.
@@ -244,7 +270,7 @@ impl Pool {
             let handle = self.disk.open(&path, true)?;
             handle.allocate(bytes)?;
             if fill {
-                let zeros = vec![0; FILL];
+                let zeros = vec![0; bytes.min(FILL as u64) as usize];
                 let mut at = 0;
                 while at < bytes {
                     let now = (bytes - at).min(FILL as u64);

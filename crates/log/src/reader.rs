@@ -51,14 +51,53 @@ pub(crate) fn read_payload(
     sequence: Sequence,
     location: Location,
 ) -> Result<Arc<Payload>, LogError> {
-    let damaged = |reason: &str| LogError::Damaged(sequence, reason.to_owned());
     let Some(on_disk) = &inner.on_disk else {
-        return Err(damaged("it was settled everywhere and has left memory"));
+        let reason = "it was settled everywhere and has left memory";
+        return Err(LogError::Damaged(sequence, reason.to_owned()));
     };
-    let still_there = inner.state().segments.file(location.life.number);
-    if still_there != Some(location.file) {
-        return Err(damaged("it was settled everywhere and its segment was given back"));
+    loop {
+        let place = locate(inner, on_disk, sequence, location)?;
+        let read = read_at(on_disk, blocks, sequence, place);
+        // Carried over since it was located, it is somewhere else.
+        if read.is_ok() || inner.has_place(place.file, place.life) {
+            return read;
+        }
     }
+}
+
+/// Where a record lies now: its segment may have been carried over.
+fn locate(
+    inner: &Inner,
+    on_disk: &OnDisk,
+    sequence: Sequence,
+    location: Location,
+) -> Result<Location, LogError> {
+    let gone = || {
+        let reason = "it was settled everywhere and its segment was given back";
+        Err(LogError::Damaged(sequence, reason.to_owned()))
+    };
+    loop {
+        let Some((file, life)) = inner.state().segments.place(location.life.number) else { return gone() };
+        if life == location.life {
+            return Ok(location);
+        }
+        let loaded = on_disk.indexes.loaded(inner, on_disk, file, life);
+        if !inner.has_place(file, life) {
+            continue;
+        }
+        let row = loaded?.index.as_ref().and_then(|index| index.find(sequence));
+        let Some((offset, meta_len, payload_len)) = row else { return gone() };
+        return Ok(Location { file, life, offset, meta_len, payload_len, spans: location.spans });
+    }
+}
+
+fn read_at(
+    on_disk: &OnDisk,
+    blocks: &mut Blocks,
+    sequence: Sequence,
+    location: Location,
+) -> Result<Arc<Payload>, LogError> {
+    let damaged = |reason: &str| LogError::Damaged(sequence, reason.to_owned());
     let file = on_disk.files.get(on_disk, location.file)?;
     let len = record_len(location.meta_len, location.payload_len);
     let len = usize::try_from(len).map_err(|_| damaged("it is too large for this machine"))?;

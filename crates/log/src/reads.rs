@@ -230,8 +230,9 @@ impl Blocks {
         let block = match known.and_then(|i| self.kept.remove(i)) {
             Some(block) if !afresh => block,
             before => {
-                let mut bytes = before.map(|b| b.bytes).unwrap_or_default();
-                bytes.resize(BLOCK as usize, 0);
+                drop(before);
+                let len = file.len()?.saturating_sub(at).min(BLOCK);
+                let mut bytes = vec![0; len as usize];
                 let read = file.read_at(&mut bytes, at)?;
                 bytes.truncate(read);
                 Block { file: number, at, bytes }

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::carry;
 use crate::checkpoint::{self, Checkpoint, Unusable, Wanted};
 use crate::disk::{Disk, DiskFile};
 use crate::examine::{FileState, Found, WalkedSegment, examine, index_of, read_index, walk_all};
-use crate::format::{HEADER_PAGE, Kind, Meta, RecordHeader, Seal};
+use crate::format::{Kind, Life, Meta, RecordHeader, Seal};
 use crate::journal::{self, Journal, JournalEntry, Settled};
 use crate::keeper::retained_since;
 use crate::pool;
@@ -45,8 +46,8 @@ struct Recovery<'a> {
     quarantine: Quarantine,
     /// By slot: the ordinals that some segment accounts for.
     readable: Vec<Done>,
-    /// Segments that are held, wanted or not, by number: file, and when the newest record came.
-    ages: BTreeMap<u64, (u32, u64)>,
+    /// Segments that are held, wanted or not, by number: file and life, and when the newest record came.
+    ages: BTreeMap<u64, (u32, Life, u64)>,
     /// Records received before this need not be kept.
     retained_since: u64,
     /// Highest sequence seen anywhere.
@@ -61,6 +62,10 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
     let segments_dir = dir.join("segments");
     for made in [dir, &segments_dir] {
         disk.make_dir(made).map_err(|source| LogError::Io { path: made.to_path_buf(), source })?;
+    }
+    // The directory itself may be new. Whoever may not open what it lies in has made it long ago.
+    if let Some(parent) = dir.parent() {
+        let _ = disk.sync_dir(parent);
     }
     let mut recovery = Recovery {
         disk,
@@ -79,6 +84,8 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
     let checkpoint = recovery.read_checkpoint()?;
     let (settled, last_journal) = recovery.read_journals(&checkpoint)?;
     let mut files = recovery.find_segments(&segments_dir)?;
+    // A file that the last process made may be known by name only to the cache; a power cut must not take it.
+    disk.sync_dir(&segments_dir).map_err(|source| LogError::Io { path: segments_dir.clone(), source })?;
     let epoch = files.segments.iter().map(|s| s.life.epoch).max().unwrap_or(0).max(checkpoint.epoch) + 1;
     let highest_segment = files.segments.last().map_or(0, |s| s.life.number).max(checkpoint.segment);
 
@@ -93,7 +100,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
     let Recovery { mut state, notes, highest, unsealed, .. } = recovery;
     state.applied = highest;
     state.segment = highest_segment + 1;
-    let wanted: HashSet<u64> = state.segments.iter().map(|(number, _)| number).collect();
+    let wanted: HashSet<Life> = state.segments.iter().map(|(_, segment)| segment.life).collect();
     let generation = last_journal.max(checkpoint.journal) + 1;
     let make_journal = |files: &mut Files| -> Result<_, LogError> {
         let slots = crate::keeper::slot_table(&state);
@@ -102,7 +109,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
         match made {
             Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
                 // A segment file that nobody wants makes room.
-                let unwanted = files.segments.iter().position(|s| !wanted.contains(&s.life.number));
+                let unwanted = files.segments.iter().position(|s| !wanted.contains(&s.life));
                 let path = match (files.fresh.pop(), unwanted) {
                     (Some((_, path)), _) => path,
                     (None, Some(at)) => files.segments.remove(at).path,
@@ -127,7 +134,8 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
     let mut total = free.len() as u64 * segment_bytes;
     for segment in &files.segments {
         let bytes = disk.about(&segment.path).map_or(segment.bytes, |about| about.bytes);
-        if let Some(kept) = state.segments.get_mut(segment.life.number) {
+        let known = state.segments.get_mut(segment.life.number);
+        if let Some(kept) = known.filter(|known| known.life == segment.life) {
             kept.bytes = bytes;
             total += bytes;
         } else if bytes == segment_bytes {
@@ -145,7 +153,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
         epoch,
         next_sequence: highest + 1,
         next_segment: highest_segment + 1,
-        journal: Journal { file, generation, at, written: 0, synced: 0, before: Vec::new() },
+        journal: Journal { file, generation, at, written: 0, synced: 0, before: Vec::new(), failed: false },
         unsealed,
         free,
         segment_files_bytes: total,
@@ -251,14 +259,17 @@ impl Recovery<'_> {
     fn read_segments(&mut self, checkpoint: &Checkpoint, segments: &[Found]) {
         let ends: BTreeMap<u64, u64> =
             segments.iter().filter_map(|s| s.header.as_ref()).flat_map(|h| h.ends.iter().copied()).collect();
-        let wanted: HashMap<u64, &Wanted> = checkpoint.wanted.iter().map(|w| (w.number, w)).collect();
-        for found in segments {
+        let wanted: HashMap<(u64, u32), &Wanted> =
+            checkpoint.wanted.iter().map(|w| ((w.number, w.file), w)).collect();
+        let doubled = if self.has_checkpoint { HashSet::new() } else { carry::doubled(self.disk, segments) };
+        for found in segments.iter().filter(|found| !doubled.contains(&found.life)) {
             let number = found.life.number;
-            let is_tail = !self.has_checkpoint || number >= checkpoint.segment;
+            // What a carry segment holds counts once a checkpoint names it, and only then.
+            let is_tail = !self.has_checkpoint || (number >= checkpoint.segment && !found.is_carry);
             if !is_tail {
                 let age = checkpoint.ages.iter().find(|(n, file, _)| (*n, *file) == (number, found.file));
-                self.ages.extend(age.map(|(_, file, newest)| (number, (*file, *newest))));
-                match wanted.get(&number) {
+                self.ages.extend(age.map(|(_, file, newest)| (number, (*file, found.life, *newest))));
+                match wanted.get(&(number, found.file)) {
                     // What is in it is checked when it is read.
                     Some(Wanted { last_sequence, held: Some(held), .. }) => {
                         self.take_segment(found, *last_sequence, held.iter().copied());
@@ -313,9 +324,8 @@ impl Recovery<'_> {
 
     fn hold(&mut self, found: &Found) {
         let number = found.life.number;
-        if self.state.segments.file(number).is_none() {
-            let segment = Segment { file: found.file, sealed: true, ..Segment::default() };
-            self.state.segments.insert(number, segment);
+        if self.state.segments.get(number).is_none() {
+            self.state.segments.insert(number, segment_of(found));
         }
     }
 
@@ -335,19 +345,23 @@ impl Recovery<'_> {
 
     /// Records of a walk: those above the checkpoint go into the figures.
     fn take_records(&mut self, covered: Sequence, found: &Found, walked: &WalkedSegment, is_tail: bool) {
-        let mut last_end = HEADER_PAGE;
+        let mut before = None;
         for record in walked.records.iter().filter(|r| r.header.kind == Kind::Record) {
             let header = &record.header;
-            let is_torn = walked.torn.iter().any(|(from, _)| (last_end..record.offset).contains(from));
-            last_end = record.offset + header.total_len();
+            // Everything behind a commit that did not finish is part of that commit.
+            let is_torn = walked.torn.iter().any(|(from, _)| *from < record.offset);
             let Some(meta) = Meta::decode(&record.meta, header.spans) else { continue };
             if is_tail && header.sequence > covered {
                 // A commit that was written twice, because the first segment failed.
                 if header.sequence <= self.state.applied {
                     continue;
                 }
-                self.count(header, &meta, is_torn);
+                // Without a checkpoint nobody knows what was settled and given back, or not copied; within a segment
+                // of the log nothing may be missing.
+                let knows = self.has_checkpoint || (!found.is_carry && before == Some(self.state.applied));
+                self.count(header, &meta, is_torn, knows);
             }
+            before = Some(header.sequence);
             self.saw(found, header.received_unix_nano);
             self.highest = self.highest.max(header.sequence);
             self.hold(found);
@@ -358,13 +372,13 @@ impl Recovery<'_> {
     }
 
     fn saw(&mut self, found: &Found, received_unix_nano: u64) {
-        let (_, newest) = self.ages.entry(found.life.number).or_insert((found.file, 0));
+        let (_, _, newest) = self.ages.entry(found.life.number).or_insert((found.file, found.life, 0));
         *newest = (*newest).max(received_unix_nano);
     }
 
-    fn count(&mut self, header: &RecordHeader, meta: &Meta, is_torn: bool) {
+    /// `knows`: what lies between this record and the one before is missing.
+    fn count(&mut self, header: &RecordHeader, meta: &Meta, is_torn: bool, knows: bool) {
         let expected = self.state.applied + 1;
-        let knows = self.has_checkpoint || self.state.applied > 0;
         if knows && header.sequence > expected && !is_torn {
             self.state.damage.records += header.sequence - expected;
         }
@@ -375,7 +389,7 @@ impl Recovery<'_> {
             let next = account.next_ordinal;
             if route.ordinal > next {
                 // Spans between: they were selected, and their records are gone.
-                if is_torn || (next == 0 && !self.has_checkpoint) {
+                if is_torn || !knows {
                     account.void(next, route.ordinal);
                 } else {
                     account.select(next, route.ordinal - next, 0, header.received_unix_nano);
@@ -396,6 +410,7 @@ impl Recovery<'_> {
         let first = records().next().map_or(0, |r| r.header.sequence);
         let seal = Seal {
             life: found.life,
+            carry: None,
             first_sequence: found.header.as_ref().map_or(first, |h| h.first_sequence),
             last_sequence: records().next_back().map_or(0, |r| r.header.sequence),
             records: records().count() as u64,
@@ -474,11 +489,11 @@ impl Recovery<'_> {
 
     /// When the newest record of each segment came; those that nobody wants stay until their time is over.
     fn retain(&mut self) {
-        for (&number, &(file, newest_unix_nano)) in &self.ages {
+        for (&number, &(file, life, newest_unix_nano)) in &self.ages {
             match self.state.segments.get_mut(number) {
                 Some(segment) => segment.newest_unix_nano = newest_unix_nano,
                 None if newest_unix_nano >= self.retained_since => {
-                    let segment = Segment { file, newest_unix_nano, sealed: true, ..Segment::default() };
+                    let segment = Segment { newest_unix_nano, ..Segment::sealed(file, life) };
                     self.state.segments.insert(number, segment);
                 }
                 None => {}
@@ -490,6 +505,13 @@ impl Recovery<'_> {
         self.state.damage.quarantined_bytes += self.quarantine.bytes;
         self.notes.append(&mut self.quarantine.notes);
     }
+}
+
+/// What is known of a segment before its records are.
+fn segment_of(found: &Found) -> Segment {
+    let segment = Segment::sealed(found.file, found.life);
+    let last_number = found.seal.and_then(|seal| seal.carry).unwrap_or(found.life.number);
+    Segment { last_number: last_number.max(segment.last_number), ..segment }
 }
 
 fn newer(path: PathBuf, version: u16) -> LogError {

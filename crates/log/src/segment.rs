@@ -9,7 +9,7 @@ use tracecast_otlp::Payload;
 use crate::disk::DiskFile;
 use crate::entry::Location;
 use crate::format::{
-    ALIGN, HEADER_PAGE, Kind, Life, Meta, RECORD_HEADER, RecordHeader, SEAL_AT, Seal, SegmentHeader,
+    ALIGN, CARRIED, HEADER_PAGE, Kind, Life, Meta, RECORD_HEADER, RecordHeader, SEAL_AT, Seal, SegmentHeader,
     StoredRoute,
 };
 use crate::index::IndexBuilder;
@@ -146,6 +146,7 @@ impl Active {
             payload_len: payload.len() as u32,
             meta_len: meta_len as u32,
             kind: Kind::Record,
+            flags: if self.header.is_carry { CARRIED } else { 0 },
             sequence: record.sequence,
             received_unix_nano: record.received_unix_nano,
             life: self.life(),
@@ -229,9 +230,10 @@ impl Active {
         locations
     }
 
-    pub(crate) fn into_sealing(self, truncate: bool) -> Sealing {
+    pub(crate) fn sealing(&self, truncate: bool) -> Sealing {
         let seal = Seal {
             life: self.life(),
+            carry: None,
             first_sequence: self.header.first_sequence,
             last_sequence: self.last_sequence,
             records: self.records,
@@ -241,10 +243,10 @@ impl Active {
         Sealing {
             number: self.header.life.number,
             file_number: self.file_number,
-            file: self.file,
+            file: self.file.clone(),
             bytes: self.header.bytes,
             seal,
-            index: self.index,
+            index: self.index.clone(),
             truncate,
         }
     }
@@ -291,6 +293,7 @@ impl Sealing {
             payload_len: 0,
             meta_len: index.len() as u32,
             kind: Kind::Index,
+            flags: 0,
             sequence: self.seal.last_sequence,
             received_unix_nano: 0,
             life: self.seal.life,

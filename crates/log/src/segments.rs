@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::books::Ledger;
 use crate::entry::Entry;
+use crate::format::Life;
 use crate::ranges::Done;
 use crate::shared::State;
 use crate::types::{Outcome, Sequence, Settlement, Slot};
@@ -13,6 +14,10 @@ use crate::types::{Outcome, Sequence, Settlement, Slot};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) file: u32,
+    /// The life of the file in which its records lie.
+    pub(crate) life: Life,
+    /// It stands for the segments from its own number to this one: a carry segment takes the place of several.
+    pub(crate) last_number: u64,
     /// Length of the file.
     pub(crate) bytes: u64,
     pub(crate) last_sequence: Sequence,
@@ -22,6 +27,10 @@ pub(crate) struct Segment {
     pub(crate) sealed: bool,
     /// Its seal could not be written: the file is not used again by this process.
     pub(crate) kept: bool,
+    /// What is wanted of it is being copied: it is not given back before that is done.
+    pub(crate) carrying: bool,
+    /// When its index was last looked into: spans that were open, and bytes that a copy would have taken.
+    pub(crate) surveyed: Option<(u64, u64)>,
     /// What slots have here that is not final.
     pub(crate) wanted: HashMap<Slot, Held>,
     /// The journal's count of writes when the last span became final.
@@ -46,8 +55,18 @@ pub(crate) struct Window {
 }
 
 impl Segment {
+    /// One that was sealed, as recovery finds it.
+    pub(crate) fn sealed(file: u32, life: Life) -> Segment {
+        Segment { file, life, last_number: life.number, sealed: true, ..Segment::default() }
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         self.wanted.is_empty()
+    }
+
+    /// Spans that are not final, of all slots together.
+    pub(crate) fn open_spans(&self) -> u64 {
+        self.wanted.values().map(|held| held.open).sum()
     }
 
     fn settle(&mut self, slot: Slot, spans: u64, written: u64) -> bool {
@@ -68,8 +87,13 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    pub(crate) fn open(&mut self, number: u64, file: u32, bytes: u64) {
-        self.by_number.insert(number, Segment { file, bytes, ..Segment::default() });
+    pub(crate) fn open(&mut self, life: Life, file: u32, bytes: u64) {
+        let sealed = Segment::sealed(file, life);
+        self.by_number.insert(life.number, Segment { bytes, sealed: false, ..sealed });
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Segment> {
+        self.by_number.get(&number)
     }
 
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Segment> {
@@ -100,9 +124,42 @@ impl Segments {
         self.by_number.retain(|_, segment| !segment.is_settled());
     }
 
-    /// The file a record lies in, if its segment still exists.
-    pub(crate) fn file(&self, number: u64) -> Option<u32> {
-        self.by_number.get(&number).map(|s| s.file)
+    /// File and life in which a segment's records lie now, if anybody may still want one: its own, or those of the
+    /// carry segment in its place.
+    pub(crate) fn place(&self, number: u64) -> Option<(u32, Life)> {
+        self.standing_for(number).map(|segment| (segment.file, segment.life))
+    }
+
+    /// The segment of this number, or the carry segment in its place. Between the numbers a carry segment stands for
+    /// there may still be segments that were settled by themselves.
+    pub(crate) fn standing_for(&self, number: u64) -> Option<&Segment> {
+        let before = self.by_number.range(..=number).rev();
+        before.map(|(_, segment)| segment).find(|segment| number <= segment.last_number)
+    }
+
+    /// What stands for this number, or the next one.
+    pub(crate) fn at_or_behind(&self, number: u64) -> Option<&Segment> {
+        self.standing_for(number)
+            .or_else(|| self.by_number.range(number..).next().map(|(_, segment)| segment))
+    }
+
+    /// Puts a carry segment in the place of those that were copied into it; answers these.
+    pub(crate) fn replace(&mut self, numbers: &[u64], mut carry: Segment) -> Vec<Segment> {
+        let replaced: Vec<Segment> = numbers.iter().filter_map(|n| self.by_number.remove(n)).collect();
+        for segment in &replaced {
+            carry.last_number = carry.last_number.max(segment.last_number);
+            carry.last_sequence = carry.last_sequence.max(segment.last_sequence);
+            carry.newest_unix_nano = carry.newest_unix_nano.max(segment.newest_unix_nano);
+            carry.settled_at = carry.settled_at.max(segment.settled_at);
+            for (slot, held) in &segment.wanted {
+                // Segments are adjacent, so no other one has ordinals in between.
+                let all = carry.wanted.entry(*slot).or_insert(Held { open: 0, ..*held });
+                (all.first, all.end) = (all.first.min(held.first), all.end.max(held.end));
+                all.open += held.open;
+            }
+        }
+        self.by_number.insert(carry.life.number, carry);
+        replaced
     }
 
     /// A record was added: (slot, first ordinal, spans) that somebody wants.
@@ -185,6 +242,7 @@ impl Segments {
         let free = |s: &Segment| {
             s.sealed
                 && !s.kept
+                && !s.carrying
                 && s.is_settled()
                 && s.last_sequence <= checkpointed
                 && s.settled_at <= journal_synced
@@ -208,9 +266,9 @@ impl Segments {
         self.by_number.values().filter(holds).map(|s| s.last_sequence).max().unwrap_or(0)
     }
 
-    /// Whether the slot still wants something of this segment.
+    /// Whether the slot still wants something of this segment, or of what is in its place.
     pub(crate) fn is_held_by(&self, number: u64, slot: Slot) -> bool {
-        self.by_number.get(&number).is_some_and(|s| s.wanted.contains_key(&slot))
+        self.standing_for(number).is_some_and(|segment| segment.wanted.contains_key(&slot))
     }
 }
 

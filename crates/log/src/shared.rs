@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::dead_letters::DeadLetters;
 use crate::disk::{Disk, DiskFile};
 use crate::durations::Durations;
+use crate::format::Life;
 use crate::journal::Journal;
 use crate::keeper::Inbox;
 use crate::memory::Budget;
@@ -214,6 +215,11 @@ impl Inner {
             self.full.store(false, Ordering::Release);
         }
         freed
+    }
+
+    /// Whether a segment's records lie there, now.
+    pub(crate) fn has_place(&self, file: u32, life: Life) -> bool {
+        self.state().segments.place(life.number) == Some((file, life))
     }
 
     pub(crate) fn known_slots(&self) -> Slot {

@@ -382,4 +382,6 @@ pub struct Activity {
     pub sync_time: Duration,
     /// The longest of them.
     pub longest_sync: Duration,
+    /// Segments whose wanted records were carried over.
+    pub carried: u64,
 }

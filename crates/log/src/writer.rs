@@ -209,16 +209,17 @@ impl Writer {
         let nonce = world::entropy() as u32;
         let header = SegmentHeader {
             life: Life { number, epoch: on_disk.epoch, nonce },
+            is_carry: false,
             first_sequence: self.next_sequence,
             bytes: taken.bytes,
             created_unix_nano: world::unix_nano(),
             ends: lock(&on_disk.unsealed).clone(),
         };
         let active = Active::new(taken.file, taken.handle, header);
-        let growing = Growing { file: taken.file, life: active.life(), index: active.index.clone() };
+        let growing = Growing { index: active.index.clone() };
         on_disk.indexes.begin(number, growing);
         let mut state = self.inner.state();
-        state.segments.open(number, taken.file, taken.bytes);
+        state.segments.open(active.life(), taken.file, taken.bytes);
         state.segment = number;
         drop(state);
         *lock(&on_disk.current) = Some(active.file.clone());
@@ -233,7 +234,7 @@ impl Writer {
     fn retire(&mut self, on_disk: &OnDisk, active: Active, truncate: bool) {
         lock(&on_disk.unsealed).push((active.header.life.number, active.at));
         // In this order: whoever syncs looks at the current segment first and at those waiting afterwards.
-        self.inner.inbox.seal(active.into_sealing(truncate));
+        self.inner.inbox.seal(active.sealing(truncate));
         *lock(&on_disk.current) = None;
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Faults {
     fail_writes: Mutex<Option<(String, u64)>>,
     pub(crate) no_new_files: AtomicBool,
     pub(crate) syncs: AtomicU64,
+    /// Not 0: after so many operations every other one fails, as if the process had ended there.
+    pub(crate) stop_after: AtomicU64,
     /// When recording: per file its content at the last sync.
     pub(crate) synced: Mutex<Option<HashMap<PathBuf, Vec<u8>>>>,
 }
@@ -38,7 +40,19 @@ impl Faults {
         *lock(&self.fail_writes) = Some((part.to_owned(), times));
     }
 
+    /// Anything that changes what is on disk.
+    pub(crate) fn on_change(&self) -> io::Result<()> {
+        let left = self.stop_after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            Some(if left > 1 { left - 1 } else { left })
+        });
+        match left {
+            Ok(1) => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn on_create(&self, path: &Path) -> io::Result<()> {
+        self.on_change()?;
         if self.no_new_files.load(Ordering::SeqCst) && path.extension().is_some_and(|e| e == "seg") {
             return Err(io::Error::from_raw_os_error(28));
         }
@@ -46,10 +60,12 @@ impl Faults {
     }
 
     pub(crate) fn on_write(&self, path: &Path) -> io::Result<()> {
+        self.on_change()?;
         hit(&self.fail_writes, path)
     }
 
     pub(crate) fn on_sync(&self, path: &Path) -> io::Result<()> {
+        self.on_change()?;
         hit(&self.fail_syncs, path)
     }
 

@@ -13,6 +13,7 @@ const LIFE: Life = Life { number: 12, epoch: 3, nonce: 0xDEAD_BEEF };
 fn header() -> SegmentHeader {
     SegmentHeader {
         life: LIFE,
+        is_carry: false,
         first_sequence: 400,
         bytes: 65536,
         created_unix_nano: 9,
@@ -21,7 +22,15 @@ fn header() -> SegmentHeader {
 }
 
 fn seal() -> Seal {
-    Seal { life: LIFE, first_sequence: 400, last_sequence: 420, records: 21, end: 60000, index_len: 77 }
+    Seal {
+        life: LIFE,
+        carry: None,
+        first_sequence: 400,
+        last_sequence: 420,
+        records: 21,
+        end: 60000,
+        index_len: 77,
+    }
 }
 
 #[test]
@@ -91,6 +100,7 @@ fn record_header(sequence: u64, meta_len: usize, payload: &[u8], spans: u32) -> 
         payload_len: payload.len() as u32,
         meta_len: meta_len as u32,
         kind: Kind::Record,
+        flags: 0,
         sequence,
         received_unix_nano: 77,
         life: LIFE,

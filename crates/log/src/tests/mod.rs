@@ -1,5 +1,6 @@
 //! Tests of the log as a whole, and what they share.
 mod backlog;
+mod carry;
 mod crash;
 mod damage;
 mod failures;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 const SECTOR: usize = 512;
 
 /// What the disk may hold after the cut: each sector as last synced, or as last written.
-fn image(disk: &Disk, from: &Path, to: &Path, random: &mut StdRng) {
+pub(super) fn image(disk: &Disk, from: &Path, to: &Path, random: &mut StdRng) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
