@@ -49,6 +49,8 @@ pub struct Summary {
     pub spans: u64,
     /// Starts of the process that may have ended badly.
     pub lives: u64,
+    /// Segments that were carried over.
+    pub carried: u64,
     /// Spans a destination took more than once.
     pub duplicates: u64,
     /// How long that would have taken.
@@ -168,6 +170,7 @@ pub fn run_many(first: u64, count: u64, at_a_time: usize, findings_max: usize) -
                         Ok(one) => {
                             total.sum.spans += one.spans;
                             total.sum.lives += one.lives;
+                            total.sum.carried += one.carried;
                             total.sum.duplicates += one.duplicates;
                             total.sum.virtual_seconds += one.virtual_seconds;
                         }

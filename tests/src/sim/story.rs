@@ -157,6 +157,7 @@ impl Story {
             // What is under way ends; on a dead disk that has no effect.
             drop(runtime);
             log.close();
+            self.summary.carried += log.activity().carried;
             if stopped {
                 self.look(&log);
             }
@@ -578,6 +579,7 @@ impl Story {
         });
         drop(runtime);
         log.close();
+        self.summary.carried += log.activity().carried;
         self.look(&log);
         drop(log);
         self.world.join_all();
