@@ -67,7 +67,10 @@ pub(crate) fn destination_at(kind: Kind, base: &str) -> Destination {
         }
         Kind::Braintrust => json!({"apiKey": "bt-secret", "projectId": "p", "baseUrl": base}),
         Kind::Datadog => json!({"apiKey": "dd-secret", "mlApp": "app", "url": base}),
-        Kind::Langsmith => json!({"apiKey": "lsv2_secret", "endpoint": base}),
+        Kind::Langsmith => {
+            let headers = json!({"x-tracecast-encoding": "multipart"});
+            json!({"apiKey": "lsv2_secret", "endpoint": base, "headers": headers})
+        }
         Kind::Opik => {
             json!({"apiKey": "opik-secret", "workspace": "w", "projectName": "p", "baseUrl": format!("{base}/api")})
         }
@@ -203,6 +206,26 @@ pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
 pub(crate) fn spans_sent(adapter: &dyn crate::Adapter, item: Item) -> Vec<Span> {
     let preview = adapter.preview(&batch(vec![item])).remove(0);
     all_spans(&decode(&preview.body)).into_iter().cloned().collect()
+}
+
+/// The parts of a multipart body by name, each one JSON of the length it says.
+pub(crate) fn multipart(content_type: &str, body: &[u8]) -> serde_json::Map<String, serde_json::Value> {
+    let boundary = content_type.strip_prefix("multipart/form-data; boundary=").unwrap();
+    let body = std::str::from_utf8(body).unwrap();
+    let body = body.strip_suffix(&format!("--{boundary}--\r\n")).unwrap();
+    let mut out = serde_json::Map::new();
+    for part in body.split(&format!("--{boundary}\r\n")).skip(1) {
+        let (head, value) = part.split_once("\r\n\r\n").unwrap();
+        let value = value.strip_suffix("\r\n").unwrap();
+        let lines: Vec<&str> = head.split("\r\n").collect();
+        let name = lines[0].strip_prefix("Content-Disposition: form-data; name=\"").unwrap();
+        assert_eq!(
+            lines[1..],
+            ["Content-Type: application/json".to_owned(), format!("Content-Length: {}", value.len())]
+        );
+        out.insert(name.trim_end_matches('"').to_owned(), serde_json::from_str(value).unwrap());
+    }
+    out
 }
 
 pub(crate) fn gunzip(body: &[u8]) -> Vec<u8> {

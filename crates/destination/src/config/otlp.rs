@@ -78,6 +78,13 @@ impl LangsmithConfig {
     pub fn traces_url(&self) -> String {
         join(&self.endpoint, &["/otel", "/v1/traces"])
     }
+
+    /// A URL of the API beside the OTLP receiver, whichever of the two was entered.
+    pub fn runs_url(&self, path: &str) -> String {
+        let traces = self.traces_url();
+        let base = traces.strip_suffix("/otel/v1/traces").unwrap_or(&self.endpoint);
+        format!("{base}{path}")
+    }
 }
 
 impl Shape for LangsmithConfig {

@@ -110,7 +110,6 @@ fn read(kind: Kind, previews: &[Preview], spans: &[Json]) -> Json {
         | Kind::Arize
         | Kind::Grafana
         | Kind::Langfuse
-        | Kind::Langsmith
         | Kind::Newrelic
         | Kind::Ramp
         | Kind::Sentry => {
@@ -124,6 +123,7 @@ fn read(kind: Kind, previews: &[Preview], spans: &[Json]) -> Json {
             let lines = previews[0].body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             lines.map(|line| serde_json::from_slice::<Json>(line).unwrap()).collect()
         }
+        Kind::Langsmith => multipart(&header(&previews[0]).unwrap(), &previews[0].body).into(),
         Kind::Snowflake => rows_of(&json(&previews[0])),
         _ => previews.iter().map(json).collect(),
     }

@@ -41,15 +41,8 @@ impl Edit for Dialect {
         if !tags.is_empty() {
             additions.add("langsmith.span.tags", tags.join(", "));
         }
-        for (key, value) in [
-            ("session_id", generation.session_id()),
-            ("user_id", generation.user_id()),
-            ("environment", generation.environment()),
-            ("release", generation.release()),
-            ("ls_provider", generation.provider_slug().or(generation.provider_name())),
-            ("ls_model_name", generation.response_model().or(generation.model())),
-        ] {
-            additions.text(&format!("langsmith.metadata.{key}"), value);
+        for (key, value) in metadata(&generation) {
+            additions.text(&format!("langsmith.metadata.{key}"), Some(value));
         }
         for (key, value) in generation.metadata() {
             let value = match value {
@@ -61,13 +54,26 @@ impl Edit for Dialect {
     }
 }
 
+/// What LangSmith's views group by, as metadata.
+pub(super) fn metadata<'a>(generation: &Generation<'a>) -> Vec<(&'static str, &'a str)> {
+    let all = [
+        ("session_id", generation.session_id()),
+        ("user_id", generation.user_id()),
+        ("environment", generation.environment()),
+        ("release", generation.release()),
+        ("ls_provider", generation.provider_slug().or(generation.provider_name())),
+        ("ls_model_name", generation.response_model().or(generation.model())),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
 /// The attribute of this key was dropped, so it is written whether the span had it or not.
 fn replace(key: &str, value: Json, out: &mut Vec<u8>) {
     use tracecast_otlp::write::{SPAN_ATTRIBUTES, append_attribute};
     append_attribute(SPAN_ATTRIBUTES, key, &value.to_string().into(), out);
 }
 
-fn input(generation: &Generation<'_>) -> Option<Json> {
+pub(super) fn input(generation: &Generation<'_>) -> Option<Json> {
     Some(match chat::input(generation)? {
         messages @ Json::Array(_) => json!({ "messages": messages }),
         other => other,
@@ -75,7 +81,7 @@ fn input(generation: &Generation<'_>) -> Option<Json> {
 }
 
 /// The choices, and what they took: the attribute table of the OTLP endpoint has no place for cost and cached tokens.
-fn output(generation: &Generation<'_>) -> Option<Json> {
+pub(super) fn output(generation: &Generation<'_>) -> Option<Json> {
     let usage = if generation.is_generation() { usage_metadata(generation) } else { Map::new() };
     let choices = chat::output(generation);
     if choices.is_none() && usage.is_empty() {
@@ -110,7 +116,7 @@ fn usage_metadata(generation: &Generation<'_>) -> Map<String, Json> {
     ])
 }
 
-fn kind(generation: &Generation<'_>) -> &'static str {
+pub(super) fn kind(generation: &Generation<'_>) -> &'static str {
     if generation.is_generation() {
         return match generation.operation() {
             Some("embeddings" | "embedding") => "embedding",

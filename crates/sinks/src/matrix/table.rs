@@ -22,6 +22,7 @@ pub(super) const EXEMPT: &[(&str, &[Kind], &str)] = &[
             Kind::Clickhouse,
             Kind::Datadog,
             Kind::Braintrust,
+            Kind::Langsmith,
             Kind::Opik,
             Kind::Posthog,
             Kind::Snowflake,
@@ -39,7 +40,8 @@ pub(super) const EXEMPT: &[(&str, &[Kind], &str)] = &[
 ];
 
 /// How often a 404 is answered by trying another way of speaking to the server, before it counts.
-pub(super) const OTHER_ROUTES: &[(Kind, usize)] = &[(Kind::Posthog, 1), (Kind::Weave, 1)];
+pub(super) const OTHER_ROUTES: &[(Kind, usize)] =
+    &[(Kind::Langsmith, 1), (Kind::Posthog, 1), (Kind::Weave, 1)];
 
 /// The official client hides the status of an answer that has words.
 pub(super) const STATUS_HIDDEN: &[Kind] = &[Kind::Clickhouse];

@@ -80,8 +80,12 @@ pub(super) fn wanted(kind: Kind) -> Vec<Wanted> {
             vec![post("/api/intake/llm-obs/v1/trace/spans", &[JSON, PLAIN, ("dd-api-key", "dd-secret")])]
         }
         Kind::Langsmith => vec![post(
-            "/otel/v1/traces",
-            &[PROTOBUF, GZIP, ("x-api-key", "lsv2_secret"), ("langsmith-project", "main")],
+            "/runs/multipart",
+            &[
+                ("content-type", "multipart/form-data; boundary=tracecast-7f3a9c"),
+                PLAIN,
+                ("x-api-key", "lsv2_secret"),
+            ],
         )],
         Kind::Opik => {
             let headers = &[JSON, GZIP, ("authorization", "opik-secret"), ("comet-workspace", "w")];
@@ -114,7 +118,8 @@ pub(super) fn accepted(kind: Kind, position: usize) -> Answered {
         }
         // JSON to a protobuf request.
         Kind::Langfuse => (200, json, "{}".to_owned()),
-        Kind::Langsmith | Kind::Ramp => (200, json, "{}".to_owned()),
+        Kind::Langsmith => (202, json, "{}".to_owned()),
+        Kind::Ramp => (200, json, "{}".to_owned()),
         Kind::Webhook => (204, "", String::new()),
         Kind::S3 => (200, "etag: \"0\"\r\n", String::new()),
         Kind::Clickhouse if position == 0 => (200, "", clickhouse_columns()),
@@ -259,10 +264,11 @@ pub(super) fn identity(kind: Kind) -> Identity {
         | Kind::Newrelic
         | Kind::Ramp
         | Kind::Sentry
-        | Kind::Langsmith
         | Kind::Datadog
         | Kind::Weave => span("0101010101010101"),
         Kind::Braintrust => Identity::Span(format!("{TRACE_HEX}-0101010101010101")),
+        // UUIDv5 of both ids.
+        Kind::Langsmith => span("cb010b24-7170-5659-9630-1102aa7500d8"),
         // UUIDv7 of 2026-01-15T00:00Z.
         Kind::Opik => span("019bbef3-b000-7bab-8101-010101010101"),
         // UUIDv5 of both ids.

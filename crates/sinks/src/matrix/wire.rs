@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::testing::{Received, decode, gunzip};
+use crate::testing::{Received, decode, gunzip, multipart};
 
 /// The body as it was before compression.
 pub(super) fn plain(received: &Received) -> Vec<u8> {
@@ -18,6 +18,9 @@ pub(super) fn values(received: &Received) -> Vec<Json> {
     let body = plain(received);
     if received.header("content-type") == "application/x-protobuf" {
         return vec![serde_json::to_value(decode(&body)).unwrap()];
+    }
+    if received.header("content-type").starts_with("multipart/") {
+        return vec![multipart(received.header("content-type"), &body).into()];
     }
     body.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
