@@ -269,8 +269,8 @@ pub(super) fn identity(kind: Kind) -> Identity {
         Kind::Braintrust => Identity::Span(format!("{TRACE_HEX}-0101010101010101")),
         // UUIDv5 of both ids.
         Kind::Langsmith => span("cb010b24-7170-5659-9630-1102aa7500d8"),
-        // UUIDv7 of 2026-01-15T00:00Z.
-        Kind::Opik => span("019bbef3-b000-7bab-8101-010101010101"),
+        // UUIDv7 of the trace's last mark before the start.
+        Kind::Opik => span("019bbed0-6c55-7bab-8101-010101010101"),
         // UUIDv5 of both ids.
         Kind::Posthog => span("58cae16e-cea8-5870-9c74-8ba0b457f4e4"),
         // Trace, second of acceptance, sequence, first span.

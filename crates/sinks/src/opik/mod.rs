@@ -10,7 +10,8 @@
 //! | auth | `Authorization: apiKey` (no scheme), `Comet-Workspace` |
 //! | body | `{"traces":[...]}` and `{"spans":[...]}`, gzip |
 //! | what arrives | one trace per trace with input, output, tags and `thread_id` (the session); spans with model, provider, usage, cost, time to first token |
-//! | ids | Opik wants UUIDv7. They are made of the trace's day and the trace id, and of the span's start and ids: every retry repeats them. Foreign ids stand in the metadata as `openrouter_trace_id` and `openrouter_observation_id`. A trace that goes on over midnight (UTC) becomes two |
+//! | ids | Opik wants UUIDv7 with a time at most a day away. They are made of the ids and of a mark that each trace has every twelve hours (`ids.rs`): every retry repeats them, and what is older than about 12 h when it is first sent (a long outage, a replay) is refused there. A trace that comes in several requests and goes on over its mark becomes two. Foreign ids stand in the metadata as `openrouter_trace_id` and `openrouter_observation_id` |
+//! | traces | told by the span without a parent; a trace whose root never comes has spans and no object, as by Opik's own OTLP route |
 //! | limits | 500 spans, 4.5 MB of the 5 MB allowed, 1 s |
 //! | 409 | there already: a success |
 //! | privacy | input, output and the texts of errors are not sent |
@@ -62,10 +63,9 @@ impl Vendor for Project {
     const GZIP: bool = true;
 
     fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
-        vec![
-            Part::json(&self.traces, request::traces(&self.name, rows)),
-            Part::json(&self.spans, request::spans(&self.name, rows)),
-        ]
+        let traces = request::traces(&self.name, rows).map(|body| Part::json(&self.traces, body));
+        let spans = Part::json(&self.spans, request::spans(&self.name, rows));
+        traces.into_iter().chain([spans]).collect()
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {

@@ -8,22 +8,22 @@ use super::ids;
 use crate::family::rows::Row;
 use crate::family::{chat, json};
 
-/// One object per trace: told by its root, or by the earliest span that is here.
-pub(super) fn traces(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
-    let mut heads: Vec<&Row<'_>> = Vec::new();
-    for row in rows {
-        match heads.iter_mut().find(|head| head.span.trace_id() == row.span.trace_id()) {
-            Some(head) if rank(row) < rank(head) => *head = row,
+/// One object per trace whose root is here, told by the root. Opik puts a later object in the place of an earlier one,
+/// so that a child that comes late, alone, must not tell one; its own OTLP route does the same. `None` without a root.
+pub(super) fn traces(project: &str, rows: &[Row<'_>]) -> Option<Vec<u8>> {
+    let mut roots: Vec<&Row<'_>> = Vec::new();
+    for row in rows.iter().filter(|row| row.span.parent_span_id().is_none()) {
+        match roots.iter_mut().find(|root| root.span.trace_id() == row.span.trace_id()) {
+            Some(root) if row.span.start_unix_nano() < root.span.start_unix_nano() => *root = row,
             Some(_) => {}
-            None => heads.push(row),
+            None => roots.push(row),
         }
     }
-    let traces: Vec<Json> = heads.into_iter().map(|head| trace(project, head)).collect();
-    json!({ "traces": traces }).to_string().into_bytes()
-}
-
-fn rank(row: &Row<'_>) -> (bool, u64) {
-    (row.span.parent_span_id().is_some(), row.span.start_unix_nano())
+    if roots.is_empty() {
+        return None;
+    }
+    let traces: Vec<Json> = roots.into_iter().map(|root| trace(project, root)).collect();
+    Some(json!({ "traces": traces }).to_string().into_bytes())
 }
 
 pub(super) fn spans(project: &str, rows: &[Row<'_>]) -> Vec<u8> {

@@ -73,10 +73,42 @@ fn a_trace_is_told_by_its_root_and_children_point_to_parents() {
 }
 
 #[test]
-fn ids_are_version_7_and_the_same_for_every_request_of_the_day() {
+fn a_late_child_tells_no_trace() {
+    let mut child = generation(2);
+    child.parent_span_id = Some([1; 8]);
+    let previews = adapter("http://h").preview(&batch(vec![item(1, &[child])]));
+    let urls: Vec<&str> = previews.iter().map(|preview| preview.url.as_str()).collect();
+    assert_eq!(urls, ["http://h/api/v1/private/spans/batch"]);
+}
+
+#[test]
+fn ids_are_near_and_no_hour_cuts_every_trace() {
+    const HOUR_NANO: u64 = 3_600_000_000_000;
+    let mut cut = [0_u32; 24];
+    for n in 1..=200_u64 {
+        // Spread as random ids are.
+        let half = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        // The seventh byte would make some of them a UUIDv7 of their own.
+        let trace_id = std::array::from_fn(|i| if i == 6 { 0 } else { half[i % 8] });
+        let at = |hour: u64| ids::of_trace(trace_id, START + hour * HOUR_NANO);
+        for hour in 0..24 {
+            let (seconds, nanos) = at(hour).get_timestamp().unwrap().to_unix();
+            let time = seconds * 1_000_000_000 + u64::from(nanos);
+            let age = START + hour * HOUR_NANO - time;
+            assert!(age < 12 * HOUR_NANO, "{age}");
+            cut[hour as usize] += u32::from(at(hour) != at(hour + 1));
+        }
+    }
+    // Each trace has two marks a day.
+    assert_eq!(cut.iter().sum::<u32>(), 400);
+    assert!(cut.iter().all(|traces| *traces < 60), "{cut:?}");
+}
+
+#[test]
+fn ids_are_version_7_and_the_same_for_every_request() {
     let trace = ids::of_trace(TRACE_ID, START);
     assert_eq!(trace.get_version_num(), 7);
-    assert_eq!(trace, ids::of_trace(TRACE_ID, START + 3_600_000_000_000));
+    assert_eq!(trace, ids::of_trace(TRACE_ID, START + 1_800_000_000_000));
     assert_ne!(trace, ids::of_trace([0xac; 16], START));
     assert_eq!(ids::of_span(TRACE_ID, [1; 8], START).get_version_num(), 7);
     assert_ne!(ids::of_span(TRACE_ID, [1; 8], START), ids::of_span(TRACE_ID, [2; 8], START));
