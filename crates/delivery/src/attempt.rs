@@ -93,6 +93,7 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
         payload,
         spans: piece.spans.clone(),
         private: is_private(piece, &setup),
+        shared: piece.entry.routes.len() > 1,
     });
     let mut items: Vec<Item> = items.collect();
     if let (Some(target_bytes), [item]) = (part.shrink_to, items.as_mut_slice()) {

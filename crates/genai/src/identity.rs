@@ -1,7 +1,7 @@
 //! Stated identity (design 3.2): what an event says about the key, workspace and region it belongs to.
 
 use tracecast_otlp::write::{Edit, Place, Verdict};
-use tracecast_otlp::{SpanView, Value};
+use tracecast_otlp::{SpanView, Traces, Value};
 
 /// SHA-256 (hex) of the API key the request was made with.
 pub const API_KEY_HASH: &str = "tracecast.api_key_hash";
@@ -49,6 +49,18 @@ pub fn stated_identity(span: SpanView<'_>) -> StatedIdentity<'_> {
         workspace_id: read(&[WORKSPACE_ID]),
         region: read(&[REGION]),
     }
+}
+
+/// True if any span states something, by itself or through its resource.
+pub fn any_stated(traces: &Traces) -> bool {
+    let states = |value: Option<Value<'_>>| value.and_then(stated).is_some();
+    let mut last_resource = None;
+    traces.spans().any(|span| {
+        let resource = span.resource();
+        // Spans of a resource stand together: each resource is looked at once.
+        let is_new = last_resource.replace(resource.index()) != Some(resource.index());
+        ALL.iter().any(|key| states(span.attribute(key)) || (is_new && states(resource.attribute(key))))
+    })
 }
 
 fn stated(value: Value<'_>) -> Option<&str> {

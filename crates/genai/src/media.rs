@@ -7,6 +7,9 @@
 mod data_url;
 mod fields;
 
+use std::sync::LazyLock;
+
+use aho_corasick::packed;
 use memchr::memmem;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -25,15 +28,20 @@ pub fn probe(text: &str) -> bool {
 
 /// The same over any bytes, such as a whole OTLP body: false means that no span in it needs [`StripMedia`].
 pub fn probe_bytes(bytes: &[u8]) -> bool {
-    // `;base64,`, `"type":"base64"`, `b64_json`.
-    let names_base64 = memmem::find_iter(bytes, b"64")
-        .any(|at| bytes.get(..at).is_some_and(|before| before.ends_with(b"base") || before.ends_with(b"b")));
-    // OTel's blob parts may hold bytes instead of base64; their type tells.
-    names_base64
-        || memmem::find(bytes, b"input_audio").is_some()
-        || memmem::find(bytes, b"blob").is_some()
-        || has_long_run(bytes)
+    has_long_run(bytes)
+        || match &*SIGNS {
+            Some(signs) => signs.find(bytes).is_some(),
+            // Where the processor has no vector instructions for it.
+            None => SIGN_TEXTS.iter().any(|sign| memmem::find(bytes, sign).is_some()),
+        }
 }
+
+/// `;base64,` and `"type":"base64"`, `b64_json`, `input_audio`, and OTel's blob parts, which may hold bytes instead of
+/// base64: their type tells.
+const SIGN_TEXTS: [&[u8]; 4] = [b"base64", b"b64", b"input_audio", b"blob"];
+
+/// All of them in one pass.
+static SIGNS: LazyLock<Option<packed::Searcher>> = LazyLock::new(|| packed::Searcher::new(SIGN_TEXTS));
 
 /// The text without its embedded media; `None` if it holds none.
 pub fn strip(text: &str) -> Option<String> {
@@ -124,23 +132,34 @@ fn decoded_length(digits: usize) -> usize {
     digits / 4 * 3 + (digits % 4).saturating_sub(1)
 }
 
-fn is_digit(byte: u8) -> bool {
+const fn is_digit(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
+
+/// The bytes of a run. JSON escapes `/` in some encoders, so a backslash does not end one.
+static RUNS: [bool; 256] = {
+    let mut runs = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        runs[byte] = is_digit(byte as u8) || byte as u8 == b'\\';
+        byte += 1;
+    }
+    runs
+};
 
 /// True if there is a run of base64 digits of at least `RUN_BYTES_MIN`; looks at every 128th byte and around.
 fn has_long_run(bytes: &[u8]) -> bool {
     let step = RUN_BYTES_MIN / 2;
+    let runs = |b: &u8| RUNS[usize::from(*b)];
     let mut at = step;
-    while let Some(byte) = bytes.get(at) {
-        // JSON escapes `/` in some encoders, so a backslash does not end a run.
-        let runs = |b: &u8| is_digit(*b) || *b == b'\\';
-        if runs(byte) {
-            let before =
-                bytes.get(..at).unwrap_or_default().iter().rev().take(RUN_BYTES_MIN).take_while(|b| runs(b));
-            let after =
-                bytes.get(at..).unwrap_or_default().iter().take(RUN_BYTES_MIN).take_while(|b| runs(b));
-            if before.count() + after.count() >= RUN_BYTES_MIN {
+    while let Some(ahead) = bytes.get(at..) {
+        // Of two marks within a run the first is far from its end. Words of a text are short: that is enough to tell.
+        let is_word = |len| ahead.get(..len).is_some_and(|word: &[u8]| word.iter().all(runs));
+        if is_word(8) && is_word(step) {
+            let before = bytes.get(..at).unwrap_or_default().iter().rev().take(RUN_BYTES_MIN);
+            let after = ahead.iter().take(RUN_BYTES_MIN);
+            let length = |run: &mut dyn Iterator<Item = &u8>| run.take_while(|b| runs(b)).count();
+            if length(&mut before.into_iter()) + length(&mut after.into_iter()) >= RUN_BYTES_MIN {
                 return true;
             }
         }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tracecast_destination::Region;
-use tracecast_genai::identity::{StripIdentity, stated_identity};
+use tracecast_genai::identity::{StripIdentity, any_stated, stated_identity};
 use tracecast_genai::media::StripMedia;
 use tracecast_genai::{Chain, Privacy};
 use tracecast_log::{LogError, NewRecord, Origin, Projection, Route, Skip, SkipReason};
@@ -142,8 +142,7 @@ impl Ingest {
             key_hash: sender.key_hash,
             region: self.shared.options.region,
         };
-        let states_identity = traces.spans().any(|span| !stated_identity(span).is_empty());
-        if !states_identity {
+        if !any_stated(&traces) {
             return self.record(traces, own, sender, snapshot, now, work);
         }
         if sender.can_assert == CanAssert::None {

@@ -5,7 +5,7 @@
 //! the log has answered: whoever sends a copy meanwhile waits for that answer.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +38,22 @@ pub(crate) struct Dedupe {
 #[derive(Debug)]
 struct State {
     entries: Vec<u128>,
-    under_way: HashMap<u128, watch::Receiver<Outcome>>,
+    under_way: HashMap<u128, Arc<watch::Receiver<Outcome>>, BuildHasherDefault<Hashed>>,
+}
+
+/// A fingerprint is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        let high = bytes.last_chunk().map_or(0, |high: &[u8; 8]| u64::from_le_bytes(*high));
+        self.0 = self.0.rotate_left(32) ^ high;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The spans of one request that nobody sent before, until the log has answered. Dropped without an answer, they
@@ -70,7 +85,7 @@ impl Dedupe {
         Dedupe {
             seeds: [RandomState::new(), RandomState::new()],
             started: Instant::now(),
-            state: Mutex::new(State { entries: vec![0; lines * LINE], under_way: HashMap::new() }),
+            state: Mutex::new(State { entries: vec![0; lines * LINE], under_way: HashMap::default() }),
         }
     }
 
@@ -84,12 +99,18 @@ impl Dedupe {
         let fingerprints: Vec<u128> = traces
             .spans()
             .map(|s| {
-                let of = (workspace, s.trace_id(), s.span_id(), s.end_unix_nano(), s.encoded_len());
+                let mut of = [0; 56];
+                of[..16].copy_from_slice(workspace.as_bytes());
+                of[16..32].copy_from_slice(&s.trace_id());
+                of[32..40].copy_from_slice(&s.span_id());
+                of[40..48].copy_from_slice(&s.end_unix_nano().to_le_bytes());
+                of[48..].copy_from_slice(&(s.encoded_len() as u64).to_le_bytes());
                 let [high, low] = [0, 1].map(|i| self.seeds[i].hash_one(of));
                 u128::from(high) << 64 | u128::from(low)
             })
             .collect();
         let (outcome, answered) = watch::channel(None);
+        let answered = Arc::new(answered);
         let mut claim = Claim { dedupe: self.clone(), fingerprints: Vec::new(), outcome };
         let mut fresh = Vec::with_capacity(fingerprints.len());
         let mut first_copies = Vec::new();
@@ -102,7 +123,7 @@ impl Dedupe {
             match state.under_way.get(fingerprint) {
                 // Twice in one request: it is its own first copy.
                 Some(first) if first.same_channel(&answered) => {}
-                Some(first) => first_copies.push(FirstCopy(first.clone())),
+                Some(first) => first_copies.push(FirstCopy(watch::Receiver::clone(first))),
                 None => {
                     state.under_way.insert(*fingerprint, answered.clone());
                     fresh.push(position);
@@ -206,7 +227,7 @@ mod tests {
     use super::*;
 
     fn remembered(entries: usize) -> State {
-        State { entries: vec![0; entries], under_way: HashMap::new() }
+        State { entries: vec![0; entries], under_way: HashMap::default() }
     }
 
     #[test]

@@ -3,9 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::entry::{Entry, EntryRoute, Location};
+use crate::queue::Answer;
 use crate::segment::Prepared;
 use crate::shared::{Inner, OnDisk, lock};
 use crate::types::{LogError, Sequence, Slot};
@@ -16,7 +15,7 @@ pub(crate) fn hand_over(
     inner: &Inner,
     records: Vec<Prepared>,
     locations: Vec<Location>,
-    answers: Vec<oneshot::Sender<Result<Sequence, LogError>>>,
+    answers: Vec<Answer>,
     strong: bool,
 ) {
     let sequences: Vec<Sequence> = records.iter().map(|record| record.sequence).collect();

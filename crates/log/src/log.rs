@@ -16,9 +16,9 @@ use crate::entry::Entry;
 use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::history::Past;
 use crate::keeper::{Inbox, Keeper};
-use crate::memory::Budget;
+use crate::memory::{self, Budget};
 use crate::pool::Pool;
-use crate::queue::Queue;
+use crate::queue::{Queue, prepare};
 use crate::reader::Files;
 use crate::reads::{self, Reads};
 use crate::recovery::{self, Opened};
@@ -48,6 +48,8 @@ pub struct Log {
 #[derive(Debug)]
 struct Handle {
     inner: Arc<Inner>,
+    /// Memory mode: whoever appends commits.
+    in_memory: Option<Arc<Mutex<Writer>>>,
     threads: Mutex<Threads>,
 }
 
@@ -165,6 +167,13 @@ impl Log {
             return Err(LogError::Closed);
         }
         check(inner, &record)?;
+        let mut record = prepare(record, inner.on_disk.is_some());
+        if let Some(writer) = &self.handle.in_memory {
+            record = match memory::keep_now(inner, writer, record) {
+                Ok(sequence) => return Ok(sequence),
+                Err(record) => record,
+            };
+        }
         let answered = inner.queue.push(record)?;
         answered.await.unwrap_or(Err(LogError::Closed))
     }
@@ -388,11 +397,25 @@ fn start(inner: Arc<Inner>, next_sequence: Sequence, next_segment: u64) -> Resul
         let spawned = Thread::spawn(&format!("log-{name}"), run);
         spawned.map_err(|source| LogError::Io { path: inner.options.dir.clone(), source })
     };
-    let handle = Handle { inner: inner.clone(), threads: Mutex::default() };
     let writer = Writer::new(inner.clone(), next_sequence, next_segment);
     let keeper = Keeper::new(inner.clone());
+    let own = inner.clone();
+    let (in_memory, write): (_, Box<dyn FnOnce() + Send>) = if inner.on_disk.is_some() {
+        (
+            None,
+            Box::new(move || {
+                if let Some(on_disk) = &own.on_disk {
+                    writer.run(on_disk)
+                }
+            }),
+        )
+    } else {
+        let writer = Arc::new(Mutex::new(writer));
+        (Some(writer.clone()), Box::new(move || memory::run(&own, &writer)))
+    };
+    let handle = Handle { inner: inner.clone(), in_memory, threads: Mutex::default() };
     let mut threads = lock(&handle.threads);
-    threads.writer = Some(spawn("writer", Box::new(move || writer.run()))?);
+    threads.writer = Some(spawn("writer", write)?);
     threads.keeper = Some(spawn("keeper", Box::new(move || keeper.run()))?);
     if inner.on_disk.is_some() {
         let own = inner.clone();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::commit::hand_over;
 use crate::entry::Location;
 use crate::format::Life;
-use crate::queue::Waiting;
+use crate::queue::{Answer, Waiting};
 use crate::segment::Prepared;
-use crate::shared::lock;
+use crate::shared::{Inner, lock};
 use crate::types::{LogError, Sequence};
 use crate::world::{self, Condvar, Mutex};
 use crate::writer::{SPACE_WAIT, Writer, number};
@@ -64,7 +64,11 @@ impl Budget {
         if bytes > 0 {
             let mut held = lock(&self.held);
             *held = held.saturating_sub(bytes);
-            self.released.notify_all();
+            drop(held);
+            // Telling costs a system call, also when nobody listens.
+            if self.is_short() {
+                self.released.notify_all();
+            }
         }
     }
 
@@ -78,44 +82,83 @@ impl Budget {
     }
 }
 
-impl Writer {
-    /// Keeps everything in `waiting`, or answers why not.
-    pub(crate) fn keep(&mut self, mut waiting: VecDeque<Waiting>) {
+/// The writer's thread: for those that have to wait for room, and those that come behind them.
+pub(crate) fn run(inner: &Inner, writer: &Mutex<Writer>) {
+    while let Some(mut waiting) = inner.queue.take(None) {
         while let Some(first) = waiting.front() {
             let since = first.since;
-            let mut chunk = Vec::new();
-            while let Some(next) = waiting.front_mut() {
-                self.inner.refuse_newest(&mut next.record);
-                let wanted =
-                    if next.record.meta.routes.is_empty() { 0 } else { next.record.payload.bytes().len() };
-                if !self.inner.budget.take(wanted as u64) {
-                    break;
-                }
-                let Some(mut next) = waiting.pop_front() else { break };
-                number(&mut next.record, self.next_sequence, &mut self.ordinals);
-                self.next_sequence += 1;
-                self.group_bytes += wanted as u64;
-                chunk.push(next);
-            }
-            if !chunk.is_empty() {
-                self.keep_chunk(chunk);
+            if lock(writer).keep(&mut waiting) > 0 {
                 continue;
             }
-            if world::elapsed(since) >= SPACE_WAIT || self.inner.queue.is_stopped() {
-                self.inner.full.store(true, Ordering::Release);
+            if world::elapsed(since) >= SPACE_WAIT || inner.queue.is_stopped() {
+                inner.full.store(true, Ordering::Release);
                 if let Some(first) = waiting.pop_front() {
                     first.refuse(LogError::Full);
                 }
                 continue;
             }
-            self.close_group();
-            self.inner.budget.ask();
-            self.inner.inbox.wake();
-            self.inner.budget.wait(Duration::from_millis(20));
+            lock(writer).close_group();
+            inner.budget.ask();
+            inner.inbox.wake();
+            inner.budget.wait(Duration::from_millis(20));
         }
     }
+}
 
-    fn keep_chunk(&mut self, chunk: Vec<Waiting>) {
+/// Keeps a record at once, without a change of thread; gives it back if it has to wait, for room or for others.
+pub(crate) fn keep_now(
+    inner: &Inner,
+    writer: &Mutex<Writer>,
+    record: Prepared,
+) -> Result<Sequence, Prepared> {
+    if !inner.queue.is_clear() {
+        return Err(record);
+    }
+    let mut writer = lock(writer);
+    let record = writer.numbered(record)?;
+    let sequence = record.sequence;
+    writer.keep_all(vec![record], Vec::new());
+    Ok(sequence)
+}
+
+impl Writer {
+    /// Keeps what there is room for; answers how many records that was.
+    fn keep(&mut self, waiting: &mut VecDeque<Waiting>) -> usize {
+        let mut records = Vec::with_capacity(waiting.len());
+        let mut answers = Vec::with_capacity(waiting.len());
+        while let Some(Waiting { record, since, answer }) = waiting.pop_front() {
+            match self.numbered(record) {
+                Ok(record) => {
+                    records.push(record);
+                    answers.push(answer);
+                }
+                Err(record) => {
+                    waiting.push_front(Waiting { record, since, answer });
+                    break;
+                }
+            }
+        }
+        let kept = records.len();
+        if kept > 0 {
+            self.keep_all(records, answers);
+        }
+        kept
+    }
+
+    /// The record with its numbers, if there is room for it.
+    fn numbered(&mut self, mut record: Prepared) -> Result<Prepared, Prepared> {
+        self.inner.refuse_newest(&mut record);
+        let wanted = if record.meta.routes.is_empty() { 0 } else { record.payload.bytes().len() as u64 };
+        if !self.inner.budget.take(wanted) {
+            return Err(record);
+        }
+        number(&mut record, self.next_sequence, &mut self.ordinals);
+        self.next_sequence += 1;
+        self.group_bytes += wanted;
+        Ok(record)
+    }
+
+    fn keep_all(&mut self, records: Vec<Prepared>, answers: Vec<Answer>) {
         self.inner.full.store(false, Ordering::Release);
         let number = self.next_segment;
         let mut state = self.inner.state();
@@ -124,8 +167,6 @@ impl Writer {
             state.segment = number;
         }
         drop(state);
-        let (records, answers): (Vec<Prepared>, Vec<_>) =
-            chunk.into_iter().map(|w| (w.record, w.answer)).unzip();
         let locations: Vec<Location> = records
             .iter()
             .map(|record| Location {

@@ -16,12 +16,15 @@ const COMMIT_BYTES: u64 = 16 << 20;
 /// Appends waiting hold at most this much; beyond, the log is full.
 const QUEUE_BYTES: u64 = 256 << 20;
 
+/// Where the answer to an append goes.
+pub(crate) type Answer = oneshot::Sender<Result<Sequence, LogError>>;
+
 /// An append on its way.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) record: Prepared,
     pub(crate) since: Instant,
-    pub(crate) answer: oneshot::Sender<Result<Sequence, LogError>>,
+    pub(crate) answer: Answer,
 }
 
 impl Waiting {
@@ -45,6 +48,8 @@ pub(crate) struct Queue {
 struct QueueState {
     items: VecDeque<Waiting>,
     bytes: u64,
+    /// The writer waits for work.
+    writer_waits: bool,
     stopped: bool,
 }
 
@@ -52,10 +57,10 @@ impl Queue {
     /// Hands a record to the writer.
     pub(crate) fn push(
         &self,
-        record: NewRecord,
+        record: Prepared,
     ) -> Result<oneshot::Receiver<Result<Sequence, LogError>>, LogError> {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { record: prepare(record), since: world::now(), answer };
+        let waiting = Waiting { record, since: world::now(), answer };
         let mut state = lock(&self.state);
         if state.stopped {
             return Err(LogError::Closed);
@@ -66,8 +71,12 @@ impl Queue {
         }
         state.bytes = bytes;
         state.items.push_back(waiting);
+        // Telling costs a system call, also when nobody listens.
+        let writer_waits = std::mem::take(&mut state.writer_waits);
         drop(state);
-        self.work.notify_one();
+        if writer_waits {
+            self.work.notify_one();
+        }
         Ok(answered)
     }
 
@@ -82,6 +91,12 @@ impl Queue {
         !lock(&self.state).items.is_empty()
     }
 
+    /// Nothing waits, and appends are still taken.
+    pub(crate) fn is_clear(&self) -> bool {
+        let state = lock(&self.state);
+        state.items.is_empty() && !state.stopped
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         lock(&self.state).stopped
     }
@@ -93,6 +108,7 @@ impl Queue {
             if state.stopped {
                 return None;
             }
+            state.writer_waits = true;
             match most {
                 None => state = self.work.wait(state),
                 Some(most) => {
@@ -104,6 +120,7 @@ impl Queue {
                 }
             }
         }
+        state.writer_waits = false;
         let mut taken = VecDeque::new();
         let mut bytes = 0;
         while let Some(next) = state.items.front()
@@ -118,8 +135,8 @@ impl Queue {
     }
 }
 
-/// What can be done on the caller's side: the checksum, and the routes without their numbers.
-fn prepare(record: NewRecord) -> Prepared {
+/// What can be done on the caller's side: the checksum if it is for a disk, and the routes without their numbers.
+pub(crate) fn prepare(record: NewRecord, is_for_disk: bool) -> Prepared {
     let spans = u64::from(record.payload.spans());
     let payload_len = record.payload.bytes().len() as u32;
     let routes = record.routes.into_iter().filter(|route| !route.spans.is_empty()).map(|route| StoredRoute {
@@ -141,7 +158,7 @@ fn prepare(record: NewRecord) -> Prepared {
             trace_keys: record.trace_keys,
             origin: record.origin,
         },
-        payload_crc: crc32c::crc32c(record.payload.bytes()),
+        payload_crc: if is_for_disk { crc32c::crc32c(record.payload.bytes()) } else { 0 },
         payload: record.payload,
     }
 }

@@ -24,6 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A segment that is full sooner than this asks for more files ahead.
 const FAST: Duration = Duration::from_secs(5);
 
+#[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) inner: Arc<Inner>,
     pub(crate) next_sequence: Sequence,
@@ -62,17 +63,13 @@ impl Writer {
         }
     }
 
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self, on_disk: &OnDisk) {
         let inner = self.inner.clone();
-        loop {
-            let Some(batch) = inner.queue.take(self.retry_at.map(|_| RETRY)) else { break };
-            match &inner.on_disk {
-                Some(on_disk) => self.commit(on_disk, batch),
-                None => self.keep(batch),
-            }
+        while let Some(batch) = inner.queue.take(self.retry_at.map(|_| RETRY)) {
+            self.commit(on_disk, batch);
         }
-        if let (Some(on_disk), Some(active)) = (&inner.on_disk, self.active.take())
-            && inner.is_closed()
+        if inner.is_closed()
+            && let Some(active) = self.active.take()
         {
             self.retire(on_disk, active, true);
         }

@@ -112,6 +112,8 @@ pub(crate) struct SpanRec {
     /// Ordinal in its `ScopeSpans` on the wire, rejected spans counted.
     pub(crate) position: u32,
     pub(crate) attributes: Range,
+    /// The bits of their keys: most questions are for keys that are not there.
+    pub(crate) keys: u128,
     /// Where the first field of that kind starts, 0 if there is none.
     pub(crate) first_attribute: u32,
     pub(crate) first_event: u32,
@@ -250,6 +252,15 @@ impl fmt::Debug for Traces {
             .field("rejected", &self.rejected.len())
             .finish_non_exhaustive()
     }
+}
+
+/// One of 128 bits, by what tells keys apart: the length, the middle and the end, because keys begin alike.
+#[inline]
+pub(crate) fn key_bit(key: &[u8]) -> u128 {
+    let end = key.last_chunk().map_or(0, |end: &[u8; 4]| u32::from_le_bytes(*end));
+    let middle = key.get(key.len() / 2).copied().unwrap_or_default();
+    let mixed = end ^ u32::from(middle) << 8 ^ (key.len() as u32) << 20;
+    1 << (mixed.wrapping_mul(0x9e37_79b1) >> 25)
 }
 
 pub(crate) fn resource_path(resource: u32) -> String {

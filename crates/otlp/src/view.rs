@@ -1,7 +1,7 @@
 //! Borrowed views of spans, resources, scopes, events and links.
 
 use crate::ids::{SpanId, TraceId};
-use crate::index::{Range, ResourceRec, ScopeRec, SpanRec, Traces};
+use crate::index::{Range, ResourceRec, ScopeRec, SpanRec, Traces, key_bit};
 use crate::value::{Attributes, Value, next_of, text};
 use crate::wire::{Fields, find_bytes, find_scalar};
 
@@ -120,7 +120,10 @@ impl<'a> SpanView<'a> {
         if key.is_empty() {
             return self.attributes().find(key);
         }
-        let range = self.rec().attributes;
+        let SpanRec { attributes: range, keys, .. } = self.rec();
+        if keys & key_bit(key.as_bytes()) == 0 {
+            return None;
+        }
         let index = self.traces.attributes.get(range.from as usize..range.to as usize)?;
         let found = index.iter().rev().find(|a| {
             a.key_len as usize == key.len()

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::check::{Checker, Fault, MAX_REPEATS, segment};
 use crate::index::{
-    AttributeRec, DecodeError, Limits, Range, Rejected, ResourceRec, ScopeRec, SpanRec, Traces,
+    AttributeRec, DecodeError, Limits, Range, Rejected, ResourceRec, ScopeRec, SpanRec, Traces, key_bit,
     resource_path, scope_path, span_path,
 };
 use crate::schema::{Message, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN};
@@ -242,7 +242,7 @@ impl Walk<'_> {
                 if rec.first_attribute == 0 {
                     rec.first_attribute = field.at as u32;
                 }
-                self.attribute(&field, LEVEL + 1).map_err(|fault| {
+                rec.keys |= self.attribute(&field, LEVEL + 1).map_err(|fault| {
                     fault.under(&segment(self.check.buf, outer.from, &field, &SPAN.fields[8]))
                 })?;
                 continue;
@@ -279,9 +279,9 @@ impl Walk<'_> {
         Ok(rec)
     }
 
-    /// Checks one attribute of a span and records where its key is.
+    /// Checks one attribute of a span and records where its key is; answers the bit of the key.
     #[inline]
-    fn attribute(&mut self, outer: &Field, level: u32) -> Result<(), Box<Fault>> {
+    fn attribute(&mut self, outer: &Field, level: u32) -> Result<u128, Box<Fault>> {
         let (from, to) = self.check.key_value(outer, level)?;
         // An empty key is legal; it is found by a scan. Leaving it out bounds the size of the
         // index by a small multiple of the body.
@@ -293,7 +293,7 @@ impl Walk<'_> {
                 len: (outer.to - outer.from) as u32,
             });
         }
-        Ok(())
+        Ok(key_bit(self.check.buf.get(from..to).unwrap_or_default()))
     }
 
     fn is_set(&self, field: &Field) -> bool {

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::BuildError;
 use crate::family::address::{AddressPolicy, Blocked, OutboundPolicy};
+use crate::family::fragments::Fragments;
 use crate::family::outbound::{Guarded, Names, Resolver, system_names};
 
 /// Connecting, including the TLS handshake.
@@ -35,6 +36,8 @@ pub struct ClientOptions {
     pub instance_id: Option<String>,
     /// Which addresses may be called.
     pub outbound: OutboundPolicy,
+    /// Memory for compressed records that several destinations send; 0 keeps none.
+    pub fragment_bytes: u64,
 }
 
 /// Shared by all adapters: the connection pools. Cloning is cheap.
@@ -49,6 +52,7 @@ struct Inner {
     clickhouse: ::clickhouse::Client,
     policy: Arc<AddressPolicy>,
     via: Option<HeaderValue>,
+    fragments: Fragments,
 }
 
 impl fmt::Debug for Clients {
@@ -88,6 +92,7 @@ impl Clients {
                 clickhouse,
                 policy,
                 via,
+                fragments: Fragments::new(usize::try_from(options.fragment_bytes).unwrap_or(usize::MAX)),
             }),
         })
     }
@@ -105,6 +110,10 @@ impl Clients {
 
     pub(crate) fn clickhouse(&self) -> ::clickhouse::Client {
         self.inner.clickhouse.clone()
+    }
+
+    pub(crate) fn fragments(&self) -> &Fragments {
+        &self.inner.fragments
     }
 
     pub(crate) fn via(&self) -> Option<&HeaderValue> {

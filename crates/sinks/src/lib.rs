@@ -60,6 +60,8 @@ pub struct Item {
     pub spans: SpanSet,
     /// Content must not be sent (the stored projection or the destination's privacy mode now).
     pub private: bool,
+    /// Other destinations get spans of this record too: what is made of it can serve them.
+    pub shared: bool,
 }
 
 /// What is sent in one call.

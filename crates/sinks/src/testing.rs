@@ -157,6 +157,7 @@ pub(crate) fn item(sequence: u64, spans: &[SpanBuilder]) -> Item {
         payload: Arc::new(payload(spans)),
         spans: SpanSet::all(spans.len() as u32),
         private: false,
+        shared: false,
     }
 }
 
@@ -168,6 +169,7 @@ pub(crate) fn damaged_item(sequence: u64) -> Item {
         payload: Arc::new(Payload::new(Bytes::from_static(b"\xff\xff\xff"), 2)),
         spans: SpanSet::from_positions(2, [1]),
         private: true,
+        shared: false,
     }
 }
 

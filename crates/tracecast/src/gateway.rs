@@ -193,6 +193,7 @@ impl Gateway {
         let clients = Clients::with_options(ClientOptions {
             instance_id: Some(instance_id.clone()),
             outbound: config.outbound,
+            fragment_bytes: shares.fragments,
         })
         .map_err(|e| StartError::Internal(e.to_string()))?;
         let delivery = Delivery::new(

@@ -44,6 +44,8 @@ pub(crate) struct Shares {
     pub(crate) in_flight: u64,
     /// Recent payloads the log keeps for the senders.
     pub(crate) log_cache: u64,
+    /// Compressed records that several destinations send.
+    pub(crate) fragments: u64,
     /// The log itself, where it is in memory only.
     pub(crate) log: u64,
     /// What the rules remember of traces.
@@ -66,6 +68,7 @@ impl Shares {
             ingest: part(20),
             in_flight: if is_log_in_memory { part(10) } else { part(15) },
             log_cache,
+            fragments: part(4).min(32 << 20),
             log,
             traces: memory,
             dedupe: memory,
@@ -119,9 +122,9 @@ mod tests {
     fn the_shares_leave_a_good_third() {
         for memory_bytes in [64 << 20, 256 << 20, 2 << 30] {
             for is_log_in_memory in [false, true] {
-                let Shares { ingest, in_flight, log_cache, log, traces, dedupe } =
+                let Shares { ingest, in_flight, log_cache, fragments, log, traces, dedupe } =
                     Shares::of(memory_bytes, is_log_in_memory);
-                let sum = ingest + in_flight + log_cache + log + traces + dedupe;
+                let sum = ingest + in_flight + log_cache + fragments + log + traces + dedupe;
                 assert!(sum <= memory_bytes / 3 * 2, "{sum} of {memory_bytes}");
                 assert!(ingest >= memory_bytes / 6, "{ingest} of {memory_bytes}");
             }

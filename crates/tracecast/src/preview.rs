@@ -101,6 +101,7 @@ fn shown(
             spans: SpanSet::all(selected),
             payload,
             private: destination.privacy_mode,
+            shared: false,
         };
         let batch = Batch { token: "preview".to_owned(), items: vec![item], ..Batch::default() };
         requests = build(&batch).into_iter().map(request).collect();

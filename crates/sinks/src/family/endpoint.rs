@@ -1,6 +1,5 @@
 //! A URL with its headers and secrets: what the HTTP kinds have in common.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tracecast_destination::Headers;
 use url::Url;
@@ -9,6 +8,7 @@ use super::answer::with_damaged;
 use super::headers;
 use super::http::{BODY_BYTES_MAX, Outgoing, Reply, exchange};
 use super::otlp_http::Body;
+use super::pieces::Pieces;
 use super::probe::Verdict;
 use super::redact::{Redactor, shown_url};
 use super::transport::TransportError;
@@ -20,7 +20,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("x-tracecast-replayed");
 /// Where requests go, complete except for the body.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    clients: Clients,
+    pub(crate) clients: Clients,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
@@ -47,8 +47,13 @@ impl Endpoint {
         Ok(Endpoint { clients: clients.clone(), method, url, headers: own, redactor: Redactor::new(all) })
     }
 
-    pub(crate) fn request(&self, body: Bytes) -> Outgoing {
-        Outgoing { method: self.method.clone(), url: self.url.clone(), headers: self.headers.clone(), body }
+    pub(crate) fn request(&self, body: impl Into<Pieces>) -> Outgoing {
+        Outgoing {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: body.into(),
+        }
     }
 
     pub(crate) async fn call(&self, outgoing: Outgoing, cap: usize) -> Result<Reply, TransportError> {
@@ -59,11 +64,12 @@ impl Endpoint {
     pub(crate) async fn deliver(
         &self,
         batch: &Batch,
-        body: Body,
+        body: impl Into<Body<Pieces>>,
         cap: usize,
-        outgoing: impl FnOnce(Bytes) -> Outgoing,
+        outgoing: impl FnOnce(Pieces) -> Outgoing,
         answer: impl FnOnce(&Reply) -> Answer,
     ) -> Sent {
+        let body = body.into();
         if body.damaged.len() == batch.items.len() && !batch.items.is_empty() {
             let answer = with_damaged(batch, &body.damaged, Answer::Delivered);
             return Sent { answer, bytes: 0 };

@@ -6,6 +6,7 @@ use tokio::time::timeout_at;
 use url::Url;
 
 use super::body::Body;
+use super::pieces::Pieces;
 use super::redact::shown_url;
 use super::transport::TransportError;
 use crate::{Clients, Preview};
@@ -21,7 +22,7 @@ pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Pieces,
 }
 
 impl Outgoing {

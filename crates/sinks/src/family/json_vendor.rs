@@ -172,7 +172,7 @@ fn packed<V: Vendor>(vendor: &V, batch: &Batch, route: u8) -> Encoded {
     let mut encoded = encoded(vendor, batch, route);
     if V::GZIP {
         for part in &mut encoded.parts {
-            part.body = gzip::compress(&part.body).to_vec();
+            part.body = gzip::compress([&part.body[..]]).to_vec();
         }
     }
     encoded

@@ -6,41 +6,92 @@ use bytes::Bytes;
 use tracecast_otlp::write::Edit;
 use tracecast_otlp::{json, write};
 
+use super::fragments::Fragments;
+use super::gzip::{Fragment, Member};
 use super::http::Reply;
+use super::pieces::{Collector, Pieces};
 use crate::{Answer, Batch, Item, ItemAnswer};
 
 /// A request body, and the positions of items whose stored bytes could not be read.
 #[derive(Debug, Default)]
-pub(crate) struct Body {
-    pub(crate) bytes: Bytes,
+pub(crate) struct Body<B = Bytes> {
+    pub(crate) bytes: B,
     pub(crate) damaged: Vec<usize>,
 }
 
-/// The batch as one `ExportTraceServiceRequest`. A payload that is selected as a whole and not
-/// edited is appended as it was received, without a look inside: concatenated messages are one
-/// message.
-pub(crate) fn protobuf<'e>(items: &[Item], edit: impl Fn(&Item) -> Option<&'e dyn Edit>) -> Body {
-    if let [item] = items
-        && item.spans.is_all()
-        && edit(item).is_none()
-    {
-        return Body { bytes: item.payload.bytes().clone(), damaged: Vec::new() };
+impl From<Body> for Body<Pieces> {
+    fn from(body: Body) -> Body<Pieces> {
+        Body { bytes: body.bytes.into(), damaged: body.damaged }
     }
-    let room = items.iter().map(|item| item.payload.bytes().len()).sum();
-    let mut out = Vec::with_capacity(room);
+}
+
+/// The batch as one `ExportTraceServiceRequest`. A payload that is selected as a whole and not edited is sent as it was
+/// received, without a look inside or a copy: concatenated messages are one message.
+pub(crate) fn protobuf<'e>(items: &[Item], edit: impl Fn(&Item) -> Option<&'e dyn Edit>) -> Body<Pieces> {
+    let mut out = Collector::default();
     let mut damaged = Vec::new();
     for (i, item) in items.iter().enumerate() {
         let edit = edit(item);
         if edit.is_none() && item.spans.is_all() {
-            out.extend_from_slice(item.payload.bytes());
+            out.share(item.payload.bytes());
             continue;
         }
         match item.payload.traces() {
-            Ok(traces) => write::select(traces, &item.spans, edit, &mut out),
+            Ok(traces) => write::select(traces, &item.spans, edit, out.open()),
             Err(_) => damaged.push(i),
         }
     }
-    Body { bytes: out.into(), damaged }
+    Body { bytes: out.finish(), damaged }
+}
+
+/// Records below this are compressed together: apart they would compress badly.
+const FRAGMENT_BYTES_MIN: usize = 4 << 10;
+
+/// The batch as [`protobuf`] makes it, compressed record by record, so that destinations that send the same share the
+/// work.
+pub(crate) fn packed<'e>(
+    items: &[Item],
+    edit: impl Fn(&Item) -> Option<&'e dyn Edit>,
+    fragments: &Fragments,
+) -> Body<Pieces> {
+    let mut member = Member::new();
+    let mut damaged = Vec::new();
+    let mut small = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let edit = edit(item);
+        let is_copy = edit.is_none() && item.spans.is_all();
+        let traces = if is_copy { None } else { Some(item.payload.traces()) };
+        let write = |out: &mut Vec<u8>| match &traces {
+            Some(Ok(traces)) => write::select(traces, &item.spans, edit, out),
+            Some(Err(_)) => {}
+            None => out.extend_from_slice(item.payload.bytes()),
+        };
+        if let Some(Err(_)) = traces {
+            damaged.push(i);
+        } else if !item.shared || item.payload.bytes().len() < FRAGMENT_BYTES_MIN {
+            write(&mut small);
+        } else {
+            if !small.is_empty() {
+                member.add(&Fragment::new(&small));
+                small.clear();
+            }
+            let make = || {
+                if is_copy {
+                    return Fragment::new(item.payload.bytes());
+                }
+                let mut written = Vec::with_capacity(item.payload.bytes().len());
+                write(&mut written);
+                Fragment::new(&written)
+            };
+            if let Some(fragment) = fragments.of(item, make).get() {
+                member.add(fragment);
+            }
+        }
+    }
+    if !small.is_empty() {
+        member.add(&Fragment::new(&small));
+    }
+    Body { bytes: member.finish(), damaged }
 }
 
 /// The batch as `{"resourceSpans":[...]}`.

@@ -11,8 +11,10 @@ use http::{HeaderValue, header};
 use tracecast_otlp::write::Edit;
 
 use super::endpoint::Endpoint;
+use super::fragments::Fragments;
 use super::http::{BODY_BYTES_MAX, OTLP_BODY_BYTES_MAX, Outgoing, Reply};
 use super::otlp_http::{self, Body};
+use super::pieces::Pieces;
 use super::probe::{self, Verdict};
 use super::projection::{edit, projected};
 use super::redact::Redactor;
@@ -34,7 +36,7 @@ impl Form {
     /// The request without spans, which the specification calls valid.
     fn empty(self) -> Bytes {
         let plain: &'static [u8] = if self.json { b"{\"resourceSpans\":[]}" } else { b"" };
-        if self.gzip { gzip::compress(plain) } else { Bytes::from_static(plain) }
+        if self.gzip { gzip::compress([plain]) } else { Bytes::from_static(plain) }
     }
 
     fn dress(self, mut outgoing: Outgoing) -> Outgoing {
@@ -98,7 +100,7 @@ impl<V: Vendor> OtlpVendor<V> {
         usize::from(position) + 1 >= self.forms.len()
     }
 
-    fn outgoing(&self, form: Form, body: Bytes) -> Outgoing {
+    fn outgoing(&self, form: Form, body: impl Into<Pieces>) -> Outgoing {
         form.dress(self.endpoint.request(body))
     }
 
@@ -111,8 +113,8 @@ impl<V: Vendor> OtlpVendor<V> {
         let body = if is_copy(&*self.vendor, form, batch) {
             body(&*self.vendor, form, batch)
         } else {
-            let vendor = self.vendor.clone();
-            offload::encode(batch, move |batch| packed(&*vendor, form, batch)).await
+            let (vendor, clients) = (self.vendor.clone(), self.endpoint.clients.clone());
+            offload::encode(batch, move |batch| packed(&*vendor, form, batch, clients.fragments())).await
         };
         let outgoing = |bytes| self.outgoing(form, bytes);
         let answer = |reply: &Reply| {
@@ -158,13 +160,13 @@ impl<V: Vendor> Adapter for OtlpVendor<V> {
 
     fn preview(&self, batch: &Batch) -> Vec<Preview> {
         let form = self.form(self.form.load(Ordering::Relaxed));
-        let body = body(&*self.vendor, form, batch).bytes;
+        let body = body(&*self.vendor, form, batch).bytes.into_bytes();
         vec![self.outgoing(form, Bytes::new()).preview(body)]
     }
 }
 
 /// The body before compression.
-fn body(vendor: &impl Vendor, form: Form, batch: &Batch) -> Body {
+fn body(vendor: &impl Vendor, form: Form, batch: &Batch) -> Body<Pieces> {
     match vendor.edit() {
         // A dialect reads what is left after privacy, so that goes first.
         Some(edit) => {
@@ -175,20 +177,23 @@ fn body(vendor: &impl Vendor, form: Form, batch: &Batch) -> Body {
     }
 }
 
-fn encode<'e>(form: Form, items: &[Item], edit: impl Fn(&Item) -> Option<&'e dyn Edit>) -> Body {
-    if form.json { otlp_http::json(items, edit) } else { otlp_http::protobuf(items, edit) }
+fn encode<'e>(form: Form, items: &[Item], edit: impl Fn(&Item) -> Option<&'e dyn Edit>) -> Body<Pieces> {
+    if form.json { otlp_http::json(items, edit).into() } else { otlp_http::protobuf(items, edit) }
 }
 
 /// The body as it is sent.
-fn packed(vendor: &impl Vendor, form: Form, batch: &Batch) -> Body {
+fn packed(vendor: &impl Vendor, form: Form, batch: &Batch, fragments: &Fragments) -> Body<Pieces> {
+    if form == Form::PACKED && vendor.edit().is_none() && batch.items.iter().any(|item| item.shared) {
+        return otlp_http::packed(&batch.items, edit, fragments);
+    }
     let mut body = body(vendor, form, batch);
     if form.gzip {
-        body.bytes = gzip::compress(&body.bytes);
+        body.bytes = gzip::compress(body.bytes.iter()).into();
     }
     body
 }
 
-/// The body is the received bytes: making it is only copying.
+/// The body is the received bytes: making it costs next to nothing.
 fn is_copy(vendor: &impl Vendor, form: Form, batch: &Batch) -> bool {
     form == Form { json: false, gzip: false }
         && vendor.edit().is_none()

@@ -68,7 +68,7 @@ impl Vendor for Project {
     }
 
     fn test(&self, endpoint: &Endpoint) -> Outgoing {
-        let mut outgoing = endpoint.request(request::test(self.token.expose_secret()).into());
+        let mut outgoing = endpoint.request(request::test(self.token.expose_secret()));
         outgoing.url = self.flags.clone();
         outgoing
     }

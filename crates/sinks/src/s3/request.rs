@@ -75,7 +75,7 @@ impl Layout {
     pub(super) fn objects(&self, batch: &Batch) -> Built {
         let mut built = self.lines(batch);
         for object in built.objects.iter_mut().filter(|object| object.gzip) {
-            object.body = gzip::compress(&object.body);
+            object.body = gzip::compress([&object.body[..]]);
         }
         built
     }

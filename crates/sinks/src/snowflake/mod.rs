@@ -121,6 +121,6 @@ impl Adapter for Snowflake {
     fn preview(&self, batch: &Batch) -> Vec<Preview> {
         let (body, _) = request::insert(&self.target, batch);
         let outgoing = request::submit(&self.endpoint, &batch.token, batch.attempt, body);
-        vec![outgoing.preview(outgoing.body.clone())]
+        vec![outgoing.preview(outgoing.body.clone().into_bytes())]
     }
 }

@@ -80,7 +80,7 @@ impl Vendor for Project {
     }
 
     fn test(&self, endpoint: &Endpoint) -> Outgoing {
-        let mut outgoing = endpoint.request(request::test(&self.id).into());
+        let mut outgoing = endpoint.request(request::test(&self.id));
         outgoing.url = self.stats.clone();
         outgoing
     }

@@ -28,6 +28,7 @@ use tracecast_destination::WebhookConfig;
 use self::signature::Signer;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::{BODY_BYTES_MAX, Reply};
+use crate::family::pieces::Pieces;
 use crate::family::{offload, probe};
 use crate::{Adapter, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
 
@@ -53,7 +54,8 @@ impl Webhook {
 
     async fn send_once(&self, batch: &Batch) -> Sent {
         let body = offload::encode(batch, request::body).await;
-        let outgoing = |bytes| request::outgoing(&self.endpoint, &self.signer, batch, bytes);
+        let outgoing =
+            |body: Pieces| request::outgoing(&self.endpoint, &self.signer, batch, body.into_bytes());
         let answer = |reply: &Reply| response::answer(reply, &self.endpoint.redactor);
         self.endpoint.deliver(batch, body, BODY_BYTES_MAX, outgoing, answer).await
     }

@@ -57,12 +57,12 @@ pub(super) fn test(endpoint: &Endpoint, signer: &Signer) -> Outgoing {
 
 /// The request with its id, signed over the bytes as they are sent.
 fn identified(endpoint: &Endpoint, signer: &Signer, id: &str, body: Bytes) -> Outgoing {
-    let mut outgoing = endpoint.request(body);
+    let mut outgoing = endpoint.request(body.clone());
     // Only letters a header can carry are in an id.
     let value = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("-"));
     outgoing.headers.insert(signature::ID, value.clone());
     outgoing.headers.insert(IDEMPOTENCY_KEY, value);
-    signer.sign(id, Timestamp::now(), &outgoing.body, &mut outgoing.headers);
+    signer.sign(id, Timestamp::now(), &body, &mut outgoing.headers);
     outgoing
 }
 

@@ -33,7 +33,7 @@ fn names(answers: &[&[Ipv4Addr]]) -> (Names, Arc<AtomicUsize>) {
 
 fn clients(names: Names, deny_private_addresses: bool) -> Clients {
     let outbound = OutboundPolicy { deny_private_addresses, allow: vec![PUBLIC.to_string()] };
-    Clients::with_names(ClientOptions { instance_id: None, outbound }, names).unwrap()
+    Clients::with_names(ClientOptions { outbound, ..Default::default() }, names).unwrap()
 }
 
 fn port(url: &str) -> u16 {
@@ -155,7 +155,7 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn the_names_of_the_system_are_found_and_checked() {
     let outbound = OutboundPolicy { deny_private_addresses: true, allow: Vec::new() };
-    let clients = Clients::with_options(ClientOptions { instance_id: None, outbound }).unwrap();
+    let clients = Clients::with_options(ClientOptions { outbound, ..Default::default() }).unwrap();
     for kind in Kind::ALL {
         let adapter = build(&destination_at(kind, "http://localhost:1"), &clients).unwrap();
         assert_eq!(adapter.test().await.diagnosis, Diagnosis::BlockedAddress, "{kind}");
