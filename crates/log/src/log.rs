@@ -171,7 +171,7 @@ impl Log {
         if let Some(writer) = &self.handle.in_memory {
             record = match memory::keep_now(inner, writer, record) {
                 Ok(sequence) => return Ok(sequence),
-                Err(record) => record,
+                Err(record) => *record,
             };
         }
         let answered = inner.queue.push(record)?;

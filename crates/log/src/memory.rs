@@ -109,13 +109,15 @@ pub(crate) fn run(inner: &Inner, writer: &Mutex<Writer>) {
 pub(crate) fn keep_now(
     inner: &Inner,
     writer: &Mutex<Writer>,
-    record: Prepared,
-) -> Result<Sequence, Prepared> {
+    mut record: Prepared,
+) -> Result<Sequence, Box<Prepared>> {
     if !inner.queue.is_clear() {
-        return Err(record);
+        return Err(Box::new(record));
     }
     let mut writer = lock(writer);
-    let record = writer.numbered(record)?;
+    if !writer.admit(&mut record) {
+        return Err(Box::new(record));
+    }
     let sequence = record.sequence;
     writer.keep_all(vec![record], Vec::new());
     Ok(sequence)
@@ -126,17 +128,12 @@ impl Writer {
     fn keep(&mut self, waiting: &mut VecDeque<Waiting>) -> usize {
         let mut records = Vec::with_capacity(waiting.len());
         let mut answers = Vec::with_capacity(waiting.len());
-        while let Some(Waiting { record, since, answer }) = waiting.pop_front() {
-            match self.numbered(record) {
-                Ok(record) => {
-                    records.push(record);
-                    answers.push(answer);
-                }
-                Err(record) => {
-                    waiting.push_front(Waiting { record, since, answer });
-                    break;
-                }
-            }
+        while let Some(next) = waiting.front_mut()
+            && self.admit(&mut next.record)
+            && let Some(Waiting { record, answer, .. }) = waiting.pop_front()
+        {
+            records.push(record);
+            answers.push(answer);
         }
         let kept = records.len();
         if kept > 0 {
@@ -145,17 +142,17 @@ impl Writer {
         kept
     }
 
-    /// The record with its numbers, if there is room for it.
-    fn numbered(&mut self, mut record: Prepared) -> Result<Prepared, Prepared> {
-        self.inner.refuse_newest(&mut record);
+    /// Gives the record its room and its numbers, if there is room for it.
+    fn admit(&mut self, record: &mut Prepared) -> bool {
+        self.inner.refuse_newest(record);
         let wanted = if record.meta.routes.is_empty() { 0 } else { record.payload.bytes().len() as u64 };
         if !self.inner.budget.take(wanted) {
-            return Err(record);
+            return false;
         }
-        number(&mut record, self.next_sequence, &mut self.ordinals);
+        number(record, self.next_sequence, &mut self.ordinals);
         self.next_sequence += 1;
         self.group_bytes += wanted;
-        Ok(record)
+        true
     }
 
     fn keep_all(&mut self, records: Vec<Prepared>, answers: Vec<Answer>) {
