@@ -7,6 +7,7 @@
 //! - [`sink`] receives OTLP and JSON, counts, and fails in the ways it is told to;
 //! - [`faultsink`] receives OTLP and fails on purpose, down to single bytes, by script;
 //! - [`oracle`] holds what was acknowledged against what arrived;
+//! - [`tally`] reads what a receiver must know to be held to account, cheaply enough for a measured run;
 //! - [`standin`] imitates the vendors the demo delivers to, as far as the demo needs.
 
 pub mod faultsink;
@@ -14,4 +15,5 @@ pub mod load;
 pub mod oracle;
 pub mod sink;
 pub mod standin;
+pub mod tally;
 pub mod traffic;

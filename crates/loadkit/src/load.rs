@@ -71,6 +71,8 @@ pub struct Report {
     /// See `ack_p50_ms`.
     pub ack_p99_ms: f64,
     /// See `ack_p50_ms`.
+    pub ack_p999_ms: f64,
+    /// See `ack_p50_ms`.
     pub ack_max_ms: f64,
     /// Ranges of span numbers that were acknowledged: first and count. Ids are `span_id(run, number)`.
     #[serde(skip)]
@@ -235,6 +237,7 @@ impl State {
         };
         report.ack_p50_ms = at(0.5);
         report.ack_p99_ms = at(0.99);
+        report.ack_p999_ms = at(0.999);
         report.ack_max_ms = at(1.0);
         report.seconds = took.as_secs_f64();
         report.spans_per_second = report.acknowledged_spans as f64 / report.seconds.max(1e-9);
