@@ -93,38 +93,38 @@ fn a_slow_destination_that_wants_little_holds_little() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = Log::open(small(dir.path())).unwrap();
     let pair = pair(&log);
-    // Forty times the cap; every fifteenth segment has something the slow one wants.
+    // Forty times the cap; every fortieth segment has something the slow one wants.
     for seed in 0..10_000 {
-        append(&log, seed, 200, 1000).unwrap();
+        append(&log, seed, 400, 1000).unwrap();
     }
     log.flush().unwrap();
     assert!(log.bytes() <= 256 * KIB + 64 * KIB, "{}", log.bytes());
-    // It never had to give anything up: its fifty kilobytes fit.
+    // It never had to give anything up: its twenty-five kilobytes fit.
     assert!(!lock(&pair.asked).contains(&SLOW));
     let (done, slow) = (log.books(FAST), log.books(SLOW));
     assert_eq!((done.delivered, done.pending), (10_000, 0));
-    assert_eq!((slow.selected, slow.pending, slow.dropped), (50, 50, [0; 6]));
+    assert_eq!((slow.selected, slow.pending, slow.dropped), (25, 25, [0; 6]));
     // Entries handed out before are still good, although their segments are long gone.
     let kept = lock(&pair.of_slow).clone();
-    assert_eq!(kept.len(), 50);
+    assert_eq!(kept.len(), 25);
     check_contents(&log, &kept, 1000);
     let seeds = |entries: &[Arc<Entry>]| -> Vec<u64> {
         entries.iter().map(|e| e.received_unix_nano - 1_000_000).collect()
     };
     assert_eq!(seeds(&backlog_of_slow(&log)), seeds(&kept));
-    for entry in &kept[..20] {
+    for entry in &kept[..10] {
         settle(&log, entry, SLOW, Outcome::Delivered);
     }
     log.flush().unwrap();
     let before = log.books(SLOW);
-    assert_eq!((before.delivered, before.pending), (20, 30));
+    assert_eq!((before.delivered, before.pending), (10, 15));
     end(log, &pair);
 
     let (log, recovered) = Log::open(small(dir.path())).unwrap();
     assert_eq!((recovered.notes, log.damage()), (Vec::new(), Damage::default()));
     assert_eq!(log.books(SLOW), before);
     let left = backlog_of_slow(&log);
-    assert_eq!(seeds(&left), seeds(&kept[20..]));
+    assert_eq!(seeds(&left), seeds(&kept[10..]));
     check_contents(&log, &left, 1000);
     log.close();
     assert_eq!(inspect::verify(dir.path()).unwrap().problems, Vec::<String>::new());
