@@ -16,6 +16,7 @@ use tracecast_sinks::{Batch, Item, Sent};
 use crate::job::{Part, Piece, Refusal};
 use crate::lane::{Lane, Setup};
 use crate::ruling::within;
+use crate::stack::Sender;
 use crate::stats::unix_nano;
 
 /// In place of a vendor's words about content that was sent before privacy mode was switched on.
@@ -158,7 +159,9 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
                 slot: lane.slot,
                 sequence: piece.entry.sequence,
                 received_unix_nano: piece.entry.received_unix_nano,
+                first_sent_unix_nano: part.first_sent_unix_nano,
                 at_unix_nano: unix_nano(),
+                mapping_version: setup.sender.as_ref().map_or(0, Sender::mapping_version),
                 reason: refusal.reason,
                 status: refusal.status,
                 excerpt,

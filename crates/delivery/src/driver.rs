@@ -331,6 +331,7 @@ impl Driver {
                 lane.started(part.spans(), now);
                 part.tries = before.saturating_add(1);
                 part.attempts = part.attempts.saturating_add(1);
+                part.first_sent_unix_nano.get_or_insert_with(unix_nano);
                 self.count_sending(1);
                 self.retrying += usize::from(before > 0);
                 if let Some(observer) = self.lane.shared.observer.get() {

@@ -75,6 +75,8 @@ pub(crate) struct Part {
     pub(crate) tries: u32,
     /// How often its spans were sent, in earlier compositions too.
     pub(crate) attempts: u32,
+    /// When its spans were first sent by this process, unix nanoseconds.
+    pub(crate) first_sent_unix_nano: Option<u64>,
     pub(crate) not_before: Instant,
     /// The earliest deadline of the pieces.
     pub(crate) deadline: Instant,
@@ -109,6 +111,7 @@ impl Part {
             pieces: pieces.into(),
             tries: 0,
             attempts: 0,
+            first_sent_unix_nano: None,
             not_before: now,
             deadline,
             suspected: None,
@@ -122,6 +125,7 @@ impl Part {
     pub(crate) fn with_pieces(&self, pieces: Vec<Piece>) -> Part {
         Part {
             attempts: self.attempts,
+            first_sent_unix_nano: self.first_sent_unix_nano,
             suspected: self.suspected,
             shrink_to: self.shrink_to,
             io_failures: self.io_failures,

@@ -38,12 +38,13 @@ impl Service<Arc<Batch>> for AdapterService {
 pub(crate) struct Sender {
     service: ConcurrencyLimit<Timeout<AdapterService>>,
     limits: BatchLimits,
+    mapping_version: u32,
     timeout: Duration,
 }
 
 impl Sender {
     pub(crate) fn new(adapter: Arc<dyn Adapter>, timeout: Duration) -> Sender {
-        let limits = adapter.limits();
+        let (limits, mapping_version) = (adapter.limits(), adapter.mapping_version());
         let limits = BatchLimits {
             spans_max: limits.spans_max.max(1),
             bytes_max: limits.bytes_max.max(1),
@@ -59,12 +60,17 @@ impl Sender {
             .timeout(timeout)
             // Innermost, because it is the only one that knows the vendor.
             .service(AdapterService { adapter });
-        Sender { service, limits, timeout }
+        Sender { service, limits, mapping_version, timeout }
     }
 
     /// The adapter's bounds, each at least 1.
     pub(crate) fn limits(&self) -> BatchLimits {
         self.limits
+    }
+
+    /// See [`Adapter::mapping_version`].
+    pub(crate) fn mapping_version(&self) -> u32 {
+        self.mapping_version
     }
 
     /// Sends once.

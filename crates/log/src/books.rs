@@ -3,6 +3,7 @@
 //! Records and settlements are applied here by the running log and by recovery with the same code, so that a
 //! restart arrives at the same figures.
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use crate::entry::share_of;
 use crate::format::StoredRoute;
@@ -36,6 +37,8 @@ pub(crate) struct Account {
     pub(crate) done: Done,
     pub(crate) pending_bytes: u64,
     pub(crate) marks: Marks,
+    /// Batches that may have been sent.
+    pub(crate) intents: Vec<Vec<Range<u64>>>,
 }
 
 /// All destinations and the gateway-wide counter.
@@ -91,6 +94,22 @@ impl Account {
     pub(crate) fn void(&mut self, start: u64, end: u64) {
         self.done.insert(start, end);
         self.next_ordinal = self.next_ordinal.max(end);
+    }
+
+    /// A batch of these ordinals is about to be sent; what was said of any of them before holds no longer.
+    pub(crate) fn intend(&mut self, ranges: Vec<Range<u64>>) {
+        let touches = |other: &Range<u64>| ranges.iter().any(|r| r.start < other.end && other.start < r.end);
+        self.intents = self.open_intents();
+        self.intents.retain(|other| !other.iter().any(touches));
+        self.intents.push(ranges);
+    }
+
+    /// Batches that may have been sent and of which nothing is final yet.
+    pub(crate) fn open_intents(&self) -> Vec<Vec<Range<u64>>> {
+        let is_open = |r: &Range<u64>| {
+            r.end <= self.next_ordinal && self.done.missing(r.start, r.end) == [(r.start, r.end)]
+        };
+        self.intents.iter().filter(|ranges| ranges.iter().all(is_open)).cloned().collect()
     }
 
     /// Marks ordinals final; answers how many were not before. Ordinals nobody was given are ignored.
@@ -192,6 +211,7 @@ impl Ledger {
             done: account.done.clone(),
             pending_bytes: account.pending_bytes,
             marks: account.marks.few(),
+            intents: account.open_intents(),
         });
         Ledger { accounts: accounts.collect(), by_key: HashMap::new(), accepted: self.accepted }
     }

@@ -9,6 +9,7 @@ use crate::books::{Account, Counters, Ledger, Marks};
 use crate::codec::{Cursor, put_at, put_sized, put_varint};
 use crate::disk::Disk;
 use crate::format::VERSION;
+use crate::journal::{put_ranges, read_ranges};
 use crate::ranges::Done;
 use crate::types::{Damage, LogError, Sequence, Slot, SlotKey};
 
@@ -21,7 +22,7 @@ const TAG_DAMAGE: u16 = 5;
 const TAG_HELD: u16 = 8;
 const TAG_MARKS: u16 = 9;
 const TAG_AGES: u16 = 10;
-// Reserved: 6 carry segments, 7 intents.
+const TAG_INTENTS: u16 = 7;
 
 pub(crate) const FILE: &str = "checkpoint";
 
@@ -119,6 +120,16 @@ impl Checkpoint {
                 put_varint(out, *number);
                 put_varint(out, u64::from(*file));
                 put_varint(out, *newest);
+            }
+        });
+        section(&mut out, TAG_INTENTS, |out| {
+            let accounts = (0u64..).zip(&self.ledger.accounts);
+            let intents: Vec<_> =
+                accounts.flat_map(|(slot, a)| a.open_intents().into_iter().map(move |r| (slot, r))).collect();
+            put_varint(out, intents.len() as u64);
+            for (slot, ranges) in intents {
+                put_varint(out, slot);
+                put_ranges(out, &ranges);
             }
         });
         section(&mut out, TAG_TRACES, |out| {
@@ -220,7 +231,7 @@ fn decode_account(c: &mut Cursor<'_>) -> Option<(Option<SlotKey>, Account)> {
     }
     let mut marks = Marks::default();
     marks.restart((oldest > 0).then_some((low, oldest)).into_iter());
-    Some((key, Account { key, counters, next_ordinal, done, pending_bytes, marks }))
+    Some((key, Account { key, counters, next_ordinal, done, pending_bytes, marks, ..Account::default() }))
 }
 
 /// A slot and the ordinals it has in a segment.
@@ -292,6 +303,12 @@ fn decode_sections(mut c: Cursor<'_>) -> Option<Checkpoint> {
             TAG_AGES => {
                 for _ in 0..body.count()? {
                     checkpoint.ages.push((body.varint()?, body.varint32()?, body.varint()?));
+                }
+            }
+            TAG_INTENTS => {
+                for _ in 0..body.count()? {
+                    let (slot, ranges) = (body.varint32()?, read_ranges(&mut body)?);
+                    checkpoint.ledger.account_mut(slot)?.intend(ranges);
                 }
             }
             TAG_TRACES => {

@@ -101,6 +101,8 @@ impl Inner {
             self.inbox.want_checkpoint();
             return Err(journal.error(source));
         }
+        let slots = crate::keeper::slot_table(&self.state());
+        lock(&on_disk.slots).extend(&on_disk.disk, &on_disk.dir, &slots);
         on_disk.slots_on_disk.fetch_max(known, Ordering::AcqRel);
         Ok(())
     }

@@ -188,7 +188,8 @@ pub fn read_records(
 
 /// Every slot whose destination is known.
 pub fn slots(dir: &Path) -> Result<Vec<(Slot, SlotKey)>, LogError> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<Slot, SlotKey> =
+        crate::slots::read(&Disk::default(), dir).unwrap_or_default().into_iter().collect();
     let checkpoint = read_checkpoint(dir).ok().flatten().unwrap_or_default();
     found.extend((0..).zip(&checkpoint.ledger.accounts).filter_map(|(slot, a)| Some((slot, a.key?))));
     let io = |source| LogError::Io { path: dir.to_path_buf(), source };

@@ -2,6 +2,7 @@
 //!
 //! A generation begins with the slot table and is replaced at each checkpoint. Frames carry their own checksum
 //! and a marker, so that damage costs the frames it hits and no others.
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +20,9 @@ const BODY_MAX: usize = (1 << 24) - 1;
 
 const KIND_SLOT: u8 = 1;
 const KIND_SETTLED: u8 = 2;
-// Reserved: 3 intent, 5 slot retired, 6 carried segment. Unknown kinds are passed over.
+const KIND_INTENT: u8 = 3;
+const KIND_SYNCED: u8 = 4;
+// Reserved: 5 slot retired. Unknown kinds are passed over.
 
 /// One journal entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,9 @@ pub(crate) enum JournalEntry {
         key: SlotKey,
     },
     Settled(Settled),
+    Intent(Intent),
+    /// Everything below this offset of the file was on disk when this was written.
+    Synced(u64),
 }
 
 /// Ordinals of a slot that became final together.
@@ -44,13 +50,36 @@ pub(crate) struct Settled {
     pub(crate) bytes: u64,
 }
 
+/// A batch that is about to be sent for the first time: the ordinals of its spans, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Intent {
+    pub(crate) slot: Slot,
+    pub(crate) ranges: Vec<Range<u64>>,
+}
+
+pub(crate) fn put_ranges(out: &mut Vec<u8>, ranges: &[Range<u64>]) {
+    put_varint(out, ranges.len() as u64);
+    for range in ranges {
+        put_varint(out, range.start);
+        put_varint(out, range.end.saturating_sub(range.start));
+    }
+}
+
+pub(crate) fn read_ranges(c: &mut Cursor<'_>) -> Option<Vec<Range<u64>>> {
+    let read = |c: &mut Cursor<'_>| {
+        let start = c.varint()?;
+        Some(start..start.checked_add(c.varint()?)?)
+    };
+    (0..c.count()?).map(|_| read(c)).collect()
+}
+
 /// What a journal file holds.
 #[derive(Debug, Default)]
 pub(crate) struct JournalRead {
     pub(crate) entries: Vec<JournalEntry>,
-    /// Bytes that were no entry, with entries behind them.
+    /// Bytes that were no entry, although they had been on disk.
     pub(crate) damaged: u64,
-    /// Bytes cut off at the end.
+    /// Bytes that were no entry and may never have been on disk: a power cut leaves some of the unsynced ones.
     pub(crate) torn: u64,
 }
 
@@ -72,6 +101,15 @@ impl JournalEntry {
                 put_varint(out, settled.first);
                 put_varint(out, settled.spans);
                 put_varint(out, settled.bytes);
+            }
+            JournalEntry::Intent(Intent { slot, ranges }) => {
+                out.push(KIND_INTENT);
+                put_varint(out, u64::from(*slot));
+                put_ranges(out, ranges);
+            }
+            JournalEntry::Synced(offset) => {
+                out.push(KIND_SYNCED);
+                put_varint(out, *offset);
             }
         }
         let body = out.len() - at - FRAME;
@@ -99,6 +137,8 @@ impl JournalEntry {
                 }
                 JournalEntry::Settled(Settled { slot, sequence, first, spans, outcome, bytes: c.varint()? })
             }
+            KIND_INTENT => JournalEntry::Intent(Intent { slot: c.varint32()?, ranges: read_ranges(&mut c)? }),
+            KIND_SYNCED => JournalEntry::Synced(c.varint()?),
             _ => return Some(None),
         }))
     }
@@ -137,6 +177,17 @@ fn encode_header(generation: u64, epoch: u32) -> Vec<u8> {
     out
 }
 
+/// A file that begins with these slots, all of it to be synced before it counts.
+pub(crate) fn table(generation: u64, epoch: u32, slots: &[(Slot, SlotKey)]) -> Vec<u8> {
+    let mut bytes = encode_header(generation, epoch);
+    for &(slot, key) in slots {
+        JournalEntry::Slot { slot, key }.encode(&mut bytes);
+    }
+    let end = bytes.len() as u64;
+    JournalEntry::Synced(end).encode(&mut bytes);
+    bytes
+}
+
 /// Reads a whole journal file; `Err` is the version of a newer format.
 pub(crate) fn read(bytes: &[u8]) -> Result<JournalRead, u16> {
     let mut found = JournalRead::default();
@@ -152,10 +203,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<JournalRead, u16> {
     }
     // A damaged header says nothing against the frames behind it.
     let mut at = HEADER.min(bytes.len());
+    let (mut holes, mut synced) = (Vec::new(), 0);
     while at < bytes.len() {
         let rest = bytes.get(at..).unwrap_or_default();
         if let Some((entry, len)) = read_frame(rest) {
-            found.entries.extend(entry);
+            match entry {
+                Some(JournalEntry::Synced(offset)) => synced = offset.max(synced),
+                entry => found.entries.extend(entry),
+            }
             at += len;
             continue;
         }
@@ -166,14 +221,19 @@ pub(crate) fn read(bytes: &[u8]) -> Result<JournalRead, u16> {
             .find_map(|(i, byte)| (*byte == MARKER && read_frame(rest.get(i..)?).is_some()).then_some(i));
         match next {
             Some(skipped) => {
-                found.damaged += skipped as u64;
+                holes.push((at as u64, (at + skipped) as u64));
                 at += skipped;
             }
             None => {
-                found.torn = rest.len() as u64;
+                holes.push((at as u64, bytes.len() as u64));
                 break;
             }
         }
+    }
+    for (from, to) in holes {
+        let damaged = to.min(synced).saturating_sub(from);
+        found.damaged += damaged;
+        found.torn += to - from - damaged;
     }
     Ok(found)
 }
@@ -191,6 +251,9 @@ pub(crate) struct Journal {
     pub(crate) synced: u64,
     /// Earlier generations that no checkpoint replaces yet.
     pub(crate) before: Vec<Arc<DiskFile>>,
+    /// What of the file is on disk, and what the file says of that.
+    pub(crate) synced_at: u64,
+    pub(crate) said: u64,
     /// A sync of one of these files failed: what it holds may be gone, whatever a later sync answers. Only a
     /// checkpoint makes up for it.
     pub(crate) failed: bool,
@@ -207,10 +270,7 @@ impl Journal {
     ) -> Result<(Arc<DiskFile>, u64), LogError> {
         let path = path_of(dir, generation);
         let io = |source| LogError::Io { path: path.clone(), source };
-        let mut bytes = encode_header(generation, epoch);
-        for &(slot, key) in slots {
-            JournalEntry::Slot { slot, key }.encode(&mut bytes);
-        }
+        let bytes = table(generation, epoch, slots);
         let file = disk.open(&path, true).map_err(io)?;
         file.set_len(0).map_err(io)?;
         file.write_at(&bytes, 0).map_err(io)?;
@@ -220,8 +280,12 @@ impl Journal {
     }
 
     /// Writes encoded entries. After an error the same place is written again.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        self.file.write_at(bytes, self.at).map_err(|e| self.file.error(e))?;
+    pub(crate) fn append(&mut self, mut bytes: Vec<u8>) -> Result<(), LogError> {
+        if self.synced_at > self.said {
+            JournalEntry::Synced(self.synced_at).encode(&mut bytes);
+        }
+        self.file.write_at(&bytes, self.at).map_err(|e| self.file.error(e))?;
+        self.said = self.synced_at;
         self.at += bytes.len() as u64;
         self.written += 1;
         Ok(())

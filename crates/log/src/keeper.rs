@@ -277,14 +277,14 @@ impl Keeper {
 
     /// Syncs the journal, after the log it speaks of.
     fn sync_journal(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
-        let (files, written) = {
+        let (files, written, (generation, at)) = {
             let journal = lock(&on_disk.journal);
             if journal.written == journal.synced || journal.failed {
                 return Ok(());
             }
             let mut files = journal.before.clone();
             files.push(journal.file.clone());
-            (files, journal.written)
+            (files, journal.written, (journal.generation, journal.at))
         };
         self.sync_log(on_disk)?;
         for file in files {
@@ -295,6 +295,9 @@ impl Keeper {
         }
         let mut journal = lock(&on_disk.journal);
         journal.synced = journal.synced.max(written);
+        if journal.generation == generation {
+            journal.synced_at = journal.synced_at.max(at);
+        }
         Ok(())
     }
 
@@ -331,6 +334,7 @@ impl Keeper {
         let old = std::mem::replace(&mut journal.file, file);
         journal.before.push(old);
         (journal.generation, journal.at) = (generation, at);
+        (journal.synced_at, journal.said) = (at, at);
         let written = journal.written;
         drop(journal);
         // What the checkpoint counts must be in the log for good.
@@ -338,6 +342,7 @@ impl Keeper {
         checkpoint.write(&on_disk.disk, &on_disk.dir)?;
         *lock(&on_disk.checkpointed) = checkpoint.applied;
         self.inner.inbox.due_at.store(logged + CHECKPOINT_LOG, Ordering::Release);
+        lock(&on_disk.slots).extend(&on_disk.disk, &on_disk.dir, &slots);
         on_disk.slots_on_disk.fetch_max(checkpoint.ledger.len() as u32, Ordering::AcqRel);
         let mut journal = lock(&on_disk.journal);
         journal.synced = journal.synced.max(written);

@@ -18,6 +18,7 @@
 //! | `lock` | - | locked while open | - |
 //! | `segments/NNNNNNNN.seg` | records of one *life* (number, epoch, nonce) at a time | per commit | header pages of all; from the checkpoint's segment on in full; the others when somebody reads on in them |
 //! | `journal-G.log` | slots, settlements since checkpoint `G` | within 20 ms, synced every second | in full, from the checkpoint's generation on |
+//! | `slots` | slots and their owners, once more: should checkpoint and journal both be lost | with each new slot | before the journals |
 //! | `checkpoint` | figures of every slot, trace keys, wanted segments | at each seal, every 64 MiB of log, at `close` | first |
 //! | `dead-letters/N.dead` | copies of refused spans | per letter, synced | names only |
 //! | `quarantine/*` | damaged bytes and files | by recovery | never |
@@ -58,8 +59,11 @@
 //! `TCASTJNL`, crc32, version u16, flags u16, generation u64, epoch u32, 0 u32; then frames: marker `A7` and body
 //! length u24, crc32 of length and body, body. Body: kind u8; 1 slot (slot v, key 16); 2 settled (flags u8: 1 =
 //! span bitmap, reserved; outcome u8, reason u8, slot v, highest sequence v, first ordinal v, spans v, bytes v);
-//! 3 intent, 5 slot retired: reserved. Unknown kinds are passed over. A generation begins with
-//! all slots, so that a lost checkpoint never hands a slot's records to another destination.
+//! 4 synced (offset v: all below was on disk when this was written; what is no entry there is damage, what is none above
+//! was cut off with the power); 3 intent (a batch about to be sent: slot v, count v; first ordinal v, spans v); 5 slot
+//! retired: reserved. Unknown kinds are passed over. A generation begins
+//! with all slots, so that a lost checkpoint never hands a slot's records to another destination. The file `slots` has
+//! this format too.
 //!
 //! # Checkpoint
 //!
@@ -68,7 +72,7 @@
 //! bytes, oldest time, done set), 3 wanted segments, 4 trace keys, 5 damage, 8 what slots have in the wanted segments
 //! (number, last sequence, then per slot: first ordinal, width), 9 ages of pending records (per slot: ordinal and
 //! receive time of some), 10 segments that are held (count v; number v, file v, receive time of the newest record v);
-//! 7 intents: reserved. Unknown tags are passed over. Written to a temporary file, synced, renamed,
+//! 7 intents of which nothing has ended (count v; slot v, ranges as in the journal). Unknown tags are passed over. Written to a temporary file, synced, renamed,
 //! directory synced.
 //!
 //! # What is written when
@@ -111,7 +115,8 @@
 //!   answered leaves no such trace.
 //! - Journal entries beyond the recovered end (possible after a power cut in buffered mode) are counted and never
 //!   applied; their ordinals are never used again.
-//! - A lost checkpoint costs the counters of records that are gone, and may send delivered spans again. Nothing
+//! - A lost checkpoint costs the counters of records that are gone, and may send delivered spans again; whose slots
+//!   they are, journal and `slots` each say alone. Nothing
 //!   else that is damaged stops a start.
 //!
 //! # Failures
@@ -174,6 +179,7 @@ mod segment;
 mod segments;
 mod settle;
 mod shared;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracecast_otlp::Payload;
 
 use crate::backlog::{Indexes, Pending};
@@ -15,6 +16,7 @@ use crate::durations::Durations;
 use crate::entry::Entry;
 use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::history::Past;
+use crate::journal::Intent;
 use crate::keeper::{Inbox, Keeper};
 use crate::memory::{self, Budget};
 use crate::pool::Pool;
@@ -22,7 +24,7 @@ use crate::queue::{Queue, prepare};
 use crate::reader::Files;
 use crate::reads::{self, Reads};
 use crate::recovery::{self, Opened};
-use crate::settle::{self, Settlements};
+use crate::settle::{self, Item, Settlements};
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{
     Activity, Backlog, Books, Damage, Durability, LogError, NewRecord, OnFull, Options, Outcome, Recovered,
@@ -107,6 +109,7 @@ impl Log {
             dir,
             epoch,
             journal: Mutex::new(journal),
+            slots: Mutex::new(opened.slots),
             pool,
             files: Files::default(),
             indexes: Indexes::default(),
@@ -249,6 +252,23 @@ impl Log {
     /// Marks spans final. Cheap; journaled within 20 ms and only then visible in `books`.
     pub fn settle(&self, settlement: Settlement) {
         self.inner().settle(settlement);
+    }
+
+    /// Says that a batch of these spans (ordinals, in its order) is about to be sent for the first time; resolves when
+    /// that is journaled, so that a start after a crash can form the same batch. At once in memory mode.
+    pub async fn intend(&self, slot: Slot, ranges: Vec<Range<u64>>) -> Result<(), LogError> {
+        let inner = self.inner();
+        if inner.on_disk.is_none() {
+            return Ok(());
+        }
+        let (written, done) = oneshot::channel();
+        inner.settlements.push(Item::Intent(Intent { slot, ranges }, written));
+        done.await.map_err(|_| LogError::Closed)
+    }
+
+    /// The batches of a slot that may have been sent and of which nothing has ended yet.
+    pub fn intents(&self, slot: Slot) -> Vec<Vec<Range<u64>>> {
+        self.inner().state().ledger.account(slot).map(|account| account.open_intents()).unwrap_or_default()
     }
 
     /// Waits until every settlement made so far is journaled and visible. Blocking, 10 s at most.

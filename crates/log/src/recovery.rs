@@ -11,7 +11,7 @@ use crate::checkpoint::{self, Checkpoint, Unusable, Wanted};
 use crate::disk::{Disk, DiskFile};
 use crate::examine::{FileState, Found, WalkedSegment, examine, index_of, read_index, walk_all};
 use crate::format::{Kind, Life, Meta, RecordHeader, Seal};
-use crate::journal::{self, Journal, JournalEntry, Settled};
+use crate::journal::{self, Intent, Journal, JournalEntry, Settled};
 use crate::keeper::retained_since;
 use crate::pool;
 use crate::quarantine::Quarantine;
@@ -19,6 +19,7 @@ use crate::ranges::Done;
 use crate::segment::Sealing;
 use crate::segments::Segment;
 use crate::shared::State;
+use crate::slots::{self, SlotTable};
 use crate::types::{DropReason, LogError, Options, Outcome, Recovered, Sequence, Slot};
 use crate::world::Mutex;
 
@@ -31,6 +32,7 @@ pub(crate) struct Opened {
     pub(crate) next_sequence: Sequence,
     pub(crate) next_segment: u64,
     pub(crate) journal: Journal,
+    pub(crate) slots: SlotTable,
     pub(crate) unsealed: Vec<(u64, u64)>,
     pub(crate) free: Vec<u32>,
     pub(crate) segment_files_bytes: u64,
@@ -82,7 +84,10 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
         has_checkpoint: false,
     };
     let checkpoint = recovery.read_checkpoint()?;
-    let (settled, last_journal) = recovery.read_journals(&checkpoint)?;
+    for (slot, key) in slots::read(disk, dir)? {
+        recovery.state.ledger.assign(slot, key);
+    }
+    let (settled, intents, last_journal) = recovery.read_journals(&checkpoint)?;
     let mut files = recovery.find_segments(&segments_dir)?;
     // A file that the last process made may be known by name only to the cache; a power cut must not take it.
     disk.sync_dir(&segments_dir).map_err(|source| LogError::Io { path: segments_dir.clone(), source })?;
@@ -91,6 +96,11 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
 
     recovery.read_segments(&checkpoint, &files.segments);
     recovery.replay(&settled);
+    for Intent { slot, ranges } in intents {
+        if let Some(account) = recovery.state.ledger.account_mut(slot) {
+            account.intend(ranges);
+        }
+    }
     recovery.drop_unreadable();
     recovery.state.segments.recount(&recovery.state.ledger);
     recovery.retain();
@@ -130,6 +140,8 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
         let _ = disk.remove(&path);
     }
 
+    let slots = SlotTable::create(disk, dir, &crate::keeper::slot_table(&state));
+
     let mut free: Vec<u32> = files.fresh.iter().map(|(file, _)| *file).collect();
     let mut total = free.len() as u64 * segment_bytes;
     for segment in &files.segments {
@@ -153,7 +165,18 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
         epoch,
         next_sequence: highest + 1,
         next_segment: highest_segment + 1,
-        journal: Journal { file, generation, at, written: 0, synced: 0, before: Vec::new(), failed: false },
+        journal: Journal {
+            file,
+            generation,
+            at,
+            written: 0,
+            synced: 0,
+            before: Vec::new(),
+            failed: false,
+            synced_at: at,
+            said: at,
+        },
+        slots,
         unsealed,
         free,
         segment_files_bytes: total,
@@ -187,7 +210,7 @@ impl Recovery<'_> {
                 }
                 Ok(checkpoint)
             }
-            Err(Unusable::Newer(version)) => Err(newer(path, version)),
+            Err(Unusable::Newer(version)) => Err(LogError::newer(path, version)),
             Err(Unusable::Damaged) => {
                 self.quarantine.set_aside(&path);
                 self.notes.push(
@@ -201,9 +224,12 @@ impl Recovery<'_> {
     }
 
     /// Settlements since the checkpoint; slots are assigned at once, because records speak of them.
-    fn read_journals(&mut self, checkpoint: &Checkpoint) -> Result<(Vec<Settled>, u64), LogError> {
+    fn read_journals(
+        &mut self,
+        checkpoint: &Checkpoint,
+    ) -> Result<(Vec<Settled>, Vec<Intent>, u64), LogError> {
         let io = |source| LogError::Io { path: self.dir.to_path_buf(), source };
-        let (mut settled, mut last) = (Vec::new(), 0);
+        let (mut settled, mut intents, mut last) = (Vec::new(), Vec::new(), 0);
         for (generation, path) in journal::list(self.disk, self.dir).map_err(io)? {
             last = last.max(generation);
             if generation < checkpoint.journal {
@@ -211,7 +237,7 @@ impl Recovery<'_> {
             }
             let bytes =
                 self.disk.read(&path).map_err(|source| LogError::Io { path: path.clone(), source })?;
-            let read = journal::read(&bytes).map_err(|version| newer(path.clone(), version))?;
+            let read = journal::read(&bytes).map_err(|version| LogError::newer(path.clone(), version))?;
             if read.damaged > 0 {
                 let name = path.display();
                 self.notes.push(format!(
@@ -224,10 +250,12 @@ impl Recovery<'_> {
                 match entry {
                     JournalEntry::Slot { slot, key } => self.state.ledger.assign(slot, key),
                     JournalEntry::Settled(entry) => settled.push(entry),
+                    JournalEntry::Intent(intent) => intents.push(intent),
+                    JournalEntry::Synced(_) => {}
                 }
             }
         }
-        Ok((settled, last))
+        Ok((settled, intents, last))
     }
 
     fn find_segments(&mut self, dir: &Path) -> Result<Files, LogError> {
@@ -236,7 +264,7 @@ impl Recovery<'_> {
         for (file, path) in pool::list(self.disk, dir).map_err(io)? {
             files.next_file = files.next_file.max(file.saturating_add(1));
             match examine(self.disk, file, &path)? {
-                FileState::Newer(version) => return Err(newer(path, version)),
+                FileState::Newer(version) => return Err(LogError::newer(path, version)),
                 FileState::Segment(found) => files.segments.push(found),
                 FileState::Fresh => {
                     let full = self.disk.about(&path).is_ok_and(|about| about.bytes == self.segment_bytes);
@@ -512,14 +540,4 @@ fn segment_of(found: &Found) -> Segment {
     let segment = Segment::sealed(found.file, found.life);
     let last_number = found.seal.and_then(|seal| seal.carry).unwrap_or(found.life.number);
     Segment { last_number: last_number.max(segment.last_number), ..segment }
-}
-
-fn newer(path: PathBuf, version: u16) -> LogError {
-    let known = crate::format::VERSION;
-    LogError::Format {
-        path,
-        reason: format!(
-            "format version {version} is newer than {known}: start the version that wrote it, or a later one"
-        ),
-    }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::journal::{JournalEntry, Settled};
+use tokio::sync::oneshot;
+
+use crate::journal::{Intent, JournalEntry, Settled};
 use crate::segments::{Run, runs, runs_of_range};
 use crate::shared::{Inner, OnDisk, lock, same_error};
 use crate::types::{LogError, Outcome, Settlement, Slot, SlotKey};
@@ -21,6 +23,8 @@ pub(crate) enum Item {
     /// Ordinals of a slot, whatever records they lie in.
     Range(Slot, Range<u64>, Outcome),
     Slot(Slot, SlotKey),
+    /// A batch about to be sent; answered when it is written.
+    Intent(Intent, oneshot::Sender<()>),
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +136,12 @@ pub(crate) fn run(inner: &Arc<Inner>) {
         match write(inner, on_disk, &items) {
             Ok(freed) => {
                 inner.settlements.finished(count);
+                for item in items {
+                    if let Item::Intent(_, written) = item {
+                        // Whoever asked may have gone.
+                        let _ = written.send(());
+                    }
+                }
                 if freed && on_disk.pool.is_short() {
                     inner.inbox.wake();
                 }
@@ -166,6 +176,7 @@ fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogErr
                 runs_of_range(&state, &mut batch, (*slot, range.clone()), *outcome, &mut settled);
             }
             Item::Slot(slot, key) => JournalEntry::Slot { slot: *slot, key: *key }.encode(&mut bytes),
+            Item::Intent(intent, _) => JournalEntry::Intent(intent.clone()).encode(&mut bytes),
         }
     }
     drop(state);
@@ -175,8 +186,17 @@ fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogErr
     if bytes.is_empty() {
         return Ok(false);
     }
-    journal.append(&bytes)?;
-    Ok(inner.apply(&settled, journal.written))
+    journal.append(bytes)?;
+    let freed = inner.apply(&settled, journal.written);
+    let mut state = inner.state();
+    for item in items {
+        if let Item::Intent(Intent { slot, ranges }, _) = item
+            && let Some(account) = state.ledger.account_mut(*slot)
+        {
+            account.intend(ranges.clone());
+        }
+    }
+    Ok(freed)
 }
 
 /// One entry per stretch of ordinals with the same end: a batch of many records is one entry.

@@ -24,6 +24,7 @@ use crate::reader::Files;
 use crate::reads::Reads;
 use crate::segments::{Run, Segments};
 use crate::settle::Settlements;
+use crate::slots::SlotTable;
 use crate::types::{Activity, Damage, LogError, Options, Sequence, Slot, Subscriber};
 use crate::world::{Mutex, MutexGuard};
 
@@ -86,6 +87,7 @@ pub(crate) struct OnDisk {
     pub(crate) dir: PathBuf,
     pub(crate) epoch: u32,
     pub(crate) journal: Mutex<Journal>,
+    pub(crate) slots: Mutex<SlotTable>,
     pub(crate) pool: Pool,
     pub(crate) files: Files,
     pub(crate) indexes: Indexes,

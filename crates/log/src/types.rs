@@ -260,6 +260,18 @@ pub enum LogError {
     Invalid(String),
 }
 
+impl LogError {
+    pub(crate) fn newer(path: PathBuf, version: u16) -> LogError {
+        let known = crate::format::VERSION;
+        LogError::Format {
+            path,
+            reason: format!(
+                "format version {version} is newer than {known}: start the version that wrote it, or a later one"
+            ),
+        }
+    }
+}
+
 /// Gets every committed entry, in sequence order, and the log's requests to give up backlog.
 ///
 /// Both calls come from threads of the log and must return at once: `committed` holds up the next commit.

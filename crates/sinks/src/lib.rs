@@ -179,6 +179,11 @@ pub struct Preview {
 pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// The bounds a batch must keep.
     fn limits(&self) -> BatchLimits;
+    /// Version of the mapping from spans to requests: one more whenever the same span would look different. Dead
+    /// letters say with which one they were refused.
+    fn mapping_version(&self) -> u32 {
+        1
+    }
     /// Builds the request of a batch, sends it once and classifies the answer.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent>;
     /// Tests address, credentials and rights without sending anything that looks like user data;

@@ -145,6 +145,8 @@ fn summary(letter: &DeadLetter) -> Json {
         "id": letter.id,
         "at": time(Some(letter.at_unix_nano)),
         "received_at": time(Some(letter.received_unix_nano)),
+        "first_attempt_at": time(letter.first_sent_unix_nano),
+        "mapping_version": letter.mapping_version,
         "reason": letter.reason.as_str(),
         "status": letter.status,
         "excerpt": letter.excerpt,

@@ -353,8 +353,13 @@ fn history_json(history: Vec<Transition>) -> Json {
 }
 
 fn oldest_seconds(books: &Books) -> f64 {
+    age_seconds(books.oldest_pending_unix_nano)
+}
+
+/// 0 if there is nothing.
+fn age_seconds(unix_nano: Option<u64>) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-    books.oldest_pending_unix_nano.map_or(0.0, |at| now.saturating_sub(at) as f64 / 1e9)
+    unix_nano.map_or(0.0, |at| now.saturating_sub(at) as f64 / 1e9)
 }
 
 pub(crate) fn time(unix_nano: Option<u64>) -> Json {
@@ -425,6 +430,10 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     gauge("tracecast_destination_in_flight", "Requests under way."),
     gauge("tracecast_destination_state", "1 for the state the destination is in."),
     gauge("tracecast_destination_dead_letters", "Dead letters kept."),
+    gauge(
+        "tracecast_destination_dlq_oldest_seconds",
+        "Age of the oldest dead letter, since it was given up.",
+    ),
     gauge("tracecast_destination_info", "Always 1; carries name and workspace."),
     histogram("tracecast_log_sync_seconds", "Time a sync of the log took."),
     histogram("tracecast_ingest_request_seconds", "Time from a request's head to its answer."),
@@ -586,6 +595,7 @@ impl GatewayRuntime {
             "pending_events" => push(None, books.pending as f64),
             "pending_bytes" => push(None, books.pending_bytes as f64),
             "oldest_pending_seconds" => push(None, oldest_seconds(&books)),
+            "dlq_oldest_seconds" => push(None, age_seconds(self.log.dead_letters().oldest(known.slot))),
             "dead_letters" => push(None, self.log.dead_letters().count(known.slot) as f64),
             _ => {}
         }

@@ -219,11 +219,7 @@ impl Story {
                         recovered.notes
                     )
                 });
-                let mut damage = log.damage();
-                if self.power_was_cut {
-                    // Journal entries that were not synced may have holes between them.
-                    damage.quarantined_bytes = 0;
-                }
+                let damage = log.damage();
                 let spotless = self.plan.log.durability == Durability::Durable && !self.flipped;
                 if spotless && damage != Damage::default() && !self.is_dead() {
                     self.world.fail(format!(

@@ -1,19 +1,25 @@
 //! One dead letter: its bytes, and finding letters in a file.
+use std::path::Path;
+
 use bytes::Bytes;
 
+use super::LetterHead;
 use crate::codec::{Cursor, put_at, put_sized, put_varint};
-use crate::disk::DiskFile;
-use crate::types::{DeadReason, Sequence, Slot};
+use crate::disk::{Disk, DiskFile};
+use crate::format::VERSION;
+use crate::types::{DeadReason, LogError, Sequence, Slot};
 
-pub(super) const FILE_MAGIC: [u8; 8] = *b"TCASTDLQ";
+const FILE_MAGIC: [u8; 8] = *b"TCASTDLQ";
 pub(super) const FILE_HEADER: usize = 16;
 const LETTER_MAGIC: [u8; 4] = *b"tcD\xF1";
 /// Magic, checksum of the rest, kind, reason (repeated from the body), 0 u16, slot, id, time, body length, checksum of
 /// the body.
 const LETTER_HEADER: usize = 48;
-const KIND_LETTER: u8 = 1;
+/// A letter as it was before it said when it was first sent, and by what.
+const KIND_BRIEF: u8 = 1;
 /// Says that the letter with its id was removed; has no body.
 const KIND_REMOVED: u8 = 2;
+const KIND_LETTER: u8 = 3;
 
 /// A copy of refused spans.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +32,12 @@ pub struct DeadLetter {
     pub sequence: Sequence,
     /// When the record was received, unix nanoseconds.
     pub received_unix_nano: u64,
+    /// When it was first sent, unix nanoseconds; `None` if that is not known.
+    pub first_sent_unix_nano: Option<u64>,
     /// When it was given up, unix nanoseconds.
     pub at_unix_nano: u64,
+    /// Version of the mapping that made the requests; 0 if that is not known.
+    pub mapping_version: u32,
     /// Why.
     pub reason: DeadReason,
     /// The last answer's status, if there was one.
@@ -49,15 +59,49 @@ pub(super) struct Spot {
     pub(super) slot: Slot,
     pub(super) at_unix_nano: u64,
     pub(super) reason: DeadReason,
+    /// The file it lies in.
+    pub(super) file: u64,
     pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl Spot {
+    pub(super) fn head(&self) -> LetterHead {
+        LetterHead { id: self.id, at_unix_nano: self.at_unix_nano, reason: self.reason }
+    }
 }
 
 /// What a file of letters holds.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) letters: Vec<Spot>,
-    /// Ids of letters, in this file or an earlier one, that were removed.
-    pub(super) removed: Vec<u64>,
+    /// Letters, in this file or an earlier one, that were removed.
+    pub(super) removed: Vec<(Slot, u64)>,
+}
+
+/// The first bytes of a file: magic, version, zeros, checksum.
+pub(super) fn file_header() -> Vec<u8> {
+    let mut header = FILE_MAGIC.to_vec();
+    header.extend_from_slice(&VERSION.to_le_bytes());
+    header.resize(FILE_HEADER - 4, 0);
+    let crc = crc32c::crc32c(&header);
+    header.extend_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Refuses a file of a newer format. A header that is damaged says nothing against the letters behind it.
+pub(super) fn check_version(disk: &Disk, path: &Path) -> Result<(), LogError> {
+    let mut header = [0; FILE_HEADER];
+    let read = disk.open_read(path).and_then(|file| file.read_at(&mut header, 0));
+    let mut c = Cursor::new(&header);
+    let (magic, version, crc) = (c.array::<8>(), c.u16(), c.take(2).and(c.u32()));
+    let is_whole = matches!(read, Ok(FILE_HEADER))
+        && magic == Some(FILE_MAGIC)
+        && crc == header.get(..FILE_HEADER - 4).map(crc32c::crc32c);
+    match version {
+        Some(version) if is_whole && version > VERSION => Err(LogError::newer(path.to_path_buf(), version)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn encode(letter: &DeadLetter) -> Vec<u8> {
@@ -68,6 +112,8 @@ pub(super) fn encode(letter: &DeadLetter) -> Vec<u8> {
     put_varint(&mut out, letter.status.map_or(0, |s| u64::from(s) + 1));
     put_varint(&mut out, u64::from(letter.attempts));
     put_varint(&mut out, u64::from(letter.spans));
+    put_varint(&mut out, letter.first_sent_unix_nano.map_or(0, |at| at.saturating_add(1)));
+    put_varint(&mut out, u64::from(letter.mapping_version));
     put_sized(&mut out, letter.excerpt.as_bytes());
     out.extend_from_slice(&letter.payload);
     let body = out.get(LETTER_HEADER..).unwrap_or_default();
@@ -154,6 +200,10 @@ fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
     let reason = DeadReason::from_code(c.u8()?)?;
     let status = c.varint()?.checked_sub(1).and_then(|s| u16::try_from(s).ok());
     let (attempts, spans) = (c.varint32()?, c.varint32()?);
+    let (first_sent_unix_nano, mapping_version) = match header.kind {
+        KIND_LETTER => (c.varint()?.checked_sub(1), c.varint32()?),
+        _ => (None, 0),
+    };
     let excerpt = String::from_utf8_lossy(c.sized()?).into_owned();
     let payload = body.slice(body.len() - c.rest().len()..);
     Some(DeadLetter {
@@ -161,7 +211,9 @@ fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
         slot: header.slot,
         sequence,
         received_unix_nano,
+        first_sent_unix_nano,
         at_unix_nano: header.at_unix_nano,
+        mapping_version,
         reason,
         status,
         excerpt,
@@ -172,7 +224,7 @@ fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
 }
 
 /// Every letter and removal of a file with an intact header; damage is stepped over.
-pub(super) fn places(file: &DiskFile, end: u64) -> Contents {
+pub(super) fn places(file: &DiskFile, number: u64, end: u64) -> Contents {
     let mut found = Contents::default();
     let mut at = FILE_HEADER as u64;
     let mut head = [0; LETTER_HEADER];
@@ -184,11 +236,13 @@ pub(super) fn places(file: &DiskFile, end: u64) -> Contents {
         match header.filter(|h| at.checked_add(h.len).is_some_and(|e| e <= end)) {
             Some(header) => {
                 match (header.kind, DeadReason::from_code(header.reason)) {
-                    (KIND_LETTER, Some(reason)) => {
-                        let LetterHeader { id, slot, at_unix_nano, .. } = header;
-                        found.letters.push(Spot { id, slot, at_unix_nano, reason, offset: at });
+                    (KIND_LETTER | KIND_BRIEF, Some(reason)) => {
+                        let LetterHeader { id, slot, at_unix_nano, len, .. } = header;
+                        let bytes = LETTER_HEADER as u64 + len;
+                        let spot = Spot { id, slot, at_unix_nano, reason, file: number, offset: at, bytes };
+                        found.letters.push(spot);
                     }
-                    (KIND_REMOVED, _) => found.removed.push(header.id),
+                    (KIND_REMOVED, _) => found.removed.push((header.slot, header.id)),
                     _ => {}
                 }
                 at += LETTER_HEADER as u64 + header.len;
@@ -222,6 +276,14 @@ fn next_letter(file: &DiskFile, from: u64, end: u64) -> Option<u64> {
         base += (read - LETTER_HEADER + 1) as u64;
     }
     None
+}
+
+/// The bytes of a letter, if its header is still good.
+pub(super) fn read_whole(file: &DiskFile, spot: &Spot) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(spot.bytes).ok()?];
+    let read = file.read_at(&mut bytes, spot.offset).ok()?;
+    let header = decode_header(&bytes).filter(|header| header.id == spot.id && header.slot == spot.slot)?;
+    (read == bytes.len() && header.len + LETTER_HEADER as u64 == spot.bytes).then_some(bytes)
 }
 
 pub(super) fn read_letter(file: &DiskFile, offset: u64) -> Option<DeadLetter> {

@@ -1,6 +1,8 @@
 //! The store of dead letters: restart, caps, damage.
 use bytes::Bytes;
 
+use super::letter::FILE_HEADER;
+use super::store::path_of;
 use super::*;
 use crate::types::DeadReason;
 
@@ -10,7 +12,9 @@ fn letter(slot: Slot, payload: usize) -> DeadLetter {
         slot,
         sequence: 12,
         received_unix_nano: 34,
+        first_sent_unix_nano: Some(56),
         at_unix_nano: unix_nano(),
+        mapping_version: 7,
         reason: DeadReason::TooLarge,
         status: Some(413),
         excerpt: "too large".to_owned(),
@@ -21,7 +25,14 @@ fn letter(slot: Slot, payload: usize) -> DeadLetter {
 }
 
 fn small() -> Limits {
-    Limits { cap_bytes: 40_000, ring_bytes: 10_000, file_bytes: 8_000, age: Duration::from_secs(3600) }
+    Limits {
+        own_bytes: 1 << 20,
+        own_letters: 1000,
+        cap_bytes: 80_000,
+        ring_bytes: 10_000,
+        file_bytes: 8_000,
+        age: Duration::from_secs(3600),
+    }
 }
 
 #[test]
@@ -48,7 +59,7 @@ fn the_oldest_go_at_the_cap() {
     let dir = tempfile::tempdir().unwrap();
     let store = DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small()).unwrap();
     let ids: Vec<u64> = (0..100).map(|_| store.append(letter(1, 1000)).unwrap()).collect();
-    assert!(store.bytes() <= 40_000, "{}", store.bytes());
+    assert!(store.bytes() <= 80_000, "{}", store.bytes());
     let left: Vec<u64> = store.list(1).iter().map(|l| l.id).collect();
     assert_eq!(left, ids[ids.len() - left.len()..]);
     assert!(left.len() >= 25);
@@ -94,7 +105,7 @@ fn damage_costs_the_letters_it_hits() {
         let whole_letters = cut.saturating_sub(FILE_HEADER) / each;
         assert_eq!(reopened(&whole[..cut]).count(1) as usize, whole_letters, "{cut}");
     }
-    for at in (0..whole.len()).step_by(13) {
+    for at in (0..whole.len()).step_by(13).chain(0..FILE_HEADER) {
         let mut flipped = whole.clone();
         flipped[at] ^= 0x80;
         assert!(reopened(&flipped).list(1).len() >= 4, "{at}");
@@ -201,4 +212,88 @@ fn a_filter_is_all_of_its_parts() {
         assert_eq!(store.remove(4, &[ids[0]]).unwrap(), 1);
         assert_eq!(found(any), ids[1..]);
     }
+}
+
+#[test]
+fn a_destination_at_its_own_cap_loses_its_own_oldest() {
+    let dir = tempfile::tempdir().unwrap();
+    for limits in [Limits { own_bytes: 20_000, ..small() }, Limits { own_letters: 18, ..small() }] {
+        let dir = dir.path().join(format!("{}", limits.own_letters));
+        let open = || DeadLetters::open(Disk::default(), dir.clone(), limits).unwrap();
+        let store = open();
+        let other = store.append(letter(2, 1000)).unwrap();
+        let ids: Vec<u64> = (0..200).map(|_| store.append(letter(1, 1000)).unwrap()).collect();
+        let left: Vec<u64> = store.list(1).iter().map(|l| l.id).collect();
+        assert!(left.len() <= 18 && left.len() >= 14, "{}", left.len());
+        assert_eq!(left, ids[ids.len() - left.len()..]);
+        assert_eq!(store.dropped() as usize, 200 - left.len());
+        // Two hundred kilobytes have come by since, and what is written is within the cap.
+        assert_eq!(
+            store.list(2).iter().map(|l| (l.id, l.payload.len())).collect::<Vec<_>>(),
+            [(other, 1000)]
+        );
+        assert!(store.bytes() <= 80_000, "{}", store.bytes());
+        let store = open();
+        assert_eq!(store.list(1).iter().map(|l| l.id).collect::<Vec<_>>(), left);
+        assert_eq!(store.get(2, other).unwrap(), DeadLetter { id: other, ..store.list(2)[0].clone() });
+        assert!(store.append(letter(1, 1)).unwrap() > ids[199]);
+    }
+}
+
+#[test]
+fn at_the_cap_of_all_the_one_with_the_most_pays() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { ring_bytes: 40_000, ..small() };
+    let stores = [
+        DeadLetters::open(Disk::default(), dir.path().to_path_buf(), limits).unwrap(),
+        DeadLetters::in_memory(limits),
+    ];
+    for store in stores {
+        let few: Vec<u64> = (2..7).map(|slot| store.append(letter(slot, 1000)).unwrap()).collect();
+        for _ in 0..300 {
+            store.append(letter(1, 1000)).unwrap();
+        }
+        for (slot, id) in (2..7).zip(few) {
+            assert_eq!(store.list(slot).iter().map(|l| l.id).collect::<Vec<_>>(), [id]);
+        }
+        assert!(store.count(1) >= 25, "{}", store.count(1));
+        assert_eq!(store.dropped(), 300 - store.count(1));
+    }
+}
+
+#[test]
+fn a_process_that_ends_while_letters_move_leaves_each_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let limits = Limits { own_letters: 20, ..small() };
+    let store = DeadLetters::open(disk.clone(), dir.path().to_path_buf(), limits).unwrap();
+    let other = store.append(letter(2, 1000)).unwrap();
+    let first = std::fs::read(path_of(dir.path(), 1)).unwrap();
+    for _ in 0..100 {
+        store.append(letter(1, 1000)).unwrap();
+    }
+    assert!(!path_of(dir.path(), 1).exists(), "the oldest file is gone");
+    // As if it had not gone yet.
+    std::fs::write(path_of(dir.path(), 1), first).unwrap();
+    let store = DeadLetters::open(disk, dir.path().to_path_buf(), limits).unwrap();
+    assert_eq!(store.list(2).iter().map(|l| l.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(store.remove(2, &[other]).unwrap(), 1);
+    assert_eq!(store.count(2), 0);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || DeadLetters::open(Disk::default(), dir.path().to_path_buf(), small());
+    open().unwrap().append(letter(1, 100)).unwrap();
+    let path = path_of(dir.path(), 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 9;
+    let crc = crc32c::crc32c(&bytes[..FILE_HEADER - 4]);
+    bytes[FILE_HEADER - 4..FILE_HEADER].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let refused = open().unwrap_err().to_string();
+    assert!(refused.contains("0000000001.dead") && refused.contains("version 9"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

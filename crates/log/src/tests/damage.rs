@@ -172,6 +172,99 @@ fn without_checkpoint_the_log_itself_tells() {
 }
 
 #[test]
+fn without_checkpoint_and_journal_it_is_still_known_whose_the_backlog_is() {
+    for close in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let slot = sample(dir.path(), close);
+        // Another destination, made and used after the table was first written.
+        let (log, _) = reopen(dir.path());
+        let other = log.slot(key(2));
+        block_on(log.append(record(11, 1, 1000, &[(other, &[0])]))).unwrap();
+        drop(log);
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name == "checkpoint" || name.starts_with("journal-") {
+                let len = std::fs::metadata(&path).unwrap().len();
+                std::fs::write(&path, vec![0x5A; len as usize]).unwrap();
+            }
+        }
+        let (log, _) = reopen(dir.path());
+        assert_eq!((log.slot_key(slot), log.slot_key(other)), (Some(key(1)), Some(key(2))));
+        assert_eq!(sequences(&log), (1..=11).collect::<Vec<_>>(), "closed: {close}");
+        let (books, others) = (log.books(slot), log.books(other));
+        assert_eq!((books.pending, books.dropped, others.pending, others.dropped), (10, [0; 6], 1, [0; 6]));
+        assert!(books.balanced() && others.balanced());
+        // A new destination gets a number of its own.
+        assert_eq!(log.slot(key(3)), 2);
+    }
+}
+
+/// A journal of many entries, never synced since its beginning; not closed.
+fn journaled(dir: &Path) -> (std::path::PathBuf, Slot) {
+    let (log, _) = reopen(dir);
+    let slot = log.slot(key(1));
+    let collector = Collector::on(&log);
+    for seed in 1..=10 {
+        let sequence = block_on(log.append(record(seed, 1, 10, &[(slot, &[0])]))).unwrap();
+        let entries = collector.upto(sequence);
+        settle(&log, entries.last().unwrap(), slot, Outcome::Delivered);
+        log.flush().unwrap();
+    }
+    let journals = crate::journal::list(&crate::disk::Disk::default(), dir).unwrap();
+    (journals.last().unwrap().1.clone(), slot)
+}
+
+#[test]
+fn what_a_power_cut_leaves_of_a_journal_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, slot) = journaled(dir.path());
+    let whole = std::fs::read(&path).unwrap();
+    // The last entry is intact, the ones before it never came to the disk.
+    let hole = whole.len() - 60..whole.len() - 30;
+    let mut torn = whole.clone();
+    torn[hole].fill(0);
+    std::fs::write(&path, torn).unwrap();
+    let (log, recovered) = reopen(dir.path());
+    assert_eq!((recovered.notes, log.damage()), (Vec::new(), Damage::default()));
+    let books = log.books(slot);
+    assert!(books.balanced() && books.pending > 0 && books.delivered > 0, "{books:?}");
+}
+
+#[test]
+fn what_was_synced_and_is_no_entry_any_more_is_damage() {
+    use crate::journal::{JournalEntry, Settled, read, table};
+    let settled = |first| {
+        let mut bytes = Vec::new();
+        let outcome = Outcome::Delivered;
+        JournalEntry::Settled(Settled { slot: 0, sequence: 1, first, spans: 1, outcome, bytes: 1 })
+            .encode(&mut bytes);
+        bytes
+    };
+    let mut whole = table(1, 1, &[(0, key(1))]);
+    let start = whole.len();
+    (0..10).for_each(|first| whole.extend(settled(first)));
+    let (each, synced) = ((whole.len() - start) / 10, whole.len());
+    let mut said = Vec::new();
+    JournalEntry::Synced(synced as u64).encode(&mut said);
+    whole.extend(said);
+    let unsynced = whole.len();
+    (10..20).for_each(|first| whole.extend(settled(first)));
+    for (entry, is_damage) in [(start, true), (start + 5 * each, true), (unsynced + 5 * each, false)] {
+        let mut bytes = whole.clone();
+        bytes[entry + 9] ^= 1;
+        let found = read(&bytes).unwrap();
+        assert_eq!(found.entries.len(), 20, "one slot and all settlements but one");
+        let lost = if is_damage { (each as u64, 0) } else { (0, each as u64) };
+        assert_eq!((found.damaged, found.torn), lost);
+    }
+    // The table of slots is on disk before anything else.
+    let mut bytes = whole;
+    bytes[40] ^= 1;
+    assert!(read(&bytes).unwrap().damaged > 0);
+}
+
+#[test]
 fn journal_entries_beyond_the_log_are_a_gap_and_never_applied() {
     let dir = tempfile::tempdir().unwrap();
     let slot = {

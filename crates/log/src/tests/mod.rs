@@ -7,6 +7,7 @@ mod failures;
 pub(crate) mod faults;
 mod formats;
 mod fuzz;
+mod intents;
 mod lifecycle;
 mod memory;
 mod model;

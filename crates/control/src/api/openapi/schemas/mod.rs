@@ -184,6 +184,14 @@ fn extensions() -> Json {
                 "id": count(),
                 "at": time(),
                 "received_at": time(),
+                "first_attempt_at": {
+                    "type": ["string", "null"], "format": "date-time",
+                    "description": "Null if that was before the last restart.",
+                },
+                "mapping_version": {
+                    "type": "integer", "minimum": 0,
+                    "description": "Of the mapping that made the requests; 0 if unknown.",
+                },
                 "reason": { "type": "string", "examples": ["rejected", "too_large", "unencodable"] },
                 "status": { "type": ["integer", "null"], "description": "The destination's last answer." },
                 "excerpt": { "type": "string", "description": "What it said." },
