@@ -127,3 +127,38 @@ async fn canaries_in_the_storm() {
     }
     .record();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_tells_no_secret() {
+    let mut scene = Scene::open_with("", |home| {
+        let file = home.path().join("panic.txt").display().to_string();
+        vec![("UNDER_TEST_PANIC", file), ("RUST_BACKTRACE", "1".to_owned())]
+    })
+    .await;
+    scene.place("healthy", Fault::None).await;
+    // Put there in one step, so that it is never read half.
+    let (part, whole) = (scene.home.path().join("panic.part"), scene.home.path().join("panic.txt"));
+    std::fs::write(&part, format!("byte index 3 is out of bounds of `{SECRET} {PRIVATE}`"))
+        .expect("the text");
+    std::fs::rename(&part, &whole).expect("the text in its place");
+    let started = Instant::now();
+    while !scene.home.stderr().contains("panicked") {
+        assert!(started.elapsed() < PATIENCE, "no word of the panic: {}", scene.home.stderr());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let fresh = scene.fresh().await;
+    scene.stop().await;
+    let stderr = scene.home.stderr();
+    assert!(stderr.contains("tracecast-under-test.rs"), "the place is told: {stderr}");
+    for needle in [SECRET, PRIVATE] {
+        assert!(!stderr.contains(needle), "{needle}: {stderr}");
+    }
+    Row {
+        test: "a_panic_tells_no_secret",
+        fault: "a thread of the process panics with a message that quotes a secret and private content",
+        load: "1 span afterwards".to_owned(),
+        expected: "the log tells the place and not the message; the process goes on and stops with 0",
+        measured: format!("0 of 2 canaries in the log, fresh event after {} ms", fresh.as_millis()),
+    }
+    .record();
+}

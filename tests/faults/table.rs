@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "a_thousand_tenants",
     "ten_thousand_destinations",
     "canaries_in_the_storm",
+    "a_panic_tells_no_secret",
 ];
 
 /// One line of the table.

@@ -23,5 +23,6 @@
 
 pub mod fakes;
 pub mod process;
+pub mod ready;
 pub mod sim;
 pub mod spans;

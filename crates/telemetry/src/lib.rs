@@ -5,6 +5,7 @@
 //! the same numbers.
 
 mod histogram;
+mod panics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,8 +183,10 @@ fn attributes(labels: Vec<(&'static str, String)>) -> Vec<KeyValue> {
 /// them one JSON object a line.
 ///
 /// Below `info` only our own code speaks, whatever the filter says: client libraries write requests and
-/// answers there, with credentials and content.
+/// answers there, with credentials and content. Panics are logged as well, by their place and without their message,
+/// which may quote content.
 pub fn init_logs() {
+    panics::install();
     let filter = EnvFilter::try_from_env("TRACECAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ours = filter_fn(|metadata| {
         *metadata.level() <= tracing::Level::INFO || metadata.target().starts_with("tracecast")

@@ -1,8 +1,8 @@
-//! Proofs that run longer than a test command should: `simulate`.
+//! Proofs that run longer than a test command should: `simulate`, `ready`.
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracecast_tests::sim;
+use tracecast_tests::{ready, sim};
 
 #[derive(Parser)]
 #[command(about = "Long proofs of tracecast")]
@@ -34,10 +34,24 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         findings: usize,
     },
+    /// Measures how long a gateway with a backlog takes from its start until it is ready.
+    Ready {
+        /// Size of the backlog.
+        #[arg(long, default_value_t = 1_000)]
+        megabytes: u64,
+        /// The program to start.
+        #[arg(long)]
+        binary: String,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Simulate { seeds, first, seed, trace, jobs, findings } = Arguments::parse().command;
+    let (seeds, first, seed, trace, jobs, findings) = match Arguments::parse().command {
+        Command::Simulate { seeds, first, seed, trace, jobs, findings } => {
+            (seeds, first, seed, trace, jobs, findings)
+        }
+        Command::Ready { megabytes, binary } => return ready::run(megabytes, &binary),
+    };
     if let Some(seed) = seed {
         if trace {
             let level = tracing_subscriber::EnvFilter::new("debug");
