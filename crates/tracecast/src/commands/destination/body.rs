@@ -40,6 +40,9 @@ pub(super) struct Settings {
     /// Only events of this region, repeatable: global, europe, us.
     #[arg(long, value_name = "REGION")]
     region: Vec<String>,
+    /// At most so much per second: `requests_per_second=10` or `spans_per_second=500`; `none` lifts the limit.
+    #[arg(long, value_name = "LIMIT")]
+    rate_limit: Option<String>,
     /// Filter rules as JSON; `null` is none.
     #[arg(long, value_name = "JSON")]
     filter_rules: Option<String>,
@@ -137,6 +140,7 @@ impl Settings {
         };
         put("api_key_hashes", hashes);
         put("regions", (!self.region.is_empty()).then(|| Json::from(self.region.as_slice())));
+        put("rate_limit", self.rate_limit.as_deref().map(rate_limit).transpose()?);
         if let Some(text) = &self.filter_rules {
             let rules = serde_json::from_str(text)
                 .map_err(|error| Failure::Usage(format!("--filter-rules is not JSON: {error}")))?;
@@ -215,6 +219,18 @@ fn read(file: &Path, purpose: Purpose) -> Result<Vec<Description>, Failure> {
     Ok(entries.into_iter().map(description).collect())
 }
 
+/// The field of a limit; what it may be is the API's business.
+fn rate_limit(text: &str) -> Result<Json, Failure> {
+    if text == "none" {
+        return Ok(Json::Null);
+    }
+    let (unit, figure) = pair("--rate-limit", text)?;
+    let figure: f64 = figure
+        .parse()
+        .map_err(|_| Failure::Usage(format!("--rate-limit {unit} needs a number, like {unit}=10")))?;
+    Ok(json!({ unit: figure }))
+}
+
 /// `key=value`; the value may hold more `=`.
 fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
     text.split_once('=')
@@ -263,6 +279,8 @@ mod tests {
             "us",
             "--region",
             "europe",
+            "--rate-limit",
+            "spans_per_second=500",
             "--filter-rules",
             r#"{"groups":[]}"#,
         ]);
@@ -274,6 +292,7 @@ mod tests {
             "sampling_rate": 0.25,
             "api_key_hashes": ["aa"],
             "regions": ["us", "europe"],
+            "rate_limit": { "spans_per_second": 500.0 },
             "filter_rules": { "groups": [] },
         });
         assert_eq!(given, expected);
@@ -282,6 +301,7 @@ mod tests {
     #[test]
     fn what_clears_a_field_is_null() {
         assert_eq!(body(&["--api-key-hash", "all"]), json!({ "api_key_hashes": null }));
+        assert_eq!(body(&["--rate-limit", "none"]), json!({ "rate_limit": null }));
         assert_eq!(body(&["--filter-rules", "null"]), json!({ "filter_rules": null }));
         let unset = settings(&[]).update_body(&["region".into()]).unwrap().body;
         assert_eq!(unset, json!({ "config": { "region": null } }));
@@ -312,6 +332,8 @@ mod tests {
             &["--secret", "apiKey=TRACECAST_TESTS_NO_SUCH_VARIABLE"],
             &["--secret", "apiKey=not a name"],
             &["--filter-rules", "{"],
+            &["--rate-limit", "10"],
+            &["--rate-limit", "spans_per_second=many"],
             &["-f", "/no/such/file"],
             &[],
         ] {
