@@ -22,10 +22,15 @@ fn quantile_ms(delays_us: &mut [u64], q: f64) -> f64 {
     delays_us.get(at).map_or(0.0, |us| *us as f64 / 1000.0)
 }
 
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(0.0)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nine_of_seventeen_fail() {
     const HEALTHY: usize = 8;
-    const ROUNDS: u64 = 4;
+    const ROUNDS: u64 = 6;
     const SPANS: u64 = 250;
     let authority = Authority::new("trusted by the gateway");
     let mut scene = Scene::open_with("limits: { destinations_per_kind: 100 }\n", |home| {
@@ -58,8 +63,9 @@ async fn nine_of_seventeen_fail() {
     let hole = format!("http://{}", hole.address().expect("its address"));
     let wrong = [front.url(), "http://nowhere.invalid".to_owned(), hole];
 
-    // Rounds with and without the faults take turns, so that what else the machine does is in both.
-    let (mut delays, mut arrived) = ([Vec::new(), Vec::new()], [0, 0]);
+    // Rounds with and without the faults take turns, so that what else the machine does is in both; and the figures
+    // are medians of rounds, so that one in which the machine was taken away does not decide.
+    let (mut p50s, mut p99s, mut arrived) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], [0, 0]);
     for round in 0..2 * ROUNDS {
         let faulty = round % 2 == 1;
         if faulty {
@@ -83,11 +89,13 @@ async fn nine_of_seventeen_fail() {
         scene.load(options).await;
         // What has arrived a moment after the last one was sent counts; more would be lateness.
         tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut seen = Vec::new();
         for place in &scene.places[..HEALTHY] {
-            let mut seen = place.sink.take_delays_us();
-            arrived[usize::from(faulty)] += seen.len();
-            delays[usize::from(faulty)].append(&mut seen);
+            seen.append(&mut place.sink.take_delays_us());
         }
+        arrived[usize::from(faulty)] += seen.len();
+        p50s[usize::from(faulty)].push(quantile_ms(&mut seen, 0.5));
+        p99s[usize::from(faulty)].push(quantile_ms(&mut seen, 0.99));
         if faulty {
             for place in &moved {
                 let right = scene.places[*place].sink.url();
@@ -100,9 +108,7 @@ async fn nine_of_seventeen_fail() {
         }
     }
     let throughput = arrived[1] as f64 / arrived[0] as f64;
-    let [calm, faulty] = &mut delays;
-    let p50 = (quantile_ms(calm, 0.5), quantile_ms(faulty, 0.5));
-    let p99 = (quantile_ms(calm, 0.99), quantile_ms(faulty, 0.99));
+    let [p50, p99] = [p50s, p99s].map(|[calm, faulty]| (median(calm), median(faulty)));
     assert!(throughput >= 0.99, "{arrived:?}");
     let conclusion = scene.conclude().await;
     assert_eq!((conclusion.dead_lettered, conclusion.dropped), (0, 0));
@@ -110,9 +116,11 @@ async fn nine_of_seventeen_fail() {
         test: "nine_of_seventeen_fail",
         fault: "9 of 17 destinations: 429, 500, hang, 1 B/s, reset, garbage, TLS expired, NXDOMAIN, black hole",
         load: format!("100 spans/s to 17 destinations, {ROUNDS} rounds with and {ROUNDS} without the faults in turn"),
-        expected: "the 8 healthy: ≥ 99 % throughput, p99 ≤ 1.2x of the rounds without faults",
+        expected: "the 8 healthy: ≥ 99 % throughput (asserted), p99 ≤ 1.2x of the rounds without faults (a figure: a \
+                   busy machine decides it)",
         measured: format!(
-            "throughput {:.2} %, accept to arrival p50 {:.0} / {:.0} ms, p99 {:.0} / {:.0} ms = {:.2}x; {conclusion}",
+            "throughput {:.2} %, accept to arrival, medians of rounds: p50 {:.0} / {:.0} ms, p99 {:.0} / {:.0} ms = \
+             {:.2}x; {conclusion}",
             throughput * 100.0,
             p50.0,
             p50.1,
@@ -193,7 +201,8 @@ async fn a_thousand_tenants() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_destinations() {
     const DESTINATIONS: usize = 10_000;
-    const CHURN_SECONDS: u64 = 5;
+    const PAIRS: u64 = 150;
+    const SPANS: u64 = 15;
     let endpoint = "http://127.0.0.1:9/v1/traces";
     let mut file = "limits: { destinations_per_kind: 20000 }\ndestinations:\n".to_owned();
     // Each selects its own model; one sink stands behind those whose model is sent.
@@ -209,10 +218,9 @@ async fn ten_thousand_destinations() {
     let mut scene = Scene::open(&file).await;
     let start = started.elapsed();
     scene.place("everything", Fault::None).await;
-    let deadline = Instant::now() + Duration::from_secs(CHURN_SECONDS);
-    let (mut n, mut edits, mut slowest) = (0u64, 0u64, Duration::ZERO);
+    let mut writing = Duration::ZERO;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    while Instant::now() < deadline {
+    for n in 0..PAIRS {
         ticks.tick().await;
         // Two changes per tick: 100 a second, 1 % of the destinations.
         let created = Instant::now();
@@ -223,8 +231,10 @@ async fn ten_thousand_destinations() {
             .await;
         let path = format!("/observability/destinations/{id}");
         assert_eq!(scene.gateway().api("DELETE", &path, None).await.0, 200);
-        slowest = slowest.max(created.elapsed());
-        edits += 2;
+        writing += created.elapsed();
+        if n % (PAIRS / SPANS) != 0 {
+            continue;
+        }
         let mut span = generation(n, "x");
         for (key, value) in &mut span.attributes {
             if key == "gen_ai.request.model" {
@@ -232,11 +242,10 @@ async fn ten_thousand_destinations() {
             }
         }
         scene.send(request(&[span])).await;
-        n += 1;
     }
     let started = Instant::now();
-    while (sink.with_receipts(|r| r.len()) as u64) < n {
-        assert!(started.elapsed() < PATIENCE, "{} of {n} arrived", sink.with_receipts(|r| r.len()));
+    while (sink.with_receipts(|r| r.len()) as u64) < SPANS {
+        assert!(started.elapsed() < PATIENCE, "{} of {SPANS} arrived", sink.with_receipts(|r| r.len()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let verdict = sink.with_receipts(|receipts| scene.oracle.judge(receipts));
@@ -245,13 +254,12 @@ async fn ten_thousand_destinations() {
     Row {
         test: "ten_thousand_destinations",
         fault: "10,000 destinations, created and deleted by the API all the time",
-        load: format!("{n} spans, each to one of 100 by filter and to one that takes everything"),
+        load: format!("{SPANS} spans, each to one of 100 by filter and to one that takes everything"),
         expected: "1 % of them changed per second; every span at its destination, books balance",
         measured: format!(
-            "start {:.1} s, {:.0} changes per second, slowest pair {} ms; {conclusion}",
+            "first start {:.1} s, {:.0} changes per second by one caller; {conclusion}",
             start.as_secs_f64(),
-            edits as f64 / CHURN_SECONDS as f64,
-            slowest.as_millis()
+            2.0 * PAIRS as f64 / writing.as_secs_f64(),
         ),
     }
     .record();

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config_file::reconcile;
-use crate::model::{Change, Entry, Key, KeyKind, Settings, Workspace, now};
-use crate::publish::{Published, WriteFailed, handle, publish};
-use crate::snapshot::Plans;
+use crate::model::{Change, Key, KeyKind, Settings, Workspace, now};
+use crate::publish::{Published, WriteFailed, publish};
+use crate::snapshot::Touched;
 use crate::store::{self, Audit, Store};
 use crate::{Control, Error, FileKey, Limits, Opened, Options, RuntimeHandle, hex};
 
@@ -63,31 +63,26 @@ pub(crate) async fn open(options: Options, runtime: RuntimeHandle) -> Result<Ope
 
     model.generation = model.generation.saturating_add(1);
     store.commit(model.generation, &changes, &audit, None).await?;
-    // Pauses are the user's and outlive the process.
-    let paused = model.destinations.values().filter_map(Entry::paused_id);
-    let paused = paused.collect();
-    let Published { model, built } =
-        publish(model, runtime.clone(), Plans::default(), paused).await.map_err(|_| {
-            Error::Invalid(
-                "the gateway failed to take over the stored configuration (see the log)".to_owned(),
-            )
-        })?;
+    let touched = Touched::all(&model);
+    let published = publish(model, touched, runtime.clone(), Arc::default()).await;
+    let Published { model, snapshot } = published.map_err(|_| {
+        Error::Invalid("the gateway failed to take over the stored configuration (see the log)".to_owned())
+    })?;
     tracing::debug!(
         generation = model.generation,
-        workspaces = model.workspaces.len(),
-        destinations = model.destinations.len(),
-        keys = model.keys.len(),
+        workspaces = model.workspaces.size(),
+        destinations = model.destinations.size(),
+        keys = model.keys.size(),
         management_key_of_operator = operator_hash.is_some(),
         "control store open"
     );
 
-    let (snapshot, plans) = handle(built);
     let control = Control {
         store,
         runtime,
-        model: ArcSwap::new(model),
-        snapshot,
-        writer: Mutex::new(plans),
+        model: ArcSwap::from_pointee(model),
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        writer: Mutex::default(),
         tally: Mutex::default(),
         stale: ArcSwapOption::empty(),
         limits: Limits {

@@ -1,7 +1,8 @@
 //! The control plane: store (SQLite, secrets sealed), control API (axum), snapshot building.
 //!
 //! One write at a time goes through four steps, in this order: the change is committed to SQLite, the adapters
-//! are brought in line ([`Runtime::apply`]), the data plane's [`Snapshot`] is swapped, the caller is answered.
+//! are brought in line ([`Runtime::apply`]), the data plane's [`Snapshot`] is swapped, the caller is answered. Each
+//! step costs what the write changes: everything else is shared with the version before.
 //! So an answered write holds for the very next event, and a write that failed left nothing behind. Reads are
 //! answered from an immutable in-memory model that is swapped in the same step; they touch neither the store
 //! nor the writer's lock. The one thing that changes without a write is what the keys spent ([`Control::record_usage`]).
@@ -42,7 +43,7 @@ use tracecast_rules::{CanAssert, Snapshot};
 use uuid::Uuid;
 
 use crate::model::Model;
-use crate::snapshot::Plans;
+use crate::snapshot::Touched;
 use crate::store::Store;
 
 pub use crate::bootstrap::{read_workspaces, reset_management_key};
@@ -54,17 +55,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The destination's slot in the log.
     fn slot(&self, id: Uuid) -> u32;
 
-    /// Brings the adapters in line with the stored destinations; the data plane follows when this returns.
-    ///
-    /// `active` take new events. `retired` are destinations of an earlier config file: they take none and keep
-    /// their backlog, paused. A destination in neither list was deleted and its backlog is given up. Paused
-    /// destinations are `active`; [`Runtime::pause`] is called for them after the first `apply`.
+    /// Brings the adapters in line with what a write changed; the data plane follows when this returns. The first
+    /// call names every destination; [`Runtime::pause`] is called after it for those that are paused. To be told
+    /// the same again changes nothing.
     /// Returns what went wrong, per destination. Called outside the async workers; may block.
-    fn apply(
-        &self,
-        active: &[(u32, Arc<Destination>)],
-        retired: &[(u32, Arc<Destination>)],
-    ) -> Vec<(Uuid, String)>;
+    fn apply(&self, changes: &[DestinationChange]) -> Vec<(Uuid, String)>;
 
     /// What speaks against a valid destination in this process, such as a URL that is one of its own listeners.
     fn check(&self, destination: &Destination) -> Vec<Issue> {
@@ -133,6 +128,17 @@ pub trait Runtime: Send + Sync + 'static {
     fn not_ready(&self) -> Vec<String>;
 }
 
+/// What became of a destination.
+#[derive(Clone, Debug)]
+pub enum DestinationChange {
+    /// It takes events, as this says; with its slot in the log.
+    Active(u32, Arc<Destination>),
+    /// An earlier config file declared it: it takes no events and keeps its backlog, paused.
+    Retired(u32, Arc<Destination>),
+    /// It was deleted: its backlog is given up.
+    Deleted(Uuid),
+}
+
 /// What [`Runtime::preview`] is asked.
 #[derive(Clone, Debug)]
 pub struct Preview {
@@ -189,8 +195,8 @@ pub struct Control {
     runtime: RuntimeHandle,
     model: ArcSwap<Model>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Serialises writes; holds the compiled plans, so that a write recompiles only what it changed.
-    writer: tokio::sync::Mutex<Plans>,
+    /// Serialises writes; holds what the data plane failed to take over, for the next one to make up for.
+    writer: tokio::sync::Mutex<Touched>,
     /// Usage that is not stored yet. Taken before `writer` where both are.
     tally: tokio::sync::Mutex<usage::Tally>,
     /// Why the data plane runs on an older snapshot than the store says; `None` = it does not.

@@ -1,11 +1,13 @@
-//! What the store holds, in memory: immutable, cheap to clone, changed only by a list of [`Change`]s.
+//! What the store holds, in memory: immutable, cheap to clone, changed only by a list of [`Change`]s. Its maps share
+//! with the version before what did not change, so that a write costs the same beside ten destinations and ten
+//! thousand.
 //!
 //! The same list is what the store commits, so memory and disk cannot drift apart.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 use tracecast_destination::{Destination, Kind, ManagedBy};
 use tracecast_rules::CanAssert;
@@ -20,16 +22,18 @@ pub(crate) type KeyHash = [u8; 32];
 pub(crate) struct Model {
     /// Grows by one with every write, also over restarts.
     pub(crate) generation: u64,
-    pub(crate) workspaces: BTreeMap<Uuid, Arc<Workspace>>,
-    pub(crate) destinations: BTreeMap<Uuid, Entry>,
+    pub(crate) workspaces: RedBlackTreeMapSync<Uuid, Arc<Workspace>>,
+    pub(crate) destinations: RedBlackTreeMapSync<Uuid, Entry>,
+    /// How many destinations of a kind were created through the API in a workspace.
+    pub(crate) api_created: HashTrieMapSync<(Uuid, Kind), usize>,
     /// Ordinary keys.
-    pub(crate) keys: HashMap<KeyHash, Arc<Key>>,
+    pub(crate) keys: HashTrieMapSync<KeyHash, Arc<Key>>,
     /// Management keys, the one given by the operator for this run included.
-    pub(crate) management: HashMap<KeyHash, Arc<Key>>,
+    pub(crate) management: HashTrieMapSync<KeyHash, Arc<Key>>,
     /// The numeric id the next key gets.
     pub(crate) next_key_id: i64,
     /// Destinations whose adapter or plan could not be made, and why.
-    pub(crate) failures: HashMap<Uuid, String>,
+    pub(crate) failures: HashTrieMapSync<Uuid, String>,
     /// What the keys spent; the same for all versions of the model.
     pub(crate) usage: Arc<Ledger>,
 }
@@ -211,17 +215,25 @@ impl Model {
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
             Change::Workspace(workspace) => {
-                self.workspaces.insert(workspace.id, Arc::clone(workspace));
+                self.workspaces.insert_mut(workspace.id, Arc::clone(workspace));
             }
             Change::WorkspaceDeleted(id) => {
-                self.workspaces.remove(id);
+                self.workspaces.remove_mut(id);
             }
             Change::Destination(entry) => {
-                self.destinations.insert(entry.destination.id, entry.clone());
+                self.uncount(entry.destination.id);
+                let destination = &entry.destination;
+                if destination.managed_by == ManagedBy::Api {
+                    let kind = destination.config.kind();
+                    let count = self.api_created(destination.workspace_id, kind).saturating_add(1);
+                    self.api_created.insert_mut((destination.workspace_id, kind), count);
+                }
+                self.destinations.insert_mut(destination.id, entry.clone());
             }
             Change::DestinationDeleted(id) => {
-                self.destinations.remove(id);
-                self.failures.remove(id);
+                self.uncount(*id);
+                self.destinations.remove_mut(id);
+                self.failures.remove_mut(id);
             }
             Change::Key(key) => {
                 self.next_key_id = self.next_key_id.max(key.id.saturating_add(1));
@@ -229,13 +241,22 @@ impl Model {
                     KeyKind::Ordinary => &mut self.keys,
                     KeyKind::Management => &mut self.management,
                 };
-                keys.insert(key.hash, Arc::clone(key));
+                keys.insert_mut(key.hash, Arc::clone(key));
             }
             Change::KeyDeleted(hash) => {
-                self.keys.remove(hash);
-                self.management.remove(hash);
+                self.keys.remove_mut(hash);
+                self.management.remove_mut(hash);
             }
         }
+    }
+
+    /// The destination is about to go, or to be another.
+    fn uncount(&mut self, id: Uuid) {
+        let counted = self.destinations.get(&id).filter(|e| e.destination.managed_by == ManagedBy::Api);
+        let Some(entry) = counted else { return };
+        let (workspace, kind) = (entry.destination.workspace_id, entry.destination.config.kind());
+        let count = self.api_created(workspace, kind).saturating_sub(1);
+        self.api_created.insert_mut((workspace, kind), count);
     }
 
     /// A workspace by id or slug.
@@ -265,12 +286,7 @@ impl Model {
 
     /// How many of the API-created destinations of a workspace are of this kind.
     pub(crate) fn api_created(&self, workspace: Uuid, kind: Kind) -> usize {
-        self.destinations
-            .values()
-            .map(|entry| &entry.destination)
-            .filter(|d| d.managed_by == ManagedBy::Api)
-            .filter(|d| d.workspace_id == workspace && d.config.kind() == kind)
-            .count()
+        self.api_created.get(&(workspace, kind)).copied().unwrap_or(0)
     }
 }
 

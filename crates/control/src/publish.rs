@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use tracecast_rules::Snapshot;
 use uuid::Uuid;
 
-use crate::model::{Change, Model};
-use crate::snapshot::{self, Built, Plans};
+use crate::model::{Change, Entry, Model};
+use crate::snapshot::{self, Built, Touched};
 use crate::store::{Answer, Audit, Found, RequestId};
 use crate::{Control, RuntimeHandle};
 
@@ -62,8 +62,8 @@ impl Control {
     {
         let control = Arc::clone(self);
         tokio::spawn(async move {
-            let mut plans = control.turn().await?;
-            control.make(&mut plans, decide, |_| None).await
+            let mut missed = control.turn().await?;
+            control.make(&mut missed, decide, |_| None).await
         })
         .await
         .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
@@ -81,13 +81,13 @@ impl Control {
     {
         let control = Arc::clone(self);
         tokio::spawn(async move {
-            let mut plans = control.turn().await?;
+            let mut missed = control.turn().await?;
             // Again, and now for certain: the first one may have been under way.
             if let Some(answer) = control.answer_of(request.as_ref()).await? {
                 return Ok(answer);
             }
             let keep = |created: &Created| Some((request?, created.repeat.clone()));
-            Ok(control.make(&mut plans, decide, keep).await?.answer)
+            Ok(control.make(&mut missed, decide, keep).await?.answer)
         })
         .await
         .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
@@ -105,14 +105,15 @@ impl Control {
         }
     }
 
-    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, Plans>, WriteFailed> {
+    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, Touched>, WriteFailed> {
         tokio::time::timeout(TURN_TIMEOUT, self.writer.lock())
             .await
             .map_err(|_| WriteFailed::Store(sqlx::Error::PoolTimedOut))
     }
 
-    /// Makes a write to its end; `keep` says what a repeat of the request is to be answered.
-    async fn make<T, E, F, K>(&self, plans: &mut Plans, decide: F, keep: K) -> Result<T, E>
+    /// Makes a write to its end; `keep` says what a repeat of the request is to be answered. `missed` is what the
+    /// gateway failed to take over before: this write makes up for it.
+    async fn make<T, E, F, K>(&self, missed: &mut Touched, decide: F, keep: K) -> Result<T, E>
     where
         F: FnOnce(&Model) -> Result<Write<T>, E>,
         E: From<WriteFailed>,
@@ -129,30 +130,25 @@ impl Control {
                 .commit(model.generation, &write.changes, &write.audit, kept)
                 .await
                 .map_err(WriteFailed::Store)?;
+            missed.add(&current, &write.changes);
             for change in &write.changes {
                 model.apply(change);
             }
-            let paused = write.changes.iter().filter_map(|change| match change {
-                Change::Destination(entry) => entry.paused_id(),
-                _ => None,
-            });
-            let paused = paused.collect();
-            let runtime = self.runtime.clone();
-            let published = publish(model, runtime, std::mem::take(plans), paused).await;
-            match published {
-                Ok(Published { model, built }) => {
-                    *plans = built.plans;
-                    self.snapshot.store(Arc::new(built.snapshot));
-                    self.model.store(model);
+            let (runtime, before) = (self.runtime.clone(), self.snapshot.load_full());
+            match publish(model, std::mem::take(missed), runtime, before).await {
+                Ok(Published { model, snapshot }) => {
+                    self.snapshot.store(Arc::new(snapshot));
+                    self.model.store(Arc::new(model));
                     self.stale.store(None);
                 }
-                Err(model) => {
+                Err(Missed { model, touched }) => {
                     let reason = format!(
                         "configuration {} is stored but not in effect: the gateway failed to take it over; restart it",
                         model.generation
                     );
                     tracing::error!("{reason}");
-                    self.model.store(model);
+                    *missed = touched;
+                    self.model.store(Arc::new(model));
                     self.stale.store(Some(Arc::new(reason)));
                 }
             }
@@ -180,37 +176,42 @@ impl Control {
 }
 
 pub(crate) struct Published {
-    pub(crate) model: Arc<Model>,
-    pub(crate) built: Built,
+    pub(crate) model: Model,
+    pub(crate) snapshot: Snapshot,
 }
 
-/// Brings the runtime in line with the model and builds what to swap in; `paused` are the destinations it may not
-/// know to be paused. Fails only if the runtime panics.
+/// The runtime panicked on the way.
+pub(crate) struct Missed {
+    pub(crate) model: Model,
+    pub(crate) touched: Touched,
+}
+
+/// Brings the runtime in line with the model in what is touched, and builds what to swap in for `before`. Fails only
+/// if the runtime panics.
 pub(crate) async fn publish(
-    mut model: Model,
+    model: Model,
+    touched: Touched,
     runtime: RuntimeHandle,
-    plans: Plans,
-    paused: Vec<Uuid>,
-) -> Result<Published, Arc<Model>> {
-    let fallback = Arc::new(model.clone());
+    before: Arc<Snapshot>,
+) -> Result<Published, Missed> {
+    let fallback = Missed { model: model.clone(), touched: touched.clone() };
     let published = tokio::task::spawn_blocking(move || {
-        let built = snapshot::build(&model, runtime.0.as_ref(), plans);
-        let mut failures = built.failures.clone();
-        failures.extend(runtime.0.apply(&built.active, &built.retired));
-        for (id, reason) in &failures {
+        let Built { snapshot, changes, mut failures } =
+            snapshot::build(&model, &touched, runtime.0.as_ref(), &before);
+        failures.extend(runtime.0.apply(&changes));
+        let mut model = model;
+        for id in touched.destinations() {
+            model.failures.remove_mut(id);
+            if let Some(id) = model.destinations.get(id).and_then(Entry::paused_id) {
+                runtime.0.pause(id);
+            }
+        }
+        for (id, reason) in failures {
             tracing::warn!(destination = %id, %reason, "the destination cannot be delivered to");
+            model.failures.insert_mut(id, reason);
         }
-        for id in paused {
-            runtime.0.pause(id);
-        }
-        model.failures = failures.into_iter().collect();
-        Published { model: Arc::new(model), built }
+        Published { model, snapshot }
     })
     .await;
     published.map_err(|_| fallback)
-}
-
-/// The handle the data plane reads.
-pub(crate) fn handle(built: Built) -> (Arc<ArcSwap<tracecast_rules::Snapshot>>, Plans) {
-    (Arc::new(ArcSwap::from_pointee(built.snapshot)), built.plans)
 }

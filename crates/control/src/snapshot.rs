@@ -1,121 +1,147 @@
-//! From the model to what the data plane decides by.
+//! From the model to what the data plane decides by: only what a write touches is made anew, the rest is shared with
+//! the snapshot before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tracecast_destination::Destination;
-use tracecast_rules::{IngestKey, Plan, Snapshot};
+use tracecast_rules::{IngestKey, Place, Plan, Snapshot};
 use uuid::Uuid;
 
-use crate::Runtime;
-use crate::model::{Key, Model, now};
+use crate::model::{Change, Key, KeyHash, Model, now};
+use crate::{DestinationChange, Runtime};
 
-/// A destination with its slot in the log.
-pub(crate) type Slotted = (u32, Arc<Destination>);
-
-/// The compiled plans of the last snapshot, by workspace: what did not change is not compiled again.
-#[derive(Debug, Default)]
-pub(crate) struct Plans(HashMap<Uuid, Compiled>);
-
-#[derive(Debug)]
-struct Compiled {
-    broadcast: bool,
-    destinations: Vec<Slotted>,
-    plan: Arc<Plan>,
+/// What is to be brought in line with the model, by id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Touched {
+    workspaces: BTreeSet<Uuid>,
+    /// With the workspace each lives in, or lived in.
+    destinations: BTreeMap<Uuid, Uuid>,
+    keys: BTreeSet<KeyHash>,
 }
 
-/// All that follows from a model.
+/// All that follows from a change of the model.
 #[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) snapshot: Snapshot,
-    pub(crate) active: Vec<Slotted>,
-    pub(crate) retired: Vec<Slotted>,
-    pub(crate) plans: Plans,
+    /// For the runtime.
+    pub(crate) changes: Vec<DestinationChange>,
     /// Destinations left out because their rules do not compile; validation makes this impossible for what was
     /// written by this version.
     pub(crate) failures: Vec<(Uuid, String)>,
 }
 
-pub(crate) fn build(model: &Model, runtime: &dyn Runtime, mut previous: Plans) -> Built {
-    let mut active = Vec::new();
-    let mut retired = Vec::new();
-    let mut by_workspace: HashMap<Uuid, Vec<Slotted>> =
-        model.workspaces.keys().map(|id| (*id, Vec::new())).collect();
-    for (id, entry) in &model.destinations {
-        let slotted = (runtime.slot(*id), Arc::clone(&entry.destination));
-        if entry.retired {
-            retired.push(slotted);
-            continue;
+impl Touched {
+    /// Everything there is.
+    pub(crate) fn all(model: &Model) -> Touched {
+        let destinations = model.destinations.iter();
+        Touched {
+            workspaces: model.workspaces.keys().copied().collect(),
+            destinations: destinations.map(|(id, entry)| (*id, entry.destination.workspace_id)).collect(),
+            keys: model.keys.keys().chain(model.management.keys()).copied().collect(),
         }
-        if let Some(destinations) = by_workspace.get_mut(&entry.destination.workspace_id) {
-            destinations.push(slotted.clone());
+    }
+
+    /// Adds what `changes` touch; `model` is the one before them.
+    pub(crate) fn add(&mut self, model: &Model, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Workspace(workspace) => {
+                    self.workspaces.insert(workspace.id);
+                }
+                Change::WorkspaceDeleted(id) => {
+                    self.workspaces.insert(*id);
+                }
+                Change::Destination(entry) => {
+                    let destination = &entry.destination;
+                    self.destinations.insert(destination.id, destination.workspace_id);
+                }
+                Change::DestinationDeleted(id) => {
+                    if let Some(entry) = model.destinations.get(id) {
+                        self.destinations.insert(*id, entry.destination.workspace_id);
+                    }
+                }
+                Change::Key(key) => {
+                    self.keys.insert(key.hash);
+                }
+                Change::KeyDeleted(hash) => {
+                    self.keys.insert(*hash);
+                }
+            }
         }
-        active.push(slotted);
+    }
+
+    /// Ids of the destinations.
+    pub(crate) fn destinations(&self) -> impl Iterator<Item = &Uuid> {
+        self.destinations.keys()
+    }
+}
+
+/// The snapshot after `before`, in line with `model` in what is touched.
+pub(crate) fn build(model: &Model, touched: &Touched, runtime: &dyn Runtime, before: &Snapshot) -> Built {
+    let mut snapshot = Snapshot { generation: model.generation, ..before.clone() };
+    let mut changes = Vec::with_capacity(touched.destinations.len());
+    let mut by_workspace: BTreeMap<Uuid, BTreeMap<Uuid, Place>> =
+        touched.workspaces.iter().map(|id| (*id, BTreeMap::new())).collect();
+    for (id, workspace) in &touched.destinations {
+        let mut place = None;
+        changes.push(match model.destinations.get(id) {
+            None => DestinationChange::Deleted(*id),
+            Some(entry) => {
+                let (slot, destination) = (runtime.slot(*id), Arc::clone(&entry.destination));
+                if entry.retired {
+                    DestinationChange::Retired(slot, destination)
+                } else {
+                    place = Some((slot, Arc::clone(&destination)));
+                    DestinationChange::Active(slot, destination)
+                }
+            }
+        });
+        by_workspace.entry(*workspace).or_default().insert(*id, place);
     }
 
     let mut failures = Vec::new();
-    let mut plans = HashMap::with_capacity(by_workspace.len());
-    for (id, destinations) in by_workspace {
-        let broadcast =
-            model.workspaces.get(&id).is_some_and(|w| w.settings.is_observability_broadcast_enabled);
-        let compiled = match previous.0.remove(&id) {
-            Some(compiled) if compiled.is_for(broadcast, &destinations) => Some(compiled),
-            _ => compile(broadcast, destinations, &mut failures),
+    for (id, places) in by_workspace {
+        let Some(workspace) = model.workspaces.get(&id) else {
+            snapshot.workspaces.remove(&id);
+            continue;
         };
-        if let Some(compiled) = compiled {
-            plans.insert(id, compiled);
-        }
+        let broadcast = workspace.settings.is_observability_broadcast_enabled;
+        let plan = snapshot.workspaces.remove(&id).unwrap_or_default();
+        snapshot.workspaces.insert(id, changed(&plan, broadcast, places, &mut failures));
     }
 
     let now = now();
-    let management_keys: HashSet<[u8; 32]> = model.management.keys().copied().collect();
-    let snapshot = Snapshot {
-        generation: model.generation,
-        keys: model
-            .keys
-            .values()
-            .filter(|key| !management_keys.contains(&key.hash))
-            .filter_map(|key| Some((key.hash, ingest_key(key, model.usage.is_over_limit(key, now))?)))
-            .collect(),
-        management_keys,
-        workspaces: plans.iter().map(|(id, compiled)| (*id, Arc::clone(&compiled.plan))).collect(),
-    };
-    Built { snapshot, active, retired, plans: Plans(plans), failures }
-}
-
-impl Compiled {
-    /// The very same destinations: an edit makes a new `Arc`.
-    fn is_for(&self, broadcast: bool, destinations: &[Slotted]) -> bool {
-        self.broadcast == broadcast
-            && self.destinations.len() == destinations.len()
-            && self
-                .destinations
-                .iter()
-                .zip(destinations)
-                .all(|((slot, old), (new_slot, new))| slot == new_slot && Arc::ptr_eq(old, new))
+    for hash in &touched.keys {
+        let is_management = model.management.contains_key(hash);
+        if is_management != snapshot.management_keys.contains(hash) {
+            let keys = Arc::make_mut(&mut snapshot.management_keys);
+            let _ = if is_management { keys.insert(*hash) } else { keys.remove(hash) };
+        }
+        let key = model.keys.get(hash).filter(|_| !is_management);
+        let keys = Arc::make_mut(&mut snapshot.keys);
+        match key.and_then(|key| ingest_key(key, model.usage.is_over_limit(key, now))) {
+            Some(key) => keys.insert(*hash, Arc::new(key)),
+            None => keys.remove(hash),
+        };
     }
+    Built { snapshot, changes, failures }
 }
 
-/// Compiles a workspace, leaving out what does not compile.
-fn compile(
+/// The plan with these destinations changed, leaving out what does not compile.
+fn changed(
+    plan: &Plan,
     broadcast: bool,
-    mut destinations: Vec<Slotted>,
+    mut places: BTreeMap<Uuid, Place>,
     failures: &mut Vec<(Uuid, String)>,
-) -> Option<Compiled> {
+) -> Arc<Plan> {
+    // One place less to compile each time.
     loop {
-        match Plan::compile(broadcast, &destinations) {
-            Ok(plan) => {
-                return Some(Compiled { broadcast, destinations, plan: Arc::new(plan) });
-            }
+        match plan.changed(broadcast, &places) {
+            Ok(plan) => return Arc::new(plan),
             Err(error) => {
                 tracing::error!(destination = %error.destination, reason = %error.reason, "the rules of a stored destination do not compile, it gets no events");
-                let before = destinations.len();
-                destinations.retain(|(_, destination)| destination.id != error.destination);
+                places.insert(error.destination, None);
                 failures.push((error.destination, error.reason));
-                if destinations.len() == before {
-                    // The error names nobody we could leave out; without this the loop would not end.
-                    return None;
-                }
             }
         }
     }

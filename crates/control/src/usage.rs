@@ -223,7 +223,8 @@ impl Control {
         }
         let mut next = Snapshot::clone(&current);
         for (hash, is_over) in turned {
-            if let Some(key) = next.keys.get_mut(&hash) {
+            if let Some(key) = Arc::make_mut(&mut next.keys).get_mut(&hash) {
+                let key = Arc::make_mut(key);
                 key.over_limit = is_over;
                 tracing::info!(key = %key.label, is_over, "limit of a key");
             }

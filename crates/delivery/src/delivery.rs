@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::backfill::{self, Backfill, Decide};
 use crate::fair::{Fair, Limits};
-use crate::history::Transition;
+use crate::history::{Memo, Transition};
 use crate::lane::{Closing, Lane, Setup, Shared};
 use crate::queue::Ref;
 use crate::replay::{self, Replay, Replays};
@@ -110,40 +110,58 @@ impl Delivery {
     /// (queue kept, waits cut short), unchanged ones notice nothing, missing ones give up what they have
     /// pending as `DestinationDeleted` once their requests under way have ended.
     ///
-    /// Returns which destinations cannot be sent to and why; they are held until a later `apply`.
+    /// Returns which destinations cannot be sent to and why; they are held until a later change of them.
     pub fn apply(&self, destinations: &[(Slot, Arc<Destination>)]) -> Vec<(Uuid, String)> {
-        let inner = &self.inner;
-        let _one_at_a_time = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut errors = Vec::new();
-        let mut wanted = HashSet::with_capacity(destinations.len());
-        for (slot, destination) in destinations {
-            wanted.insert(*slot);
-            let lane = inner.read().lanes.get(slot).filter(|lane| lane.id == destination.id).cloned();
-            if let Some(lane) = &lane {
-                let setup = lane.setup();
-                if setup.sender.is_ok() && is_same(&setup.destination, destination) {
-                    continue;
-                }
-            }
-            let sender = inner.sender(destination);
-            if let Err(reason) = &sender {
-                errors.push((destination.id, reason.clone()));
-            }
-            let setup = Setup { destination: destination.clone(), sender };
-            match lane {
-                Some(lane) => lane.reconfigure(setup),
-                None => inner.add(*slot, setup),
-            }
-        }
-        inner.remove_all_but(&wanted);
+        let put = |(slot, destination): &(Slot, Arc<Destination>)| {
+            self.put(*slot, destination).err().map(|reason| (destination.id, reason))
+        };
+        let errors = destinations.iter().filter_map(put).collect();
+        let wanted: HashSet<Uuid> = destinations.iter().map(|(_, destination)| destination.id).collect();
+        let mut unwanted: Vec<(Slot, Uuid)> =
+            self.inner.read().slots.iter().map(|(id, slot)| (*slot, *id)).collect();
+        unwanted.retain(|(_, id)| !wanted.contains(id));
+        unwanted.sort_unstable();
+        unwanted.into_iter().for_each(|(_, id)| self.remove(id));
         errors
     }
 
-    /// Exactly these of the destinations given to [`Delivery::apply`] are retired: they keep what they have
-    /// pending and send nothing. One that is retired no more sends at once.
-    pub fn retire(&self, retired: &HashSet<Uuid>) {
-        let lanes: Vec<_> = self.inner.read().lanes.values().cloned().collect();
-        lanes.iter().for_each(|lane| lane.retire(retired.contains(&lane.id)));
+    /// Adds a destination or changes one, as in [`Delivery::apply`]; the others are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be sent to; it is held until a later change of it.
+    pub fn put(&self, slot: Slot, destination: &Arc<Destination>) -> Result<(), String> {
+        let inner = &self.inner;
+        let _one_at_a_time = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = inner.read().lanes.get(&slot).filter(|lane| lane.id == destination.id).cloned();
+        if let Some(lane) = &lane {
+            let setup = lane.setup();
+            if setup.sender.is_ok() && is_same(&setup.destination, destination) {
+                return Ok(());
+            }
+        }
+        let sender = inner.sender(destination);
+        let told = sender.as_ref().map(|_| ()).map_err(String::clone);
+        let setup = Setup { destination: destination.clone(), sender };
+        match lane {
+            Some(lane) => lane.reconfigure(setup),
+            None => inner.add(slot, setup),
+        }
+        told
+    }
+
+    /// Takes a destination out, as in [`Delivery::apply`]; nothing happens if it is unknown.
+    pub fn remove(&self, id: Uuid) {
+        let _one_at_a_time = self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.remove(id);
+    }
+
+    /// A retired destination keeps what it has pending and sends nothing; one that is retired no more sends at
+    /// once. Nothing happens if it is unknown.
+    pub fn retire(&self, id: Uuid, retired: bool) {
+        if let Some(lane) = self.lane(id) {
+            lane.retire(retired);
+        }
     }
 
     /// Gives up what belongs to destinations that are not configured, as `DestinationDeleted`; call after the
@@ -206,6 +224,21 @@ impl Delivery {
     /// A destination's latest changes of state, oldest first; empty if it is not configured.
     pub fn history(&self, id: Uuid) -> Vec<Transition> {
         self.lane(id).map(|lane| lane.history()).unwrap_or_default()
+    }
+
+    /// What is to be remembered of each destination over a restart; those with nothing are left out.
+    pub fn memos(&self) -> Vec<(Uuid, Memo)> {
+        let lanes: Vec<_> = self.inner.read().lanes.values().cloned().collect();
+        let memos = lanes.iter().map(|lane| (lane.id, lane.memo()));
+        memos.filter(|(_, memo)| *memo != Memo::default()).collect()
+    }
+
+    /// Tells a destination what an earlier process remembered of it; to be called once. Nothing happens if it is
+    /// unknown.
+    pub fn recall(&self, id: Uuid, memo: Memo) {
+        if let Some(lane) = self.lane(id) {
+            lane.recall(memo);
+        }
     }
 
     /// Bytes held for what is being sent, in all.
@@ -394,16 +427,13 @@ impl Inner {
         before.inspect(|lane| lane.close(Closing::Deleted));
     }
 
-    fn remove_all_but(&self, wanted: &HashSet<Slot>) {
+    fn remove(&self, id: Uuid) {
         let mut registry = self.write();
         registry.leaving.retain(|lane| lane.strong_count() > 0);
-        let mut unwanted: Vec<Slot> =
-            registry.lanes.keys().filter(|slot| !wanted.contains(slot)).copied().collect();
-        unwanted.sort_unstable();
-        let removed: Vec<_> = unwanted.into_iter().filter_map(|slot| registry.remove(slot)).collect();
+        let removed = registry.slots.get(&id).copied().and_then(|slot| registry.remove(slot));
         drop(registry);
-        // Nobody finds these lanes any more, so nothing is queued after they are closed.
-        removed.iter().for_each(|lane| lane.close(Closing::Deleted));
+        // Nobody finds this lane any more, so nothing is queued after it is closed.
+        removed.inspect(|lane| lane.close(Closing::Deleted));
     }
 }
 

@@ -134,6 +134,20 @@ impl Health {
         }
     }
 
+    /// How long there was nothing but failures, and how long ago the latest was.
+    pub(crate) fn failing_for(&self, now: Instant) -> Option<(Duration, Duration)> {
+        let ago = |at| now.saturating_duration_since(at);
+        self.failing.map(|(since, latest)| (ago(since), ago(latest)))
+    }
+
+    /// Failures of an earlier process count, unless there was a success since.
+    pub(crate) fn has_failed_for(&mut self, (since, latest): (Duration, Duration), now: Instant) {
+        let Some(since) = now.checked_sub(since) else { return };
+        let latest = now.checked_sub(latest).unwrap_or(since);
+        let known = self.failing.map_or(latest, |(_, known)| known.max(latest));
+        self.failing = Some((since, known));
+    }
+
     /// Requests go out as they come.
     fn flows(&self) -> bool {
         matches!(self.state, State::Healthy | State::Degraded)

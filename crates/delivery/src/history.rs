@@ -1,6 +1,7 @@
 //! A destination's changes of state, the latest ones, each with the trouble it came with.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::State;
 use crate::stats::LastError;
@@ -23,6 +24,15 @@ pub struct Transition {
     pub error: Option<LastError>,
 }
 
+/// What a destination's process knows of it and the next one should: the log does not say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memo {
+    /// Nothing but failures: how long, and how long ago the latest was.
+    pub failing_for: Option<(Duration, Duration)>,
+    /// The latest changes of state, oldest first.
+    pub history: Vec<Transition>,
+}
+
 /// The latest changes, oldest first. Takes no memory before the first.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -43,6 +53,12 @@ impl History {
             self.entries.pop_front();
         }
         self.entries.push_back(new);
+    }
+
+    /// What was before the first entry.
+    pub(crate) fn precede(&mut self, earlier: Vec<Transition>) {
+        let room = ENTRIES_MAX.saturating_sub(self.entries.len());
+        earlier.into_iter().rev().take(room).for_each(|entry| self.entries.push_front(entry));
     }
 
     pub(crate) fn entries(&self) -> Vec<Transition> {
@@ -82,6 +98,16 @@ mod tests {
                 (State::Healthy, 45, 99)
             ]
         );
+    }
+
+    #[test]
+    fn what_was_before_takes_the_room_that_is_left() {
+        let mut history = History::default();
+        history.push(change(State::Healthy, State::Open, 100));
+        history.precede((0..99).map(|at| change(State::Open, State::Healthy, at)).collect());
+        let entries = history.entries();
+        let at: Vec<_> = entries.iter().map(|e| e.at_unix_nano).collect();
+        assert_eq!(at, (99 - (ENTRIES_MAX as u64 - 1)..99).chain([100]).collect::<Vec<_>>());
     }
 
     #[test]

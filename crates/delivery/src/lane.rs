@@ -1,6 +1,7 @@
 //! One destination's place in delivery: its queue, its configuration, its health, and the orders given to
 //! its driver. Shared by the log's writer, the control plane and the driver; every lock is short.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::driver::{self, Running};
 use crate::fair::Fair;
 use crate::health::{Gate, Health, Request, Signal};
-use crate::history::{History, Transition};
+use crate::history::{History, Memo, Transition};
 use crate::job::Piece;
 use crate::limits::{Learned, Size};
 use crate::policy::{self, Policy};
@@ -130,6 +131,8 @@ struct Course {
     reading: bool,
     /// The end of what came while behind.
     seen: u64,
+    /// The record queued last.
+    taken: Sequence,
     /// Nothing below is pending.
     low: u64,
     failures: u32,
@@ -252,6 +255,7 @@ impl Lane {
         let idle = desk.queue.is_empty();
         let filled = desk.queue.fills(spans_max, bytes_max);
         desk.course.next = end;
+        desk.course.taken = item.sequence();
         desk.queue.push(item);
         // The driver is woken for what changes its plans, not for every reference.
         if idle || !desk.running || (!filled && desk.queue.fills(spans_max, bytes_max)) {
@@ -296,6 +300,7 @@ impl Lane {
                 (next, at_end) = (first, false);
                 break;
             }
+            desk.course.taken = desk.course.taken.max(entry.sequence);
             let age = shared.age(entry.received_unix_nano, now);
             let deadline = now + shared.options.max_age.saturating_sub(age);
             for route in 0..entry.routes.len() {
@@ -413,7 +418,7 @@ impl Lane {
                     && let Some(backlog) = log.backlog(self.slot)
                 {
                     let rest = desk.course.next..backlog.end_ordinal;
-                    log.settle_range(self.slot, rest, Outcome::Dropped(reason));
+                    self.give_up_unread(&desk, rest, Sequence::MAX, reason);
                 }
             }
             None => {
@@ -426,8 +431,9 @@ impl Lane {
                     let end = if desk.course.behind { log.end_upto(self.slot, up_to) } else { 0 };
                     if end > desk.course.next && dropped.len() < CHUNK {
                         let rest = desk.course.next..end;
-                        log.settle_range(self.slot, rest, Outcome::Dropped(DropReason::BacklogFull));
+                        self.give_up_unread(&desk, rest, up_to, DropReason::BacklogFull);
                         desk.course.next = end;
+                        desk.course.taken = desk.course.taken.max(up_to);
                     }
                 }
             }
@@ -461,6 +467,14 @@ impl Lane {
             read_from,
             read_at,
         }
+    }
+
+    /// Gives up what was not queued yet: these ordinals, which lie in records up to this one.
+    fn give_up_unread(&self, desk: &Desk, rest: Range<u64>, up_to: Sequence, reason: DropReason) {
+        if let Some(observer) = self.shared.observer.get() {
+            observer.given_up(self.slot, desk.course.taken.saturating_add(1)..=up_to, reason);
+        }
+        self.shared.log.settle_range(self.slot, rest, Outcome::Dropped(reason));
     }
 
     /// The next batch, if one is due, of at most so many spans.
@@ -523,6 +537,21 @@ impl Lane {
     /// The latest changes of state, oldest first.
     pub(crate) fn history(&self) -> Vec<Transition> {
         self.desk().history.entries()
+    }
+
+    /// What is to be remembered over a restart.
+    pub(crate) fn memo(&self) -> Memo {
+        let desk = self.desk();
+        Memo { failing_for: desk.health.failing_for(Instant::now()), history: desk.history.entries() }
+    }
+
+    /// What an earlier process remembered.
+    pub(crate) fn recall(&self, memo: Memo) {
+        let mut desk = self.desk();
+        if let Some(failing_for) = memo.failing_for {
+            desk.health.has_failed_for(failing_for, Instant::now());
+        }
+        desk.history.precede(memo.history);
     }
 
     /// Brings the shown state up to date and notes the change; (before, after) if there was one.

@@ -65,14 +65,15 @@ mod ruling;
 mod stack;
 mod stats;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tracecast_log::{Outcome, Sequence, Slot};
+use tracecast_log::{DropReason, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet};
 
 pub use backfill::{Backfill, Decide};
 pub use delivery::{Builder, Delivery};
-pub use history::Transition;
+pub use history::{Memo, Transition};
 pub use replay::Replay;
 pub use stats::{LastError, Latency, Stats};
 
@@ -122,6 +123,9 @@ pub trait Observer: Send + Sync + 'static {
 
     /// They are final.
     fn settled(&self, slot: Slot, sequence: Sequence, spans: &SpanSet, outcome: Outcome);
+
+    /// Spans that were never read are given up: all that the destination has pending in these records.
+    fn given_up(&self, slot: Slot, records: RangeInclusive<Sequence>, reason: DropReason);
 }
 
 /// Whether and how a destination is being sent to.

@@ -6,7 +6,7 @@ mod listener;
 mod rehearse;
 mod usage;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,14 +91,13 @@ fn bench(options: Options) -> Bench {
     expired.expires_at = Some(1_000);
     let snapshot = Snapshot {
         generation: 1,
-        keys: [
-            (hash(KEY), key("test", CanAssert::None)),
-            (hash(GATEWAY_KEY), key("gateway", CanAssert::AnyWorkspace)),
-            (hash("disabled"), disabled),
-            (hash("expired"), expired),
-        ]
-        .into(),
-        management_keys: HashSet::from([hash(MANAGEMENT)]),
+        keys: Arc::new(HashMap::from([
+            (hash(KEY), Arc::new(key("test", CanAssert::None))),
+            (hash(GATEWAY_KEY), Arc::new(key("gateway", CanAssert::AnyWorkspace))),
+            (hash("disabled"), Arc::new(disabled)),
+            (hash("expired"), Arc::new(expired)),
+        ])),
+        management_keys: Arc::new(HashSet::from([hash(MANAGEMENT)])),
         workspaces: [
             (
                 DEFAULT_WORKSPACE_ID,
@@ -141,7 +140,7 @@ impl Bench {
     fn change_key(&self, secret: &str, change: impl FnOnce(&mut IngestKey)) {
         let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         let mut snapshot = Snapshot::clone(&self.ingest.shared.snapshot.load());
-        change(snapshot.keys.get_mut(&hash).unwrap());
+        change(Arc::make_mut(Arc::make_mut(&mut snapshot.keys).get_mut(&hash).unwrap()));
         self.ingest.shared.snapshot.store(Arc::new(snapshot));
     }
 

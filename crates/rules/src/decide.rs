@@ -86,7 +86,9 @@ impl Plan {
         }
         let mut open: Vec<&Compiled> = Vec::with_capacity(self.destinations.len());
         for destination in &self.destinations {
-            match destination.refuses(context) {
+            let refused =
+                if self.broadcast_enabled { destination.refuses(context) } else { Some(Skip::Disabled) };
+            match refused {
                 Some(reason) => decision.skips.push((destination.slot, reason, spans)),
                 None => open.push(destination),
             }

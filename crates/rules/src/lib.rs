@@ -61,6 +61,6 @@ mod tests;
 pub use decide::{Context, Decision, Selected, Skip};
 pub use explain::{Check, Explanation};
 pub use memory::{DEFAULT_MEMORY_BYTES, MEMORY_WINDOW_NANOS, TraceMemory};
-pub use plan::{CompileError, Plan};
+pub use plan::{CompileError, Place, Plan};
 pub use snapshot::{CanAssert, IngestKey, Snapshot};
 pub use trace_keys::MAX_KEY_BYTES;

@@ -4,6 +4,7 @@ use crate::decide::{Context, Skip};
 use crate::filter::Filter;
 use crate::kinds::{self, Accepts};
 use crate::sampling::Sampling;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tracecast_destination::{Destination, Region};
 use uuid::Uuid;
@@ -19,19 +20,22 @@ pub struct CompileError {
 }
 
 /// The compiled rules of one workspace.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     pub(crate) broadcast_enabled: bool,
-    pub(crate) destinations: Box<[Compiled]>,
+    /// By id. Shared with the plan before and the one after a change.
+    pub(crate) destinations: Box<[Arc<Compiled>]>,
 }
+
+/// What a destination is to be in a plan: its slot in the log and itself, or `None` for not there.
+pub type Place = Option<(u32, Arc<Destination>)>;
 
 /// The compiled rules of one destination.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) slot: u32,
     pub(crate) private: bool,
-    /// Workspace switch and `enabled`.
-    live: bool,
+    enabled: bool,
     /// Bit per region.
     regions: u8,
     /// Sorted; `None` = all keys, and requests without one.
@@ -53,14 +57,36 @@ impl Plan {
         broadcast_enabled: bool,
         destinations: &[(u32, Arc<Destination>)],
     ) -> Result<Plan, CompileError> {
-        let destinations = destinations
-            .iter()
-            .map(|(slot, destination)| {
-                Compiled::new(broadcast_enabled, *slot, destination)
-                    .map_err(|reason| CompileError { destination: destination.id, reason })
-            })
-            .collect::<Result<_, _>>()?;
+        let compiled = destinations.iter().map(|(slot, destination)| Compiled::shared(*slot, destination));
+        let mut destinations: Box<[_]> = compiled.collect::<Result<_, _>>()?;
+        destinations.sort_by_key(|compiled| compiled.source.id);
         Ok(Plan { broadcast_enabled, destinations })
+    }
+
+    /// The plan after a change, which names destinations by id: what it does not name is not compiled again.
+    /// Fails like [`Plan::compile`].
+    pub fn changed(
+        &self,
+        broadcast_enabled: bool,
+        changes: &BTreeMap<Uuid, Place>,
+    ) -> Result<Plan, CompileError> {
+        let mut destinations = self.destinations.to_vec();
+        for (id, place) in changes {
+            let at = destinations.binary_search_by_key(id, |compiled| compiled.source.id);
+            match (at, place) {
+                (Ok(at), Some((slot, destination))) => {
+                    destinations[at] = Compiled::shared(*slot, destination)?;
+                }
+                (Err(at), Some((slot, destination))) => {
+                    destinations.insert(at, Compiled::shared(*slot, destination)?);
+                }
+                (Ok(at), None) => {
+                    destinations.remove(at);
+                }
+                (Err(_), None) => {}
+            }
+        }
+        Ok(Plan { broadcast_enabled, destinations: destinations.into() })
     }
 
     /// Number of destinations, enabled or not.
@@ -75,11 +101,16 @@ impl Plan {
 }
 
 impl Compiled {
-    fn new(broadcast_enabled: bool, slot: u32, destination: &Arc<Destination>) -> Result<Compiled, String> {
+    fn shared(slot: u32, destination: &Arc<Destination>) -> Result<Arc<Compiled>, CompileError> {
+        let compiled = Compiled::new(slot, destination);
+        compiled.map(Arc::new).map_err(|reason| CompileError { destination: destination.id, reason })
+    }
+
+    fn new(slot: u32, destination: &Arc<Destination>) -> Result<Compiled, String> {
         Ok(Compiled {
             slot,
             private: destination.privacy_mode,
-            live: broadcast_enabled && destination.enabled,
+            enabled: destination.enabled,
             regions: destination.regions.iter().fold(0, |mask, region| mask | region_bit(*region)),
             keys: destination.api_key_hashes.as_deref().map(allowlist).transpose()?,
             sampling: Sampling::new(destination.id, destination.sampling_rate)?,
@@ -91,7 +122,7 @@ impl Compiled {
 
     /// Why no span of the request goes here; `None` if the spans are to be looked at.
     pub(crate) fn refuses(&self, context: &Context<'_>) -> Option<Skip> {
-        if !self.live {
+        if !self.enabled {
             return Some(Skip::Disabled);
         }
         if self.regions & region_bit(context.region) == 0 {

@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Everything the data plane needs to know, immutable; swapped as a whole.
+/// Everything the data plane needs to know, immutable; swapped as a whole. A snapshot shares with the one before it
+/// what did not change.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Number of the configuration; grows with every write.
     pub generation: u64,
     /// Ordinary keys by SHA-256 of the secret. Management keys are in `management_keys` only.
-    pub keys: HashMap<[u8; 32], IngestKey>,
+    pub keys: Arc<HashMap<[u8; 32], Arc<IngestKey>>>,
     /// SHA-256 of the management keys, so that ingest can say "management keys never ingest" (403).
-    pub management_keys: HashSet<[u8; 32]>,
+    pub management_keys: Arc<HashSet<[u8; 32]>>,
     /// The compiled rules of each workspace that exists.
     pub workspaces: HashMap<Uuid, Arc<Plan>>,
 }

@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::handover::{Doorway, Predecessor, Successor};
 use crate::memory::Shares;
+use crate::memos;
 use crate::runtime::{GatewayRuntime, INSTRUMENTS};
 use crate::usage;
 
@@ -231,6 +232,7 @@ impl Gateway {
         if spans > 0 {
             tracing::info!(spans, destinations = recovered.backlog.len(), "backlog taken up");
         }
+        memos::recall(&delivery, &config.data_dir);
         delivery.recover();
 
         let ingest = Ingest::new(
@@ -273,7 +275,8 @@ impl Gateway {
             tokio::spawn(http.serve(ingest.http_service(), clients.clone(), ended.clone())),
             tokio::spawn(grpc.serve(ingest.grpc_service(), clients, ended.clone())),
             tokio::spawn(admin.serve(admin_service, operators, ended.clone())),
-            tokio::spawn(usage::keep_recording(ingest.clone(), control.clone(), ended)),
+            tokio::spawn(usage::keep_recording(ingest.clone(), control.clone(), ended.clone())),
+            tokio::spawn(memos::keep(delivery.clone(), config.data_dir, ended)),
         ];
         Ok(Gateway {
             addresses,

@@ -13,8 +13,9 @@ use tracecast_otlp::write::Edit;
 use tracecast_otlp::{Payload, hex};
 use uuid::Uuid;
 
+use crate::known::Known;
 use crate::otlp_text::otlp_text;
-use crate::runtime::{Known, time};
+use crate::runtime::time;
 
 /// Of a letter's traces so many are named.
 const TRACES_MAX: usize = 10;

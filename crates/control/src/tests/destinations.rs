@@ -229,6 +229,42 @@ async fn a_write_is_in_the_snapshot_and_the_runtime_when_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_write_costs_what_it_changes() {
+    let gateway = Gateway::new().await;
+    for n in 0..3 {
+        gateway.created(DESTINATIONS, &webhook(&format!("other {n}"))).await;
+    }
+    let told = || gateway.runtime.told.load(Ordering::SeqCst);
+    let (before, keys) = (told(), gateway.snapshot().keys.clone());
+    let created = gateway.created(DESTINATIONS, &webhook("hook")).await;
+    assert_eq!(gateway.patch(&path_of(&created), &json!({ "sampling_rate": 0.5 })).await.0, 200);
+    assert_eq!(gateway.delete(&path_of(&created)).await.0, 200);
+    assert_eq!(told() - before, 3, "only of the destination that was written");
+    assert!(std::sync::Arc::ptr_eq(&keys, &gateway.snapshot().keys));
+    gateway.post("/api/v1/keys", &json!({ "name": "k" })).await;
+    assert_eq!((told() - before, gateway.snapshot().keys.len()), (3, keys.len() + 1));
+}
+
+#[tokio::test]
+async fn what_the_runtime_missed_is_made_up_for_with_the_next_write() {
+    let gateway = Gateway::new().await;
+    let gone = gateway.created(DESTINATIONS, &webhook("gone")).await;
+    let kept = gateway.created(DESTINATIONS, &webhook("kept")).await;
+    gateway.runtime.apply_panics.store(true, Ordering::SeqCst);
+    assert_eq!(gateway.delete(&path_of(&gone)).await.0, 200);
+    let late = gateway.created(DESTINATIONS, &webhook("late")).await;
+    let plan = |gateway: &Gateway| gateway.snapshot().workspaces[&DEFAULT_WORKSPACE_ID].len();
+    assert_eq!(plan(&gateway), 2);
+
+    gateway.runtime.apply_panics.store(false, Ordering::SeqCst);
+    gateway.post("/api/v1/keys", &json!({ "name": "k" })).await;
+    assert_eq!(gateway.runtime.applied.lock().unwrap().0, [id_of(&kept), id_of(&late)].into());
+    assert_eq!(plan(&gateway), 2);
+    assert_eq!(gateway.delete(&path_of(&kept)).await.0, 200);
+    assert_eq!(plan(&gateway), 1);
+}
+
+#[tokio::test]
 async fn a_refused_write_leaves_nothing_behind() {
     let gateway = Gateway::new().await;
     let before = gateway.snapshot().generation;

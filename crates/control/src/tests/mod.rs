@@ -15,7 +15,7 @@ mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -31,7 +31,9 @@ use tracecast_rules::Snapshot;
 use uuid::Uuid;
 
 use crate::futures_like::BoxFuture;
-use crate::{Control, Error, FileKey, LetterFilter, Letters, Options, Preview, Refused, Runtime};
+use crate::{
+    Control, DestinationChange, Error, FileKey, LetterFilter, Letters, Options, Preview, Refused, Runtime,
+};
 
 pub(crate) const MANAGEMENT_KEY: &str = "management-key-of-the-operator-0123456789";
 pub(crate) const DESTINATIONS: &str = "/api/v1/observability/destinations";
@@ -40,8 +42,10 @@ pub(crate) const DESTINATIONS: &str = "/api/v1/observability/destinations";
 #[derive(Default)]
 pub(crate) struct FakeRuntime {
     slots: Mutex<HashMap<Uuid, u32>>,
-    /// Active and retired ids of the last `apply`.
+    /// Active and retired ids after the last `apply`.
     pub(crate) applied: Mutex<(BTreeSet<Uuid>, BTreeSet<Uuid>)>,
+    /// How many changes it was told in all.
+    pub(crate) told: AtomicUsize,
     pub(crate) paused: Mutex<BTreeSet<Uuid>>,
     pub(crate) resumed: Mutex<Vec<Uuid>>,
     pub(crate) test_fails: AtomicBool,
@@ -71,14 +75,23 @@ impl Runtime for FakeRuntime {
         *slots.entry(id).or_insert(next)
     }
 
-    fn apply(
-        &self,
-        active: &[(u32, Arc<Destination>)],
-        retired: &[(u32, Arc<Destination>)],
-    ) -> Vec<(Uuid, String)> {
+    fn apply(&self, changes: &[DestinationChange]) -> Vec<(Uuid, String)> {
         assert!(!self.apply_panics.load(Ordering::SeqCst), "apply panics");
-        let ids = |list: &[(u32, Arc<Destination>)]| list.iter().map(|(_, d)| d.id).collect();
-        *self.applied.lock().unwrap() = (ids(active), ids(retired));
+        let (active, retired) = &mut *self.applied.lock().unwrap();
+        self.told.fetch_add(changes.len(), Ordering::SeqCst);
+        for change in changes {
+            let id = match change {
+                DestinationChange::Active(_, d) | DestinationChange::Retired(_, d) => d.id,
+                DestinationChange::Deleted(id) => *id,
+            };
+            active.remove(&id);
+            retired.remove(&id);
+            match change {
+                DestinationChange::Active(..) => active.insert(id),
+                DestinationChange::Retired(..) => retired.insert(id),
+                DestinationChange::Deleted(_) => false,
+            };
+        }
         self.apply_errors.lock().unwrap().clone()
     }
 

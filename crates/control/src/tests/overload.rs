@@ -206,7 +206,7 @@ async fn fifty_parallel_writers_leave_what_they_were_told() {
     }
     // The store says the same as memory.
     let gateway = gateway.restart().await;
-    assert_eq!(gateway.control.model().destinations.len(), WRITERS);
+    assert_eq!(gateway.control.model().destinations.size(), WRITERS);
     for (path, object) in &left {
         assert_eq!(&gateway.ok(path).await["data"], object, "{path} after a restart");
     }

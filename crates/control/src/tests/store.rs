@@ -113,7 +113,7 @@ async fn a_wrong_or_missing_master_key_is_refused_with_advice() {
     let mut options = options(dir.path());
     options.master_key = given(&right);
     let opened = Control::open(options, Arc::new(FakeRuntime::default())).await.unwrap();
-    assert_eq!(opened.control.model().destinations.len(), 1);
+    assert_eq!(opened.control.model().destinations.size(), 1);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn without_an_operators_key_one_is_generated_once() {
     let last = Control::open(without(), Arc::new(FakeRuntime::default())).await.unwrap();
     assert!(last.generated_management_key.is_none());
     let keys = last.control.snapshot().load().management_keys.clone();
-    assert_eq!(keys.into_iter().collect::<Vec<_>>(), [hex::sha256(expose(&Some(reset)))]);
+    assert_eq!(keys.iter().copied().collect::<Vec<_>>(), [hex::sha256(expose(&Some(reset)))]);
 }
 
 #[tokio::test]

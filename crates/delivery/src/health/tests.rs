@@ -314,6 +314,27 @@ fn a_change_ends_every_wait() {
 }
 
 #[test]
+fn failures_of_an_earlier_process_count_until_a_success() {
+    let mut bench = Bench::new();
+    bench.answer(FAILED);
+    bench.now += 100 * HOUR;
+    let told = bench.health.failing_for(bench.now).unwrap();
+    assert_eq!(told, (100 * HOUR, 100 * HOUR));
+    let mut next = Bench::new();
+    next.now += 100 * DAY;
+    next.health.has_failed_for((5 * DAY, HOUR), next.now);
+    next.answer(FAILED);
+    assert_eq!(next.state(), State::AutoPaused);
+
+    let mut well = Bench::new();
+    well.now += 100 * DAY;
+    well.health.has_failed_for((5 * DAY, HOUR), well.now);
+    well.answer(Signal::Alive);
+    well.answer(FAILED);
+    assert_ne!(well.state(), State::AutoPaused);
+}
+
+#[test]
 fn gone_stays_until_somebody_acts() {
     let mut bench = Bench::new();
     bench.answer(Signal::Gone);

@@ -1,12 +1,19 @@
 //! More than a queue holds: references stay few, and what is only on disk is sent, given up and expired like the
 //! rest.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::time::{Duration, sleep};
-use tracecast_log::{Books, DropReason, Durability, Options as LogOptions, Slot, Subscriber};
+use tracecast_log::{
+    Books, DropReason, Durability, Options as LogOptions, Outcome, Sequence, Slot, Subscriber,
+};
+use tracecast_otlp::{Payload, SpanSet};
 use tracecast_sinks::{Answer, BatchLimits};
 
 use super::harness::*;
-use crate::Options;
+use crate::{LastError, Observer, Options};
 
 const RECORDS: u64 = 1500;
 
@@ -61,15 +68,46 @@ async fn a_destination_behind_holds_few_references_and_catches_up() {
     }
 }
 
+/// Spans it was told of as dropped: one by one, and in records that were never read, of two spans each.
+#[derive(Default)]
+struct Dropped {
+    told: AtomicU64,
+    unread: AtomicU64,
+}
+
+impl Observer for Dropped {
+    fn sending(&self, _: Slot, _: Sequence, _: &SpanSet) {}
+    fn answered(&self, _: Slot, _: Sequence, _: &SpanSet, _: Option<&LastError>) {}
+    fn requeued(&self, _: Slot, _: Sequence, _: &Payload) {}
+    fn settled(&self, _: Slot, _: Sequence, spans: &SpanSet, outcome: Outcome) {
+        assert!(matches!(outcome, Outcome::Dropped(_)));
+        self.told.fetch_add(u64::from(spans.count()), Ordering::Relaxed);
+    }
+    fn given_up(&self, _: Slot, records: RangeInclusive<Sequence>, _: DropReason) {
+        let last = (*records.end()).min(RECORDS);
+        self.unread.fetch_add(2 * (last + 1 - records.start()), Ordering::Relaxed);
+    }
+}
+
+impl Dropped {
+    fn all(&self) -> u64 {
+        assert!(self.unread.load(Ordering::Relaxed) > 0, "something was never read");
+        self.told.load(Ordering::Relaxed) + self.unread.load(Ordering::Relaxed)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deleted_destination_gives_up_what_it_never_read() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::over(open(options(&dir)), Options::default());
+    let observer = Arc::new(Dropped::default());
+    bench.delivery.observe(observer.clone());
     let slot = bench.add("a", &refusing());
     fill(&bench, &[slot]).await;
     sleep(Duration::from_secs(1)).await;
     bench.remove("a");
     bench.quiet().await;
+    assert_eq!(observer.all(), 2 * RECORDS, "each span is told of once");
     let books = bench.books(slot).await;
     assert_eq!(dropped(&books, DropReason::DestinationDeleted), (2 * RECORDS, 0));
 }

@@ -300,7 +300,7 @@ async fn a_retired_destination_keeps_its_backlog_until_it_is_named_again() {
     let bench = Bench::new();
     let (adapter, other) = (Scripted::willing(), Scripted::willing());
     let slots = [bench.add("a", &adapter), bench.add("b", &other)];
-    bench.delivery.retire(&[id("a")].into());
+    bench.delivery.retire(id("a"), true);
     bench.append(2, &slots).await;
     sleep(Duration::from_secs(3600)).await;
     assert_eq!((adapter.calls().len(), bench.state("a")), (0, State::Retired));
@@ -310,7 +310,7 @@ async fn a_retired_destination_keeps_its_backlog_until_it_is_named_again() {
     bench.change(destination("a"), Ok(adapter.clone()));
     sleep(Duration::from_secs(3600)).await;
     assert_eq!((adapter.calls().len(), bench.state("a")), (0, State::Retired));
-    bench.delivery.retire(&[].into());
+    bench.delivery.retire(id("a"), false);
     bench.quiet().await;
     assert_eq!((adapter.taken().len(), bench.state("a")), (2, State::Healthy));
     assert_eq!(bench.books(slots[0]).await.delivered, 2);

@@ -1,11 +1,11 @@
 //! Dead letters on their way back: once each, at their pace, only while the destination takes anything.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracecast_log::{DeadReason, LetterFilter, Outcome, Sequence, Slot};
+use tracecast_log::{DeadReason, DropReason, LetterFilter, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet};
 use tracecast_sinks::Answer;
 
@@ -142,6 +142,9 @@ impl Observer for Notes {
     }
     fn settled(&self, _: Slot, sequence: Sequence, spans: &SpanSet, outcome: Outcome) {
         self.0.lock().unwrap().push(format!("settled {sequence} {} {outcome:?}", spans.count()));
+    }
+    fn given_up(&self, _: Slot, records: RangeInclusive<Sequence>, reason: DropReason) {
+        self.0.lock().unwrap().push(format!("given up {records:?} {reason:?}"));
     }
 }
 

@@ -103,7 +103,7 @@ fn the_first_reason_in_the_order_counts() {
 fn a_span_without_a_place_is_skipped_by_kind() {
     let mut plan = plan(&[destination(1, |_| {}), model_destination(2, "m")]);
     for compiled in &mut plan.destinations {
-        compiled.accepts = Some(|span| span.parent_span_id().is_none());
+        Arc::get_mut(compiled).unwrap().accepts = Some(|span| span.parent_span_id().is_none());
     }
     let spans = [generation(1, 1, 0, "m"), span(1, 2, 1), generation(2, 3, 0, "other"), span(2, 4, 3)];
     let decision = decide(&plan, &spans, &TraceMemory::default());

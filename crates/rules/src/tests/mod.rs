@@ -1,6 +1,7 @@
 //! What the tests share: spans, requests, destinations and plans made with few words.
 
 mod accounting;
+mod change;
 mod explain;
 mod family;
 mod filter;

@@ -36,7 +36,7 @@ impl Fate {
         self.dropped.iter().sum()
     }
 
-    fn pending(&self) -> u32 {
+    pub(super) fn pending(&self) -> u32 {
         let ended = self.delivered + self.dead() + self.dropped() + self.unknown;
         (self.selected + self.requeued).saturating_sub(ended)
     }

@@ -8,30 +8,43 @@ use serde_json::{Value as Json, json};
 use tracecast_delivery::LastError;
 use tracecast_log::{DeadLetter, LetterFilter, Log, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet, TraceId, hex};
+use uuid::Uuid;
 
 use super::fate::Fate;
 use super::recent::{Recent, Remembered};
-use crate::runtime::{Known, time};
+use crate::known::Known;
+use crate::runtime::time;
 
 /// At most so many bytes are read to answer.
 const READ_MAX: usize = 512 << 20;
 
-pub(super) fn look_up(log: &Log, recent: &Recent, known: &[Known], trace: TraceId) -> Json {
+/// `known` in the order of their numbers.
+pub(super) fn look_up(log: &Log, recent: &Recent, known: &[Arc<Known>], trace: TraceId) -> Json {
     let mut found = recent.trace(&trace).unwrap_or_default();
     if !found.complete {
         search(log, known, &trace, &mut found);
     }
-    let destinations: Vec<Json> = known
+    let destinations: Vec<Json> = found
+        .fates
         .iter()
-        .filter_map(|known| {
-            let fate = found.fates.get(&known.slot)?;
+        .map(|(slot, fate)| {
             let mut fields = fate.json();
-            let destination = &known.destination;
-            fields.insert("destination_id".into(), destination.id.to_string().into());
-            fields.insert("name".into(), destination.name.clone().into());
-            fields.insert("type".into(), destination.config.kind().as_str().into());
-            fields.insert("workspace_id".into(), destination.workspace_id.to_string().into());
-            Some(fields.into())
+            match known.binary_search_by_key(slot, |known| known.slot) {
+                Ok(at) => {
+                    let destination = &known[at].destination;
+                    fields.insert("destination_id".into(), destination.id.to_string().into());
+                    fields.insert("name".into(), destination.name.clone().into());
+                    fields.insert("type".into(), destination.config.kind().as_str().into());
+                    fields.insert("workspace_id".into(), destination.workspace_id.to_string().into());
+                }
+                // Deleted: what it was called is gone with it.
+                Err(_) => {
+                    let id = log.slot_key(*slot).map(|key| Uuid::from_bytes(key).to_string());
+                    fields.insert("destination_id".into(), id.into());
+                    fields.insert("deleted".into(), true.into());
+                }
+            }
+            fields.into()
         })
         .collect();
     let received = found.fates.values().map(|f| f.received_unix_nano).filter(|at| *at > 0).min();
@@ -44,7 +57,7 @@ pub(super) fn look_up(log: &Log, recent: &Recent, known: &[Known], trace: TraceI
 }
 
 /// Adds what is not remembered: records that the log still holds, and dead letters.
-fn search(log: &Log, known: &[Known], trace: &TraceId, found: &mut Remembered) {
+fn search(log: &Log, known: &[Arc<Known>], trace: &TraceId, found: &mut Remembered) {
     let remembered: HashSet<Sequence> = found.sequences.iter().copied().collect();
     let mut left = READ_MAX;
     let mut fates: BTreeMap<(Slot, Sequence), Fate> = BTreeMap::new();

@@ -11,17 +11,17 @@ mod lookup;
 mod recent;
 mod tail;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use serde_json::Value as Json;
 use tokio::sync::broadcast;
 use tracecast_delivery::LastError;
 use tracecast_ingest::{Decided, Kept};
-use tracecast_log::{Log, Outcome, Sequence, Slot};
+use tracecast_log::{DropReason, Log, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet, TraceId};
 
-use crate::runtime::Known;
+use crate::known::Directory;
 
 use self::recent::{Change, Recent, Seen};
 use self::tail::Tail;
@@ -32,13 +32,13 @@ const RECENT_BYTES: usize = 16 << 20;
 /// Sees every event on its way.
 pub(crate) struct Events {
     log: Log,
-    known: Arc<ArcSwap<Vec<Known>>>,
+    known: Arc<Directory>,
     recent: Arc<Recent>,
     tail: Tail,
 }
 
 impl Events {
-    pub(crate) fn new(log: Log, known: Arc<ArcSwap<Vec<Known>>>) -> Events {
+    pub(crate) fn new(log: Log, known: Arc<Directory>) -> Events {
         Events { log, known, recent: Arc::new(Recent::new(RECENT_BYTES)), tail: Tail::default() }
     }
 
@@ -54,7 +54,7 @@ impl Events {
 
     /// What became of a trace, per destination. Blocking.
     pub(crate) fn look_up(&self, trace: TraceId) -> Json {
-        lookup::look_up(&self.log, &self.recent, &self.known.load(), trace)
+        lookup::look_up(&self.log, &self.recent, &self.known.all(), trace)
     }
 }
 
@@ -87,6 +87,10 @@ impl tracecast_delivery::Observer for Events {
 
     fn settled(&self, slot: Slot, sequence: Sequence, spans: &SpanSet, outcome: Outcome) {
         self.recent.change(slot, sequence, spans, Change::Settled(outcome));
+    }
+
+    fn given_up(&self, slot: Slot, records: RangeInclusive<Sequence>, reason: DropReason) {
+        self.recent.given_up(slot, records, reason);
     }
 }
 

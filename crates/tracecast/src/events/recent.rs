@@ -4,11 +4,12 @@
 //! delivery says first waits in a small queue.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracecast_delivery::LastError;
 use tracecast_ingest::Decided;
-use tracecast_log::{Outcome, Sequence, Slot};
+use tracecast_log::{DropReason, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet, TraceId, Traces};
 
 use super::fate::Fate;
@@ -200,6 +201,17 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// What is pending there was never read and never will be.
+    fn give_up(&mut self, slot: Slot, reason: DropReason) {
+        let fates = self.fates.iter_mut().filter(|(of, _)| *of == slot).flat_map(|(_, fates)| fates);
+        for fate in fates {
+            let pending = fate.pending();
+            fate.dropped.get_mut(reason as usize).into_iter().for_each(|count| *count += pending);
+        }
+    }
+}
+
 impl Recent {
     pub(super) fn new(bytes_max: usize) -> Recent {
         let state = State {
@@ -255,6 +267,15 @@ impl Recent {
         {
             state.early.remove(&oldest);
         }
+    }
+
+    /// What a destination has pending in these records is given up.
+    pub(super) fn given_up(&self, slot: Slot, records: RangeInclusive<Sequence>, reason: DropReason) {
+        if records.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        state.records.range_mut(records).for_each(|(_, seen)| seen.give_up(slot, reason));
     }
 
     /// What is remembered of a trace; `None` if nothing is.
@@ -357,6 +378,21 @@ mod tests {
         assert_eq!((fate(8, 1).in_flight, fate(8, 1).dead[0], fate(7, 1).dead[0]), (0, 1, 0));
         assert!(recent.trace(&[7; 16]).unwrap().complete);
         assert!(recent.trace(&[9; 16]).is_none());
+    }
+
+    #[test]
+    fn what_is_given_up_unread_is_dropped_and_not_pending() {
+        let recent = Recent::new(1 << 20);
+        for sequence in 10..13 {
+            recent.insert(sequence, seen(&traces(&[sequence as u8; 4], 1), &decision()));
+        }
+        recent.change(1, 11, &SpanSet::from_positions(2, [0]), Change::Settled(Outcome::Delivered));
+        recent.given_up(1, 11..=Sequence::MAX, DropReason::DestinationDeleted);
+        let counts = |trace: u8| {
+            let fate = recent.trace(&[trace; 16]).unwrap().fates[&1].clone();
+            (fate.delivered, fate.dropped[DropReason::DestinationDeleted as usize], fate.pending())
+        };
+        assert_eq!([counts(10), counts(11), counts(12)], [(0, 0, 2), (1, 1, 0), (0, 2, 0)]);
     }
 
     #[test]

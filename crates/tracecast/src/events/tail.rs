@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
 use tracecast_genai::Generation;
@@ -13,7 +13,8 @@ use tracecast_ingest::Decided;
 use tracecast_log::SkipReason;
 use tracecast_otlp::hex;
 
-use crate::runtime::{Known, time};
+use crate::known::{Directory, Known};
+use crate::runtime::time;
 
 /// Lines kept for a slow reader.
 const LINES: usize = 1024;
@@ -43,11 +44,11 @@ impl Tail {
     }
 
     /// The lines of a request; none while nobody reads.
-    pub(super) fn lines(&self, decided: &Decided<'_>, known: &ArcSwap<Vec<Known>>) -> Vec<Json> {
+    pub(super) fn lines(&self, decided: &Decided<'_>, known: &Directory) -> Vec<Json> {
         if self.lines.load().as_ref().is_none_or(|sender| sender.receiver_count() == 0) {
             return Vec::new();
         }
-        let known = known.load();
+        let known = known.all();
         (0..decided.traces.len()).map(|i| line(decided, i, &known)).collect()
     }
 
@@ -63,7 +64,7 @@ impl Tail {
     }
 }
 
-fn line(decided: &Decided<'_>, i: usize, known: &[Known]) -> Json {
+fn line(decided: &Decided<'_>, i: usize, known: &[Arc<Known>]) -> Json {
     let span = decided.traces.span(i);
     let generation = Generation::new(span);
     let usage = generation.usage();
