@@ -60,7 +60,7 @@ mod tests {
             || panic!("{CANARY}"),
             // Cuts a letter in two, which the standard library answers by quoting the text.
             || drop(CANARY[..CANARY.len() - 1].to_owned()),
-            || Err::<(), _>(CANARY).expect(CANARY),
+            || _ = CANARY.parse::<u8>().expect(CANARY),
         ];
         tracing::subscriber::with_default(subscriber, || {
             for text in texts {
