@@ -4,6 +4,7 @@
 mod clickhouse;
 mod conformance;
 mod mlflow;
+mod models;
 mod openapi;
 mod phoenix;
 mod python;
