@@ -4,6 +4,23 @@
 //! a batch must keep, and how a connection is tested. It holds no loop, retry, timer or queue; those
 //! live in the delivery runtime, which reads the classes of [`Answer`].
 //!
+//! # How a kind is proved
+//!
+//! All 17 go through the same matrix (`src/matrix`: every documented answer, privacy, secrets, identity, a megabyte, empty
+//! fields, every letter, and what a connection test finds) and the same five golden bodies (`<kind>/golden.json`, written
+//! from the vendors' tables). Beyond that:
+//!
+//! | kind | against what |
+//! | --- | --- |
+//! | `otel-collector` | Arize Phoenix and MLflow store what is sent (`tests/backends`) |
+//! | `clickhouse` | chDB, the embedded engine of ClickHouse |
+//! | `s3` | s3s-fs, signatures checked; roles only against a fake of STS |
+//! | `braintrust`, `langsmith`, `opik`, `weave` | golden bodies fit the models of the vendor's own SDK; answers and limits only against fakes |
+//! | `sentry` | golden spans pass Sentry Relay's normalizer; answers and limits only against fakes |
+//! | `webhook` | signatures read by the reference implementation of Standard Webhooks |
+//! | `arize`, `datadog`, `grafana`, `langfuse`, `newrelic`, `posthog`, `snowflake` | fakes written from the vendor's documentation only |
+//! | `ramp` | a fake only, and no documentation of the vendor |
+//!
 //! A new kind is a folder beside the others, its variant in `tracecast_destination::Config`, and one
 //! line in [`build`]; the compiler names every place.
 

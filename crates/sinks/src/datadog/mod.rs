@@ -29,12 +29,11 @@ use url::Url;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::{Outgoing, Reply};
 use crate::family::json_vendor::{JsonVendor, Part, Vendor};
-use crate::family::otlp_vendor::verdict;
-use crate::family::probe::Verdict;
+use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::{answer, headers, urls};
-use crate::{Answer, BatchLimits, BuildError, Clients, Failure};
+use crate::{Answer, BatchLimits, BuildError, Clients};
 
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
 
@@ -63,13 +62,7 @@ impl Vendor for MlApp {
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
-        match answer::classify(reply, redactor) {
-            Answer::Retry(failure) if reply.status == 429 => {
-                let retry_after = failure.retry_after.or_else(|| reset_after(reply));
-                Answer::Retry(Failure { retry_after, ..failure })
-            }
-            class => class,
-        }
+        answer::with_reset(answer::classify(reply, redactor), reply, "x-ratelimit-reset")
     }
 
     fn test(&self, endpoint: &Endpoint) -> Outgoing {
@@ -98,10 +91,4 @@ impl Datadog {
         let endpoint = Endpoint::new(clients, Method::POST, spans.clone(), own, &config.headers, secrets)?;
         Ok(JsonVendor::assemble(endpoint, MlApp { name: config.ml_app.clone(), spans, validate }))
     }
-}
-
-/// Datadog tells the wait in seconds under a name of its own.
-fn reset_after(reply: &Reply) -> Option<Duration> {
-    let seconds: f64 = reply.headers.get("x-ratelimit-reset")?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero())
 }

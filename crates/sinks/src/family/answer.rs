@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::http::Reply;
 use super::otlp_http;
 use super::redact::Redactor;
-use super::retry_after::retry_after;
+use super::retry_after::{retry_after, seconds};
 use crate::{Answer, Batch, Failure, ItemAnswer};
 
 /// The wait after statuses that promise no quick recovery.
@@ -35,6 +35,17 @@ pub(crate) fn classify(reply: &Reply, redactor: &Redactor) -> Answer {
             failure.retry_after.get_or_insert(SLOW_RETRY);
             Answer::Retry(failure)
         }
+    }
+}
+
+/// The class of a 429 whose wait stands, in seconds, under a name of the vendor's own.
+pub(crate) fn with_reset(class: Answer, reply: &Reply, header: &str) -> Answer {
+    match class {
+        Answer::Retry(failure) if reply.status == 429 => {
+            let retry_after = failure.retry_after.or_else(|| seconds(&reply.headers, header));
+            Answer::Retry(Failure { retry_after, ..failure })
+        }
+        class => class,
     }
 }
 

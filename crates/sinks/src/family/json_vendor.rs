@@ -25,12 +25,13 @@ use crate::{Adapter, Answer, Batch, BatchLimits, Item, Preview, Sent, TestReport
 pub(crate) struct Part {
     pub(crate) url: Url,
     pub(crate) content_type: HeaderValue,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
 impl Part {
     pub(crate) fn json(url: &Url, body: Vec<u8>) -> Part {
-        Part { url: url.clone(), content_type: HeaderValue::from_static("application/json"), body }
+        let content_type = HeaderValue::from_static("application/json");
+        Part { url: url.clone(), content_type, body: body.into() }
     }
 }
 
@@ -82,7 +83,7 @@ impl<V: Vendor> JsonVendor<V> {
     }
 
     fn outgoing(&self, part: Part) -> Outgoing {
-        let mut outgoing = self.endpoint.request(Bytes::from(part.body));
+        let mut outgoing = self.endpoint.request(part.body);
         outgoing.url = part.url;
         outgoing.headers.insert(header::CONTENT_TYPE, part.content_type);
         if V::GZIP {
@@ -172,7 +173,7 @@ fn packed<V: Vendor>(vendor: &V, batch: &Batch, route: u8) -> Encoded {
     let mut encoded = encoded(vendor, batch, route);
     if V::GZIP {
         for part in &mut encoded.parts {
-            part.body = gzip::compress([&part.body[..]]).to_vec();
+            part.body = gzip::compress([&part.body[..]]);
         }
     }
     encoded

@@ -220,13 +220,3 @@ fn again(reply: &Reply, redactor: &Redactor) -> Answer {
     failure.retry_after = Some(Duration::ZERO);
     Answer::Retry(failure)
 }
-
-/// The verdict by status, with a vendor's own advice where it has some.
-pub(crate) fn verdict(reply: &Reply, redactor: &Redactor, ok_hint: &str, advice: &[(u16, &str)]) -> Verdict {
-    let mut verdict = Verdict::reply(reply, redactor, ok_hint);
-    if let Some((_, advice)) = advice.iter().find(|(status, _)| *status == reply.status) {
-        verdict.hint.push_str("; ");
-        verdict.hint.push_str(advice);
-    }
-    verdict
-}

@@ -59,6 +59,16 @@ impl Verdict {
     }
 }
 
+/// The verdict by status, with a vendor's own advice where it has some.
+pub(crate) fn verdict(reply: &Reply, redactor: &Redactor, ok_hint: &str, advice: &[(u16, &str)]) -> Verdict {
+    let mut verdict = Verdict::reply(reply, redactor, ok_hint);
+    if let Some((_, advice)) = advice.iter().find(|(status, _)| *status == reply.status) {
+        verdict.hint.push_str("; ");
+        verdict.hint.push_str(advice);
+    }
+    verdict
+}
+
 fn join(said: &str, advice: &str) -> String {
     if advice.is_empty() { said.to_owned() } else { format!("{said}; {advice}") }
 }

@@ -21,6 +21,12 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     parse(value, now)
 }
 
+/// A wait in seconds under another name. Absent, zero or unreadable is `None`.
+pub(crate) fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    let seconds: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero()).map(|wait| wait.min(WAIT_MAX))
+}
+
 pub(crate) fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     let digits = |c: char| c.is_ascii_digit() || c == '.';
     let seconds = if !value.is_empty() && value.chars().all(digits) {

@@ -31,8 +31,8 @@ use tracecast_otlp::write::Edit;
 
 use self::dialect::Dialect;
 use crate::family::http::Reply;
-use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor, verdict};
-use crate::family::probe::Verdict;
+use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor};
+use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::{Answer, Batch, BatchLimits, BuildError, Clients};
 

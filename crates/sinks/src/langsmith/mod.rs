@@ -36,8 +36,8 @@ use self::dialect::Dialect;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::{Outgoing, Reply};
 use crate::family::json_vendor::{self, JsonVendor, Part};
-use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor, answer, verdict};
-use crate::family::probe::Verdict;
+use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor, answer};
+use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::{answer as answers, headers, urls};
@@ -85,7 +85,7 @@ impl json_vendor::Vendor for Runs {
                     url: self.multipart.clone(),
                     content_type: HeaderValue::try_from(content_type)
                         .unwrap_or(HeaderValue::from_static("multipart/form-data")),
-                    body: runs::multipart(&self.project, rows),
+                    body: runs::multipart(&self.project, rows).into(),
                 }
             }
             _ => Part::json(&self.batch, runs::batch(&self.project, rows)),

@@ -1,5 +1,6 @@
 //! Every kind against every answer. A cell asserts the same for all 17; what does not apply stands in `table.rs`.
 
+mod figures;
 mod table;
 mod tests_of_connections;
 mod vendors;

@@ -32,12 +32,11 @@ use url::Url;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::{Outgoing, Reply};
 use crate::family::json_vendor::{JsonVendor, Part, Vendor};
-use crate::family::otlp_vendor::verdict;
-use crate::family::probe::Verdict;
+use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::{answer, headers, urls};
-use crate::{Answer, BatchLimits, BuildError, Clients, Failure};
+use crate::{Answer, BatchLimits, BuildError, Clients};
 
 const WORKSPACE: HeaderName = HeaderName::from_static("comet-workspace");
 
@@ -69,13 +68,9 @@ impl Vendor for Project {
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
-        match (reply.status, answer::classify(reply, redactor)) {
-            (409, _) => Answer::Delivered,
-            (429, Answer::Retry(failure)) => {
-                let retry_after = failure.retry_after.or_else(|| reset_after(reply));
-                Answer::Retry(Failure { retry_after, ..failure })
-            }
-            (_, class) => class,
+        match reply.status {
+            409 => Answer::Delivered,
+            _ => answer::with_reset(answer::classify(reply, redactor), reply, "ratelimit-reset"),
         }
     }
 
@@ -110,10 +105,4 @@ impl Opik {
         let project = Project { name: config.project_name.clone(), traces, spans, workspace };
         Ok(JsonVendor::assemble(endpoint, project))
     }
-}
-
-/// Opik tells the wait in seconds under a name of its own.
-fn reset_after(reply: &Reply) -> Option<Duration> {
-    let seconds: f64 = reply.headers.get("ratelimit-reset")?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero())
 }
