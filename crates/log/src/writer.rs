@@ -224,6 +224,10 @@ impl Writer {
         let fast = self.opened_at.is_some_and(|at| world::elapsed(at) < FAST);
         self.opened_at = Some(world::now());
         on_disk.pool.want(if fast { 2 } else { 0 });
+        // The last one: whoever is above its share gets nothing of it, also if the keeper has not judged yet.
+        if self.inner.drop_newest.load(Ordering::Acquire) && on_disk.pool.is_short() {
+            self.inner.refusing.store(true, Ordering::Release);
+        }
         active
     }
 
