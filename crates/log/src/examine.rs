@@ -154,6 +154,12 @@ pub(crate) fn walk_all(
     if end < answered && holes.last().is_none_or(|(from, _)| *from < end) {
         holes.push((end, answered));
     }
-    let (lost, torn) = holes.into_iter().partition(|(from, _)| *from < answered);
+    let (lost, torn): (Vec<_>, Vec<(u64, u64)>) = holes.into_iter().partition(|(from, _)| *from < answered);
+    if let Some((from, _)) = torn.first() {
+        // What stands behind a torn place is of the same commit, and nobody was answered for it either. Kept, it would
+        // make the place look like damage to whoever comes after the segment is sealed.
+        records.retain(|record| record.offset < *from);
+    }
+    let end = records.last().map_or(HEADER_PAGE, |r: &Walked| r.offset + r.header.total_len());
     WalkedSegment { records, lost, torn, end: end.max(answered.min(found.bytes)) }
 }

@@ -454,7 +454,9 @@ impl Recovery<'_> {
             index: Arc::new(Mutex::new(index_of(walked))),
             truncate: true,
         };
-        if let Err(error) = sealing.seal() {
+        // A seal says that everything before it is there, and the last process may have ended before its sync.
+        let synced = sealing.file.sync().map_err(|error| sealing.file.error(error));
+        if let Err(error) = synced.and_then(|()| sealing.seal()) {
             self.notes.push(format!("segment {} could not be sealed: {error}", found.life.number));
             self.unsealed.push((found.life.number, walked.end));
         }
