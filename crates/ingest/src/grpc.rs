@@ -1,14 +1,13 @@
 //! OTLP/gRPC: `TraceService/Export`, read like any other body: bounded, paced, inflated by our own rules.
 
 use std::convert::Infallible;
-use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use tonic::Status;
 
 use crate::Ingest;
@@ -38,16 +37,7 @@ impl Ingest {
     + Send
     + Sync
     + use<> {
-        let ingest = self.clone();
-        service_fn(move |request| {
-            let ingest = ingest.clone();
-            async move {
-                let started = Instant::now();
-                let response = ingest.handle_grpc(request).await;
-                ingest.shared.answered.count(started.elapsed());
-                Ok(response)
-            }
-        })
+        self.serving(|ingest, request| async move { ingest.handle_grpc(request).await })
     }
 
     /// Answers one request of the gRPC listener.

@@ -38,12 +38,29 @@ impl Ingest {
     + Send
     + Sync
     + use<> {
+        self.serving(|ingest, request| async move { ingest.handle_http(request).await })
+    }
+
+    /// A service of `answer` that counts how long each answer took.
+    pub(crate) fn serving<A, F, B>(
+        &self,
+        answer: A,
+    ) -> impl Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + use<A, F, B>
+    where
+        A: Fn(Ingest, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: http_body::Body + 'static,
+    {
         let ingest = self.clone();
         service_fn(move |request| {
-            let ingest = ingest.clone();
+            let (ingest, answer) = (ingest.clone(), answer.clone());
             async move {
                 let started = Instant::now();
-                let response = ingest.handle_http(request).await;
+                let response = answer(ingest.clone(), request).await;
                 ingest.shared.answered.count(started.elapsed());
                 Ok(response)
             }

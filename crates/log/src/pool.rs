@@ -189,8 +189,8 @@ impl Pool {
         self.state().demand = 0;
     }
 
-    /// Little is left: an eighth of the cap, or two segments besides the copier's. `already`: it was so before, and more must be free for
-    /// it to be over.
+    /// Little is left: an eighth of the cap, or two segments besides the copier's. `already`: it was so before, and
+    /// more must be free for it to be over.
     pub(crate) fn is_tight(&self, already: bool) -> bool {
         let state = self.state();
         let limit =
