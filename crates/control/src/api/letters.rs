@@ -22,7 +22,7 @@ use super::openapi::{
     BackfillErrors, DestinationPath, LetterFilters, LetterPath, LettersErrors, ReadErrors, ReplayErrors,
     StatsPaging, TailErrors, TailFilters, TracePath,
 };
-use super::request::{Body, Params, PathId, PathText};
+use super::request::{Body, Params, PathId, PathLetter, PathText};
 use crate::{Control, LetterFilter, Refused};
 
 /// Page size of letters, which are read by people.
@@ -73,13 +73,13 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(control): State<Arc<Control>>,
-    axum::extract::Path((id, letter)): axum::extract::Path<(String, String)>,
+    PathLetter { destination, letter }: PathLetter,
 ) -> Result<Response, ApiError> {
-    let id = Uuid::try_parse(&id).map_err(|_| ApiError::not_found())?;
-    let letter: u64 = letter.parse().map_err(|_| ApiError::not_found())?;
-    find(&control.model(), id)?;
+    find(&control.model(), destination)?;
     let runtime = control.runtime.clone();
-    let shown = blocking(move || runtime.0.dead_letter(id, letter)).await?.ok_or_else(ApiError::not_found)?;
+    let shown = blocking(move || runtime.0.dead_letter(destination, letter))
+        .await?
+        .ok_or_else(ApiError::not_found)?;
     Ok(envelope::data(StatusCode::OK, shown))
 }
 

@@ -97,6 +97,25 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
+/// The path of a dead letter: whose it is, and its number there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PathLetter {
+    pub(crate) destination: Uuid,
+    pub(crate) letter: u64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathLetter {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<PathLetter, ApiError> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((destination, letter)) = path.map_err(|_| ApiError::not_found())?;
+        let destination = Uuid::try_parse(&destination).map_err(|_| ApiError::not_found())?;
+        let letter = letter.parse().map_err(|_| ApiError::not_found())?;
+        Ok(PathLetter { destination, letter })
+    }
+}
+
 /// Query parameters. Absent, empty and `null` are the same, which is how some clients send "not given".
 #[derive(Debug)]
 pub(crate) struct Params(Vec<(String, String)>);

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::Value as Json;
 use tracecast_destination::did_you_mean;
 
+use super::destinations::{DESTINATION_KEYS, to_json};
 use super::substitute::{Process, Sources, resolve, substitute};
 use super::tree::{self, Node, Origin, Value};
-use super::{DESTINATION_KEYS, Mistake, Mistakes, to_json};
+use super::{Mistake, Mistakes};
 
 /// Shown on a destination and not for us to set: a PATCH that repeats them changes nothing.
 const SHOWN_KEYS: [&str; 5] = ["managed_by", "state", "created_at", "updated_at", "deleted_at"];
@@ -52,13 +53,8 @@ fn read_from(
     let mut mistakes = Mistakes { file: Some(file.to_owned()), list: Vec::new() };
     let mut nodes = match tree::parse(text) {
         Ok(root) => entries_of(root, purpose, &mut mistakes),
-        Err((at, message)) => {
-            mistakes.list.push(Mistake {
-                origin: at.map(|(line, column)| Origin::File { line, column }),
-                path: String::new(),
-                message: format!("neither valid YAML nor JSON: {message}"),
-                hint: None,
-            });
+        Err((origin, message)) => {
+            mistakes.list.push(Mistake { origin, path: String::new(), message, hint: None });
             Vec::new()
         }
     };
@@ -166,6 +162,8 @@ pub(crate) fn secret_text(reference: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use serde_json::json;
 
     use super::*;
@@ -181,8 +179,8 @@ mod tests {
             Err(std::io::ErrorKind::NotFound.into())
         }
 
-        fn workspace(&self, _: &Path, _: &str) -> Result<Option<uuid::Uuid>, String> {
-            Ok(None)
+        fn workspaces(&self, _: &Path) -> Result<HashMap<String, uuid::Uuid>, String> {
+            Ok(HashMap::new())
         }
     }
 
@@ -222,7 +220,7 @@ mod tests {
             ("[]", Purpose::Create, "describes no destination"),
             ("", Purpose::Update, "describes no destination"),
             ("- name: a\n", Purpose::Update, "must be a mapping, not a list"),
-            ("a: [", Purpose::Create, "neither valid YAML nor JSON"),
+            ("a: [", Purpose::Create, "not valid YAML or JSON"),
         ];
         for (text, purpose, expected) in cases {
             let told = bodies(text, purpose).unwrap_err();

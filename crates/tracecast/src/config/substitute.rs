@@ -1,5 +1,6 @@
 //! `${NAME}`, `${NAME:-default}`, `${file:/path}` and `$${`, replaced in scalars after parsing, once.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use uuid::Uuid;
@@ -11,8 +12,8 @@ use super::tree::{Node, Value};
 pub(crate) trait Sources {
     fn env(&self, name: &str) -> Option<String>;
     fn file(&self, path: &Path) -> std::io::Result<String>;
-    /// The workspace of that slug in the store of a data directory.
-    fn workspace(&self, data_dir: &Path, slug: &str) -> Result<Option<Uuid>, String>;
+    /// The workspaces in the store of a data directory, by slug.
+    fn workspaces(&self, data_dir: &Path) -> Result<HashMap<String, Uuid>, String>;
 }
 
 /// The process's environment and files.
@@ -27,13 +28,13 @@ impl Sources for Process {
         std::fs::read_to_string(path)
     }
 
-    fn workspace(&self, data_dir: &Path, slug: &str) -> Result<Option<Uuid>, String> {
+    fn workspaces(&self, data_dir: &Path) -> Result<HashMap<String, Uuid>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let workspaces = runtime
             .map_err(|e| e.to_string())?
             .block_on(tracecast_control::read_workspaces(data_dir))
             .map_err(|e| e.to_string())?;
-        Ok(workspaces.into_iter().find(|(_, found)| found == slug).map(|(id, _)| id))
+        Ok(workspaces.into_iter().map(|(id, slug)| (slug, id)).collect())
     }
 }
 

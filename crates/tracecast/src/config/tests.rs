@@ -1,8 +1,18 @@
 //! The config file: what is accepted, and that every mistake is told with its line.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+use tracecast_destination::{DEFAULT_WORKSPACE_ID, ManagedBy};
+use tracecast_ingest::Auth;
+use tracecast_log::{Durability, OnFull};
+use tracecast_rules::CanAssert;
+use uuid::Uuid;
+
+use super::read::{bytes, duration};
 use super::*;
 
 const RESEARCH: Uuid = Uuid::from_u128(0x51);
@@ -11,6 +21,8 @@ const RESEARCH: Uuid = Uuid::from_u128(0x51);
 struct Fixed {
     env: HashMap<&'static str, &'static str>,
     files: HashMap<&'static str, &'static str>,
+    /// How often the workspaces were asked for.
+    asked: Cell<u32>,
 }
 
 impl Sources for Fixed {
@@ -23,9 +35,10 @@ impl Sources for Fixed {
         self.files.get(name).map(|v| (*v).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn workspace(&self, data_dir: &Path, slug: &str) -> Result<Option<Uuid>, String> {
+    fn workspaces(&self, data_dir: &Path) -> Result<HashMap<String, Uuid>, String> {
         assert_eq!(data_dir, Path::new("./tracecast-data"));
-        Ok((slug == "research").then_some(RESEARCH))
+        self.asked.set(self.asked.get() + 1);
+        Ok([("research".to_owned(), RESEARCH)].into())
     }
 }
 
@@ -167,6 +180,7 @@ fn substitution_and_its_negative_cases() {
         ]
         .into(),
         files: [("/run/secrets/x", "from-file\n")].into(),
+        ..Fixed::default()
     };
     let one = |yaml_value: &str| {
         with(&format!("data_dir: {yaml_value}"), &sources).map(|c| c.data_dir.display().to_string())
@@ -287,6 +301,20 @@ fn a_workspace_is_named_by_uuid_or_slug() {
 }
 
 #[test]
+fn the_store_is_asked_for_its_workspaces_once_and_not_for_each_destination() {
+    let mut text = "destinations:\n".to_owned();
+    for n in 0..200 {
+        text += &format!(
+            "  - {{ type: webhook, name: 'n {n}', workspace_id: research, config: {{ url: 'http://h/' }} }}\n"
+        );
+    }
+    let sources = Fixed::default();
+    let config = with(&text, &sources).unwrap_or_else(|m| panic!("{m}"));
+    assert_eq!(config.destinations.len(), 200);
+    assert_eq!(sources.asked.get(), 1);
+}
+
+#[test]
 fn sizes_and_durations() {
     for (text, want) in
         [("0", 0), ("1048576", 1 << 20), ("1MiB", 1 << 20), ("1.5 GiB", 3 << 29), ("2MB", 2_000_000)]
@@ -312,6 +340,7 @@ fn mutated_files_are_read_or_refused_and_nothing_of_a_secret_is_said() {
     let sources = Fixed {
         env: HashMap::from([("SECRET", SECRET)]),
         files: HashMap::from([("/run/secrets/s3", SECRET)]),
+        ..Fixed::default()
     };
     let seeds: Vec<Vec<u8>> = tracecast_mutate::corpus("config").into_iter().map(|(_, text)| text).collect();
     let mut read = 0;

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, Spanned};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +76,16 @@ impl Node {
     }
 }
 
-/// Parses one YAML document. An empty file is an empty mapping.
-pub(crate) fn parse(text: &str) -> Result<Node, (Option<(u64, u64)>, String)> {
+/// Mappings, lists and scalars of a file, keys among them: ten thousand destinations of a hundred each. Bounded, so
+/// that a wrong file is refused and not read until memory ends.
+const NODES_MAX: usize = 1_000_000;
+
+/// Parses one YAML document, which may be JSON. An empty file is an empty mapping. Else where it is wrong, and how.
+pub(crate) fn parse(text: &str) -> Result<Node, (Option<Origin>, String)> {
+    parse_bounded(text, NODES_MAX)
+}
+
+fn parse_bounded(text: &str, nodes_max: usize) -> Result<Node, (Option<Origin>, String)> {
     let empty = Node { origin: Origin::File { line: 1, column: 1 }, value: Value::Map(Vec::new()) };
     let only_comments = text.lines().all(|l| {
         let l = l.trim();
@@ -85,16 +94,27 @@ pub(crate) fn parse(text: &str) -> Result<Node, (Option<(u64, u64)>, String)> {
     if only_comments {
         return Ok(empty);
     }
-    let spanned: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|e| {
-        let at = e.location().map(|l| (l.line(), l.column()));
-        (at, first_line(&e.to_string()))
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: nodes_max, max_events: 2 * nodes_max + 10 },
+        // Its drawing of the source could show a secret.
+        with_snippet: false,
+    };
+    let spanned: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let at = error.location().map(|l| Origin::File { line: l.line(), column: l.column() });
+        let message = match &error {
+            Error::Budget { breach: BudgetBreach::Nodes { .. }, .. } => format!(
+                "has more than {nodes_max} keys and values: create some of the destinations through the API"
+            ),
+            error => format!("not valid YAML or JSON: {}", first_line(&error.to_string())),
+        };
+        (at, message)
     })?;
     Ok(node(spanned))
 }
 
-/// The parser's message without its own drawing of the source, which could show a secret.
+/// The parser's message without whatever else it has to say.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or("not valid YAML").trim_start_matches("error: ").to_owned()
+    message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// The tree as serde hands it over, before places are turned into origins.
@@ -225,5 +245,19 @@ impl<'de> Visitor<'de> for RawVisitor {
             entries.push(entry);
         }
         Ok(Raw::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_holds_is_bounded_and_the_bound_is_told() {
+        let list = |items: usize| format!("a: [{}]", "1,".repeat(items));
+        // Besides the items: the mapping, its key, the list.
+        assert!(parse_bounded(&list(97), 100).is_ok());
+        let (at, message) = parse_bounded(&list(98), 100).unwrap_err();
+        assert!(at.is_some() && message.contains("more than 100 keys and values"), "{message}");
     }
 }
