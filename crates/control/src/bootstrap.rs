@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use crate::config_file::reconcile;
 use crate::model::{Change, Key, KeyKind, Settings, Workspace, now};
 use crate::publish::{Published, WriteFailed, publish};
+use crate::queue::Queue;
 use crate::snapshot::Touched;
-use crate::store::{self, Audit, Store};
+use crate::store::{self, Audit, Record, Store};
 use crate::{Control, Error, FileKey, Limits, Opened, Options, RuntimeHandle, hex};
 
 pub(crate) const DEFAULT_WORKSPACE_SLUG: &str = "default";
@@ -62,7 +63,7 @@ pub(crate) async fn open(options: Options, runtime: RuntimeHandle) -> Result<Ope
     audit.extend(from_file.audit);
 
     model.generation = model.generation.saturating_add(1);
-    store.commit(model.generation, &changes, &audit, None).await?;
+    store.commit(model.generation, &[Record { changes: &changes, audit: &audit, kept: None }]).await?;
     let touched = Touched::all(&model);
     let published = publish(model, touched, runtime.clone(), Arc::default()).await;
     let Published { model, snapshot } = published.map_err(|_| {
@@ -82,6 +83,7 @@ pub(crate) async fn open(options: Options, runtime: RuntimeHandle) -> Result<Ope
         runtime,
         model: ArcSwap::from_pointee(model),
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        writes: Queue::default(),
         writer: Mutex::default(),
         tally: Mutex::default(),
         stale: ArcSwapOption::empty(),

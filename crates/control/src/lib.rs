@@ -1,14 +1,16 @@
 //! The control plane: store (SQLite, secrets sealed), control API (axum), snapshot building.
 //!
-//! One write at a time goes through four steps, in this order: the change is committed to SQLite, the adapters
-//! are brought in line ([`Runtime::apply`]), the data plane's [`Snapshot`] is swapped, the caller is answered. Each
-//! step costs what the write changes: everything else is shared with the version before.
+//! A write goes through four steps, in this order: the change is committed to SQLite, the adapters are brought in line
+//! ([`Runtime::apply`]), the data plane's [`Snapshot`] is swapped, the caller is answered. Writes that come while others
+//! go through them wait, and then take the steps together. Each step costs what the writes change: everything else is
+//! shared with the version before.
 //! So an answered write holds for the very next event, and a write that failed left nothing behind. Reads are
 //! answered from an immutable in-memory model that is swapped in the same step; they touch neither the store
 //! nor the writer's lock. The one thing that changes without a write is what the keys spent ([`Control::record_usage`]).
 //!
 //! ```text
-//! api ──► publish ──► store (SQLite, seal)          api      routes, auth, envelopes
+//! api ──► queue ──► publish ──► store (SQLite, seal)  api    routes, auth, envelopes
+//!            │                                      queue    writes that wait for their turn
 //!            │                                      publish  the four steps above
 //!            ├──► snapshot ──► Runtime::apply       model    what the store holds, in memory
 //!            └──► model, Snapshot (swapped)         bootstrap first start, config_file its destinations and keys
@@ -25,6 +27,7 @@ mod hex;
 mod letters;
 mod model;
 mod publish;
+mod queue;
 mod snapshot;
 mod store;
 #[cfg(test)]
@@ -195,7 +198,9 @@ pub struct Control {
     runtime: RuntimeHandle,
     model: ArcSwap<Model>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Serialises writes; holds what the data plane failed to take over, for the next one to make up for.
+    /// Writes that wait for their turn.
+    writes: queue::Queue,
+    /// The turn: one group of writes at a time; holds what the data plane failed to take over, for the next one to make up for.
     writer: tokio::sync::Mutex<Touched>,
     /// Usage that is not stored yet. Taken before `writer` where both are.
     tally: tokio::sync::Mutex<usage::Tally>,
@@ -299,8 +304,14 @@ pub enum Error {
     },
     /// SQLite failed.
     #[error("store: {0}")]
-    Store(#[from] sqlx::Error),
+    Store(#[source] Arc<sqlx::Error>),
     /// Something given (option, destination or key of the config file) is not acceptable.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Error {
+        Error::Store(Arc::new(error))
+    }
 }

@@ -1,18 +1,21 @@
-//! Writes: commit, adapters, snapshot, answer; one at a time, never half way.
+//! Writes: commit, adapters, snapshot, answer; one group at a time, never half way.
 //!
-//! A write runs in its own task, so a caller that hangs up cannot stop it between commit and swap. After the
+//! A group is made in a task of its own, so a caller that hangs up cannot stop it between commit and swap. After the
 //! commit nothing can fail any more: clients of the official SDKs repeat every request answered 5xx, so a 5xx for
 //! something that was stored would store it twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracecast_rules::Snapshot;
 use uuid::Uuid;
 
 use crate::model::{Change, Entry, Model};
+use crate::queue::{Decided, Pending, Proposal};
 use crate::snapshot::{self, Built, Touched};
-use crate::store::{Answer, Audit, Found, RequestId};
+use crate::store::{Answer, Audit, Found, Record, RequestId};
 use crate::{Control, RuntimeHandle};
 
 /// What a write does, decided on the model as it is while no other write runs.
@@ -43,13 +46,30 @@ pub(crate) struct Created {
 }
 
 /// The write was not made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum WriteFailed {
-    Store(sqlx::Error),
+    /// The same for all of a group.
+    Store(Arc<sqlx::Error>),
     /// The caller's name for this request stands for another one already.
     OtherRequest,
     /// Deciding it panicked; the panic is in the log.
     Panicked,
+}
+
+impl From<sqlx::Error> for WriteFailed {
+    fn from(error: sqlx::Error) -> WriteFailed {
+        WriteFailed::Store(Arc::new(error))
+    }
+}
+
+impl<'a> From<&'a Decided> for Record<'a> {
+    fn from(decided: &'a Decided) -> Record<'a> {
+        Record {
+            changes: &decided.write.changes,
+            audit: &decided.write.audit,
+            kept: decided.kept.as_ref().map(|(request, answer)| (request, answer)),
+        }
+    }
 }
 
 impl Control {
@@ -60,13 +80,9 @@ impl Control {
         T: Send + 'static,
         E: From<WriteFailed> + Send + 'static,
     {
-        let control = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut missed = control.turn().await?;
-            control.make(&mut missed, decide, |_| None).await
-        })
-        .await
-        .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
+        let (told, answer) = oneshot::channel();
+        self.propose(Pending { request: None, decide, keep: |_| None, known: |_| None, told });
+        answer.await.unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
     }
 
     /// Makes a write that is not made again when the request is repeated.
@@ -79,18 +95,12 @@ impl Control {
         F: FnOnce(&Model) -> Result<Write<Created>, E> + Send + 'static,
         E: From<WriteFailed> + Send + 'static,
     {
-        let control = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut missed = control.turn().await?;
-            // Again, and now for certain: the first one may have been under way.
-            if let Some(answer) = control.answer_of(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let keep = |created: &Created| Some((request?, created.repeat.clone()));
-            Ok(control.make(&mut missed, decide, keep).await?.answer)
-        })
-        .await
-        .unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))
+        let (told, answer) = oneshot::channel();
+        let keep = |created: &Created| Some(created.repeat.clone());
+        let known = |answer: Answer| Some(Created { repeat: answer.clone(), answer });
+        self.propose(Pending { request, decide, keep, known, told });
+        let created = answer.await.unwrap_or_else(|_| Err(WriteFailed::Panicked.into()))?;
+        Ok(created.answer)
     }
 
     /// The answer to a request that was made before.
@@ -98,68 +108,100 @@ impl Control {
         let Some(request) = request else {
             return Ok(None);
         };
-        match self.store.find_answer(request).await.map_err(WriteFailed::Store)? {
+        match self.store.find_answer(request).await.map_err(WriteFailed::from)? {
             None => Ok(None),
             Some(Found::Answer(answer)) => Ok(Some(answer)),
             Some(Found::OtherRequest) => Err(WriteFailed::OtherRequest),
         }
     }
 
-    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, Touched>, WriteFailed> {
-        tokio::time::timeout(TURN_TIMEOUT, self.writer.lock())
-            .await
-            .map_err(|_| WriteFailed::Store(sqlx::Error::PoolTimedOut))
+    /// Puts a write into the line, and sees to it that it gets its turn.
+    fn propose(self: &Arc<Self>, proposal: impl Proposal + 'static) {
+        let number = self.writes.push(Box::new(proposal));
+        let control = Arc::clone(self);
+        tokio::spawn(async move {
+            let deadline = Instant::now() + TURN_TIMEOUT;
+            while control.writes.holds(number) {
+                match tokio::time::timeout_at(deadline, control.writer.lock()).await {
+                    Ok(mut missed) => control.make(&mut missed, control.writes.take()).await,
+                    Err(_) => {
+                        if let Some(late) = control.writes.withdraw(number) {
+                            late.fail(sqlx::Error::PoolTimedOut.into());
+                        }
+                    }
+                }
+            }
+        });
     }
 
-    /// Makes a write to its end; `keep` says what a repeat of the request is to be answered. `missed` is what the
-    /// gateway failed to take over before: this write makes up for it.
-    async fn make<T, E, F, K>(&self, missed: &mut Touched, decide: F, keep: K) -> Result<T, E>
-    where
-        F: FnOnce(&Model) -> Result<Write<T>, E>,
-        E: From<WriteFailed>,
-        K: FnOnce(&T) -> Option<(RequestId, Answer)>,
-    {
-        let current = self.model();
-        let write = decide(&current)?;
-        if !write.changes.is_empty() {
-            let mut model = Model::clone(&current);
-            model.generation = model.generation.saturating_add(1);
-            let kept = keep(&write.reply);
-            let kept = kept.as_ref().map(|(request, answer)| (request, answer));
-            self.store
-                .commit(model.generation, &write.changes, &write.audit, kept)
-                .await
-                .map_err(WriteFailed::Store)?;
-            missed.add(&current, &write.changes);
-            for change in &write.changes {
-                model.apply(change);
-            }
-            let (runtime, before) = (self.runtime.clone(), self.snapshot.load_full());
-            match publish(model, std::mem::take(missed), runtime, before).await {
-                Ok(Published { model, snapshot }) => {
-                    self.snapshot.store(Arc::new(snapshot));
-                    self.model.store(Arc::new(model));
-                    self.stale.store(None);
+    /// Makes writes to their end. `missed` is what the gateway failed to take over before: these make up for it.
+    async fn make(&self, missed: &mut Touched, proposals: Vec<Box<dyn Proposal>>) {
+        let mut model = Model::clone(&self.model());
+        let (mut touched, mut decided) = (Touched::default(), Vec::with_capacity(proposals.len()));
+        for proposal in proposals {
+            // Again, and now for certain: the first one may have been under way.
+            match self.answer_of(proposal.request()).await {
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    proposal.repeat(answer);
+                    continue;
                 }
-                Err(Missed { model, touched }) => {
-                    let reason = format!(
-                        "configuration {} is stored but not in effect: the gateway failed to take it over; restart it",
-                        model.generation
-                    );
-                    tracing::error!("{reason}");
-                    *missed = touched;
-                    self.model.store(Arc::new(model));
-                    self.stale.store(Some(Arc::new(reason)));
+                Err(failed) => {
+                    proposal.fail(failed);
+                    continue;
                 }
             }
-            for entry in &write.audit {
+            let Some(decision) = proposal.decide(&model) else { continue };
+            if !decision.write.changes.is_empty() {
+                model.generation = model.generation.saturating_add(1);
+                for change in &decision.write.changes {
+                    touched.add(&model, change);
+                    model.apply(change);
+                }
+            }
+            decided.push(decision);
+        }
+        if decided.iter().any(|decision| !decision.write.changes.is_empty()) {
+            let records: Vec<Record<'_>> = decided.iter().map(Record::from).collect();
+            if let Err(error) = self.store.commit(model.generation, &records).await {
+                let failed = WriteFailed::from(error);
+                decided.into_iter().for_each(|decision| (decision.tell)(Err(failed.clone())));
+                return;
+            }
+            missed.merge(touched);
+            self.take_over(model, missed).await;
+            for entry in decided.iter().flat_map(|decision| &decision.write.audit) {
                 tracing::info!(actor = %entry.actor, action = %entry.action, target_id = %entry.target, fields = ?entry.fields, "configuration changed");
             }
         }
-        if let Some(signal) = write.signal {
-            self.signal(signal).await;
+        for decision in decided {
+            if let Some(signal) = decision.write.signal {
+                self.signal(signal).await;
+            }
+            (decision.tell)(Ok(()));
         }
-        Ok(write.reply)
+    }
+
+    /// Makes what is stored the configuration in effect.
+    async fn take_over(&self, model: Model, missed: &mut Touched) {
+        let (runtime, before) = (self.runtime.clone(), self.snapshot.load_full());
+        match publish(model, std::mem::take(missed), runtime, before).await {
+            Ok(Published { model, snapshot }) => {
+                self.snapshot.store(Arc::new(snapshot));
+                self.model.store(Arc::new(model));
+                self.stale.store(None);
+            }
+            Err(Missed { model, touched }) => {
+                let reason = format!(
+                    "configuration {} is stored but not in effect: the gateway failed to take it over; restart it",
+                    model.generation
+                );
+                tracing::error!("{reason}");
+                *missed = touched;
+                self.model.store(Arc::new(model));
+                self.stale.store(Some(Arc::new(reason)));
+            }
+        }
     }
 
     async fn signal(&self, signal: Signal) {

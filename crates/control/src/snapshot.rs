@@ -41,33 +41,38 @@ impl Touched {
         }
     }
 
-    /// Adds what `changes` touch; `model` is the one before them.
-    pub(crate) fn add(&mut self, model: &Model, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::Workspace(workspace) => {
-                    self.workspaces.insert(workspace.id);
-                }
-                Change::WorkspaceDeleted(id) => {
-                    self.workspaces.insert(*id);
-                }
-                Change::Destination(entry) => {
-                    let destination = &entry.destination;
-                    self.destinations.insert(destination.id, destination.workspace_id);
-                }
-                Change::DestinationDeleted(id) => {
-                    if let Some(entry) = model.destinations.get(id) {
-                        self.destinations.insert(*id, entry.destination.workspace_id);
-                    }
-                }
-                Change::Key(key) => {
-                    self.keys.insert(key.hash);
-                }
-                Change::KeyDeleted(hash) => {
-                    self.keys.insert(*hash);
+    /// Adds what a change touches; `model` is the one before it.
+    pub(crate) fn add(&mut self, model: &Model, change: &Change) {
+        match change {
+            Change::Workspace(workspace) => {
+                self.workspaces.insert(workspace.id);
+            }
+            Change::WorkspaceDeleted(id) => {
+                self.workspaces.insert(*id);
+            }
+            Change::Destination(entry) => {
+                let destination = &entry.destination;
+                self.destinations.insert(destination.id, destination.workspace_id);
+            }
+            Change::DestinationDeleted(id) => {
+                if let Some(entry) = model.destinations.get(id) {
+                    self.destinations.insert(*id, entry.destination.workspace_id);
                 }
             }
+            Change::Key(key) => {
+                self.keys.insert(key.hash);
+            }
+            Change::KeyDeleted(hash) => {
+                self.keys.insert(*hash);
+            }
         }
+    }
+
+    /// Adds what others touch.
+    pub(crate) fn merge(&mut self, other: Touched) {
+        self.workspaces.extend(other.workspaces);
+        self.destinations.extend(other.destinations);
+        self.keys.extend(other.keys);
     }
 
     /// Ids of the destinations.

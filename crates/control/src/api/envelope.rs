@@ -87,7 +87,13 @@ pub(crate) fn issue(path: impl Into<String>, message: impl Into<String>) -> Issu
 /// it. What it will never do (a value that does not read back) is 500.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> ApiError {
-        let Some(reason) = passing_reason(&error) else {
+        ApiError::from(&error)
+    }
+}
+
+impl From<&sqlx::Error> for ApiError {
+    fn from(error: &sqlx::Error) -> ApiError {
+        let Some(reason) = passing_reason(error) else {
             tracing::error!(%error, "the control store failed");
             return ApiError::internal();
         };
@@ -118,7 +124,7 @@ fn passing_reason(error: &sqlx::Error) -> Option<String> {
 impl From<WriteFailed> for ApiError {
     fn from(failed: WriteFailed) -> ApiError {
         match failed {
-            WriteFailed::Store(error) => error.into(),
+            WriteFailed::Store(error) => error.as_ref().into(),
             WriteFailed::OtherRequest => ApiError::invalid_field(
                 "idempotency-key",
                 "was used for another request within the last 24 hours: give each new request a key of its own, and \

@@ -1,6 +1,7 @@
 //! The store: one SQLite file, written by one connection, read once at start.
 //!
-//! All SQL is in this module. A write is a list of [`Change`]s and audit entries in one transaction.
+//! All SQL is in this module. Writes are lists of [`Change`]s and audit entries, as many of them in one transaction as
+//! have come together.
 
 mod answers;
 mod audit;
@@ -26,6 +27,15 @@ use crate::model::{Change, Model, now};
 pub(crate) use answers::{Answer, Found, RequestId};
 pub(crate) use audit::Audit;
 use seal::Sealer;
+
+/// A write as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) changes: &'a [Change],
+    pub(crate) audit: &'a [Audit],
+    /// What a repeat of the request is answered.
+    pub(crate) kept: Option<(&'a RequestId, &'a Answer)>,
+}
 
 /// The open store.
 #[derive(Debug)]
@@ -80,14 +90,8 @@ impl Store {
         usage::add(&self.pool, sums).await
     }
 
-    /// Commits a write as a whole, or fails without a trace. `kept` is what a repeat of the request is answered.
-    pub(crate) async fn commit(
-        &self,
-        generation: u64,
-        changes: &[Change],
-        audit: &[Audit],
-        kept: Option<(&RequestId, &Answer)>,
-    ) -> Result<(), sqlx::Error> {
+    /// Commits writes as a whole, or fails without a trace; `generation` is that of the last of them.
+    pub(crate) async fn commit(&self, generation: u64, writes: &[Record<'_>]) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "INSERT INTO meta (name, value) VALUES ('generation', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -95,14 +99,16 @@ impl Store {
         .bind(i64::try_from(generation).unwrap_or(i64::MAX))
         .execute(&mut *transaction)
         .await?;
-        for change in changes {
-            self.write(&mut transaction, change).await?;
-        }
-        for entry in audit {
-            entry.write(&mut transaction).await?;
-        }
-        if let Some((request, answer)) = kept {
-            answers::put(&mut transaction, request, answer).await?;
+        for write in writes {
+            for change in write.changes {
+                self.write(&mut transaction, change).await?;
+            }
+            for entry in write.audit {
+                entry.write(&mut transaction).await?;
+            }
+            if let Some((request, answer)) = write.kept {
+                answers::put(&mut transaction, request, answer).await?;
+            }
         }
         transaction.commit().await
     }

@@ -3,6 +3,7 @@
 mod api_errors;
 mod destinations;
 mod files;
+mod groups;
 mod keys;
 mod letters;
 mod once;
@@ -46,6 +47,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) applied: Mutex<(BTreeSet<Uuid>, BTreeSet<Uuid>)>,
     /// How many changes it was told in all.
     pub(crate) told: AtomicUsize,
+    /// How often it was told any.
+    pub(crate) applies: AtomicUsize,
     pub(crate) paused: Mutex<BTreeSet<Uuid>>,
     pub(crate) resumed: Mutex<Vec<Uuid>>,
     pub(crate) test_fails: AtomicBool,
@@ -79,6 +82,7 @@ impl Runtime for FakeRuntime {
         assert!(!self.apply_panics.load(Ordering::SeqCst), "apply panics");
         let (active, retired) = &mut *self.applied.lock().unwrap();
         self.told.fetch_add(changes.len(), Ordering::SeqCst);
+        self.applies.fetch_add(1, Ordering::SeqCst);
         for change in changes {
             let id = match change {
                 DestinationChange::Active(_, d) | DestinationChange::Retired(_, d) => d.id,
