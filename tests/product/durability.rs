@@ -1,11 +1,13 @@
 //! What an acknowledgement is worth: SIGKILL and SIGTERM in the middle of the load, and nothing is missing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tracecast_loadkit::load::{Options as LoadOptions, Pace, run};
 use tracecast_loadkit::sink::{Options, Sink};
+use tracecast_tests::fakes::{Fake, decode};
 use tracecast_tests::process::{Gateway, Home, INGEST_KEY, PATIENCE, assert_balanced};
 
 use crate::BINARY;
@@ -85,6 +87,66 @@ async fn sigkill_under_load_loses_no_acknowledged_span() {
         assert!(stats["accepted"].as_u64() >= Some(acked.len() as u64));
     }
     assert!(acked.len() > 1500, "{} spans were acknowledged", acked.len());
+}
+
+/// What a receiver that de-duplicates by `webhook-id` stores.
+#[derive(Default)]
+struct Ledger {
+    /// Spans by id.
+    stored: HashMap<String, BTreeSet<Vec<u8>>>,
+    /// Requests with an id it knew.
+    repeated: u64,
+    /// Ids that came back with other spans.
+    mistaken: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigkill_makes_no_duplicates_where_the_receiver_knows_the_batch() {
+    let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    let shared = ledger.clone();
+    // Every third batch is stored and the answer lost on the way back.
+    let fake = Fake::start(Box::new(move |number, got| {
+        let id = got.headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        let Some(spans) = decode(got).filter(|spans| !spans.is_empty() && !id.is_empty()) else {
+            return (400, "text/plain", b"not the contract".to_vec());
+        };
+        let ids: BTreeSet<Vec<u8>> = spans.into_iter().map(|span| span.span_id).collect();
+        let mut ledger = shared.lock().expect("no panic");
+        match ledger.stored.get(&id) {
+            Some(known) if *known == ids => ledger.repeated += 1,
+            Some(_) => ledger.mistaken.push(id),
+            None => drop(ledger.stored.insert(id, ids)),
+        }
+        if number % 3 == 0 { (504, "text/plain", Vec::new()) } else { (200, "text/plain", Vec::new()) }
+    }))
+    .await;
+    let home = Home::new(BINARY);
+    home.config("");
+    let mut gateway = home.start();
+    let id = gateway.simple("webhook", "tokens", json!({ "url": format!("{}/hook", fake.url()) })).await;
+    let mut acked: HashSet<[u8; 8]> = HashSet::new();
+    for round in 0..8u64 {
+        let (reached, mut at) = tokio::sync::watch::channel(0u64);
+        let progress: tracecast_loadkit::load::Progress = Arc::new(move |n| {
+            reached.send_replace(n);
+        });
+        let options = load(&gateway, 1_000_000, 300 + round);
+        let options = LoadOptions { until_refused: true, ..options };
+        let running = tokio::spawn(run(options, Some(progress)));
+        at.wait_for(|n| *n >= 60 + 97 * round).await.expect("the load gets that far");
+        gateway.kill();
+        acked.extend(running.await.expect("the load ends").expect("a client").acked_ids());
+        gateway = home.start();
+    }
+    assert_balanced(&drained(&gateway, &id).await);
+    let ledger = ledger.lock().expect("no panic");
+    assert_eq!(ledger.mistaken, Vec::<String>::new(), "an id stands for one batch");
+    assert!(ledger.repeated > 0, "batches were repeated");
+    let mut times: HashMap<&[u8], u32> = HashMap::new();
+    ledger.stored.values().flatten().for_each(|span| *times.entry(span).or_default() += 1);
+    let missing = acked.iter().filter(|id| !times.contains_key(&id[..])).count();
+    let twice = times.values().filter(|times| **times > 1).count();
+    assert_eq!((missing, twice), (0, 0), "of {} spans in {} batches", times.len(), ledger.stored.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

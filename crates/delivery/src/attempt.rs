@@ -65,6 +65,12 @@ impl Unread {
 /// Waits for its turn first; `failing` is whether the destination's last answer was a failure.
 pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: bool) -> Done {
     let (shared, pieces) = (&lane.shared, &part.pieces);
+    if attempt == 0 && lane.setup().keeps_batches() {
+        // The log is closed: so is everything.
+        if shared.log.intend(lane.slot, part.ordinals()).await.is_err() {
+            return Done::Unsent;
+        }
+    }
     let bytes = pieces.iter().map(|piece| piece.bytes).sum();
     let workspace = lane.setup().destination.workspace_id;
     let Some(_turn) = shared.fair.enter(workspace, lane.slot, bytes, failing).await else {

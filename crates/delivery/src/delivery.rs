@@ -421,7 +421,7 @@ impl Inner {
             && self.shared.log.is_readable()
             && let Some(backlog) = self.shared.log.backlog(slot)
         {
-            lane.read_on(backlog.first_ordinal);
+            lane.read_on(backlog.first_ordinal, self.shared.log.intents(slot));
         }
         drop(registry);
         before.inspect(|lane| lane.close(Closing::Deleted));
@@ -449,9 +449,8 @@ impl Registry {
 }
 
 fn drop_all(shared: &Shared, slot: Slot, refs: Vec<Ref>, reason: DropReason) {
-    for item in refs {
-        shared.settle(slot, item.into_piece(), Outcome::Dropped(reason));
-    }
+    let ended = refs.into_iter().map(|item| (item.into_piece(), Outcome::Dropped(reason)));
+    shared.settle(slot, ended);
 }
 
 /// Whether the two say the same, whenever it was said.

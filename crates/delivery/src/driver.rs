@@ -23,14 +23,21 @@ use tracecast_sinks::{Answer, Batch, Failure, Sent};
 use crate::attempt::{self, Done, Unread, WITHHELD};
 use crate::health::{Gate, Request};
 use crate::job::{Job, Part, Piece};
-use crate::lane::{Closing, Lane, Orders, Shared, Take};
+use crate::lane::{Closing, Lane, Orders, Reading, Shared, Take};
 use crate::limits::Size;
 use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, PROBE_SPANS_MAX, Policy, RETRY_ONE_IN};
+use crate::reform::{self, Found, Plan};
 use crate::ruling::{Context, encoded_bytes, rule, take_out};
 use crate::stats::{Class, LastError, unix_nano};
 
 /// Records of backlog read at once.
 const PAGE: usize = 256;
+
+/// What was read of the log.
+enum Read {
+    On(Result<Pending, LogError>),
+    Again(Vec<Plan>, Result<Vec<Vec<Found>>, LogError>),
+}
 
 /// Counts a driver among the running ones for as long as it exists, polled or not.
 pub(crate) struct Running(Arc<Shared>);
@@ -57,8 +64,8 @@ struct Driver {
     /// Sends of batches that were sent before.
     retrying: usize,
     waiting: Vec<Job>,
-    /// A page of backlog on its way.
-    reading: Option<BoxFuture<'static, Result<Pending, LogError>>>,
+    /// Backlog on its way.
+    reading: Option<BoxFuture<'static, Read>>,
     /// The last that is known of the destination is a failure.
     failing: bool,
 }
@@ -98,9 +105,16 @@ pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
                     driver.finish(ended);
                 }
             }
-            page = page_of(&mut driver.reading), if driver.reading.is_some() => {
+            read = what_is(&mut driver.reading), if driver.reading.is_some() => {
                 driver.reading = None;
-                lane.page_read(page, Instant::now());
+                let now = Instant::now();
+                match read {
+                    Read::On(page) => lane.page_read(page, now),
+                    Read::Again(plans, found) => {
+                        let parts = lane.plans_read(plans, found, now);
+                        driver.waiting.extend(parts.into_iter().map(Job::new));
+                    }
+                }
             }
             () = lane.wake.notified() => {}
             () = sleep_until(timer), if timer.is_some() => {}
@@ -108,9 +122,7 @@ pub(crate) async fn run(lane: Arc<Lane>, _running: Running) {
     }
 }
 
-async fn page_of(
-    reading: &mut Option<BoxFuture<'static, Result<Pending, LogError>>>,
-) -> Result<Pending, LogError> {
+async fn what_is(reading: &mut Option<BoxFuture<'static, Read>>) -> Read {
     match reading {
         Some(reading) => reading.await,
         None => std::future::pending().await,
@@ -149,13 +161,20 @@ impl Driver {
         let low = self.low();
         let mut orders = self.lane.orders(low, now);
         self.failing = orders.failing;
-        if let Some(from) = orders.read_from {
+        if let Some(wanted) = orders.read.take() {
             let (log, slot) = (self.lane.shared.log.clone(), self.lane.slot);
-            self.reading = Some(Box::pin(async move { log.pending(slot, from, PAGE).await }));
+            self.reading = Some(Box::pin(async move {
+                match wanted {
+                    Reading::On(from) => Read::On(log.pending(slot, from, PAGE).await),
+                    Reading::Again(plans) => {
+                        let found = reform::read(&log, slot, &plans).await;
+                        Read::Again(plans, found)
+                    }
+                }
+            }));
         }
-        for (piece, reason) in std::mem::take(&mut orders.dropped) {
-            self.lane.settle(piece, Outcome::Dropped(reason));
-        }
+        let dropped = std::mem::take(&mut orders.dropped).into_iter();
+        self.lane.settle(dropped.map(|(piece, reason)| (piece, Outcome::Dropped(reason))).collect());
         let again = orders.more.then_some(now);
         match orders.closing {
             Some(Closing::Shutdown) => return None,
@@ -241,7 +260,10 @@ impl Driver {
         let sends = |(_, job): &(usize, &Job)| job.next().is_some_and(|part| part.is_send(true));
         let (i, _) = self.waiting.iter().enumerate().filter(sends).min_by_key(order)?;
         let mut job = self.waiting.swap_remove(i);
-        job.carve(PROBE_SPANS_MAX);
+        // What may have been stored under its token goes whole.
+        if !orders.keeps_batches || job.next().is_some_and(|part| part.tries == 0) {
+            job.carve(PROBE_SPANS_MAX);
+        }
         Some(job)
     }
 
@@ -430,9 +452,7 @@ impl Driver {
         if let Some(LastError { status, excerpt, .. }) = trouble {
             meters.error(status, excerpt);
         }
-        for (piece, outcome) in ruling.settled {
-            self.lane.settle(piece, outcome);
-        }
+        self.lane.settle(ruling.settled);
         let wait = self.lane.react(ruling.signal, Request { epoch, tries, latency: took }, now);
 
         if job.search_requests > 0 || !ruling.next.is_empty() {
@@ -491,9 +511,8 @@ impl Driver {
     fn buried(&mut self, flight: Flight) {
         let Flight { job, part, .. } = flight;
         if let Some(refusal) = &part.refusal {
-            for piece in part.pieces.iter() {
-                self.lane.settle(piece.clone(), Outcome::DeadLettered(refusal.reason));
-            }
+            let outcome = Outcome::DeadLettered(refusal.reason);
+            self.lane.settle(part.pieces.iter().map(|piece| (piece.clone(), outcome)).collect());
         }
         self.wait(job, None);
     }
@@ -537,9 +556,7 @@ impl Driver {
     }
 
     fn drop_pieces(&self, pieces: Vec<Piece>, reason: DropReason) {
-        for piece in pieces {
-            self.lane.settle(piece, Outcome::Dropped(reason));
-        }
+        self.lane.settle(pieces.into_iter().map(|piece| (piece, Outcome::Dropped(reason))).collect());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Spans on their way to one destination: a piece of a record, a part that is sent as one batch, and the
 //! job that keeps the parts of one batch together while its bad spans are searched.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,16 +43,9 @@ impl Piece {
         self.route().is_none_or(|r| r.projection.is_private())
     }
 
-    /// The destination's own number of the span at `position`: the route's first number plus the spans of
-    /// the route before it.
-    fn ordinal(&self, position: u32) -> u64 {
-        let Some(route) = self.route() else { return 0 };
-        let before = if route.spans.is_all() {
-            u64::from(position)
-        } else {
-            route.spans.iter().take_while(|p| *p < position).count() as u64
-        };
-        route.ordinal + before
+    /// The destination's own numbers of its spans.
+    pub(crate) fn ordinals(&self) -> Vec<Range<u64>> {
+        self.route().map(|route| route.ordinals(&self.spans)).unwrap_or_default()
     }
 
     /// The first `n` spans and the rest; `0 < n < count`.
@@ -71,7 +65,7 @@ impl Piece {
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) pieces: Arc<[Piece]>,
-    /// How often this composition was sent.
+    /// How often this composition was sent, or may have been by an earlier process.
     pub(crate) tries: u32,
     /// How often its spans were sent, in earlier compositions too.
     pub(crate) attempts: u32,
@@ -103,6 +97,11 @@ pub(crate) struct Refusal {
 }
 
 impl Part {
+    /// A batch that an earlier process may have sent.
+    pub(crate) fn again(pieces: Vec<Piece>, now: Instant) -> Part {
+        Part { tries: 1, attempts: 1, ..Part::new(pieces, now) }
+    }
+
     /// `pieces` must not be empty.
     pub(crate) fn new(pieces: Vec<Piece>, now: Instant) -> Part {
         debug_assert!(!pieces.is_empty(), "a part has at least one piece");
@@ -151,6 +150,18 @@ impl Part {
         self.pieces.first().map_or(Sequence::MAX, |p| p.entry.sequence)
     }
 
+    /// The destination's own numbers of its spans, neighbours together: from them it can be formed again.
+    pub(crate) fn ordinals(&self) -> Vec<Range<u64>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        for range in self.pieces.iter().flat_map(Piece::ordinals) {
+            match found.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => found.push(range),
+            }
+        }
+        found
+    }
+
     /// Takes out the pieces `unwanted` names. `None` if nothing is left of the part.
     pub(crate) fn without(self, unwanted: impl Fn(&Piece) -> bool, out: &mut Vec<Piece>) -> Option<Part> {
         if !self.pieces.iter().any(&unwanted) {
@@ -168,11 +179,9 @@ impl Part {
     /// The digest covers sequences and span positions: two compositions that happen to agree in the
     /// figures must not be taken for one another by a vendor that de-duplicates by token.
     pub(crate) fn token(&self, destination: Uuid) -> String {
-        let ordinal = |piece: Option<&Piece>, last: bool| {
-            let position = |p: &Piece| if last { p.spans.iter().last() } else { p.spans.iter().next() };
-            piece.and_then(|p| position(p).map(|i| p.ordinal(i))).unwrap_or(0)
-        };
-        let (first, last) = (ordinal(self.pieces.first(), false), ordinal(self.pieces.last(), true));
+        let ordinals = |piece: Option<&Piece>| piece.map(Piece::ordinals).unwrap_or_default();
+        let first = ordinals(self.pieces.first()).first().map_or(0, |range| range.start);
+        let last = ordinals(self.pieces.last()).last().map_or(0, |range| range.end.saturating_sub(1));
         let mut digest = Digest::default();
         for piece in self.pieces.iter() {
             digest.add(piece.entry.sequence);
@@ -237,6 +246,21 @@ impl Job {
     pub(crate) fn remove(&mut self, unwanted: impl Fn(&Piece) -> bool, out: &mut Vec<Piece>) {
         let parts = std::mem::take(&mut self.parts);
         self.parts = parts.into_iter().filter_map(|part| part.without(&unwanted, out)).collect();
+    }
+}
+
+/// `pieces` halved until each batch keeps the limits; a single span keeps them whatever its size.
+pub(crate) fn cut(pieces: Vec<Piece>, spans_max: u32, bytes_max: u64) -> Vec<Vec<Piece>> {
+    let spans: u32 = pieces.iter().map(Piece::count).sum();
+    let bytes: u64 = pieces.iter().map(|p| p.bytes).sum();
+    let too_large = spans > spans_max || bytes > bytes_max;
+    match too_large.then(|| halve(&pieces, |_, _| 1)).flatten() {
+        Some((first, second)) => {
+            let mut batches = cut(first, spans_max, bytes_max);
+            batches.append(&mut cut(second, spans_max, bytes_max));
+            batches
+        }
+        None => vec![pieces],
     }
 }
 

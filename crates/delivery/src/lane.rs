@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracecast_destination::Destination;
-use tracecast_log::{DropReason, Log, LogError, Outcome, Pending, Sequence, Settlement, Slot};
+use tracecast_log::{DropReason, Entry, Log, LogError, Outcome, Pending, Sequence, Settlement, Slot};
 use tracecast_sinks::BatchLimits;
 use uuid::Uuid;
 
@@ -19,11 +19,12 @@ use crate::driver::{self, Running};
 use crate::fair::Fair;
 use crate::health::{Gate, Health, Request, Signal};
 use crate::history::{History, Memo, Transition};
-use crate::job::Piece;
+use crate::job::{Part, Piece, cut};
 use crate::limits::{Learned, Size};
 use crate::policy::{self, Policy};
 use crate::queue::{Queue, Ref};
 use crate::rate::Rate;
+use crate::reform::{Found, Plan};
 use crate::room::Room;
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
@@ -61,12 +62,15 @@ impl Shared {
         Duration::from_nanos(unix_nano().saturating_sub(received_unix_nano)).min(before + since)
     }
 
-    /// Settles `piece` with the log.
-    pub(crate) fn settle(&self, slot: Slot, piece: Piece, outcome: Outcome) {
-        if let Some(observer) = self.observer.get() {
-            observer.settled(slot, piece.entry.sequence, &piece.spans, outcome);
-        }
-        self.log.settle(Settlement { slot, entry: piece.entry, spans: piece.spans, outcome });
+    /// Settles what ended together with the log.
+    pub(crate) fn settle(&self, slot: Slot, ended: impl IntoIterator<Item = (Piece, Outcome)>) {
+        let settlement = |(piece, outcome): (Piece, Outcome)| {
+            if let Some(observer) = self.observer.get() {
+                observer.settled(slot, piece.entry.sequence, &piece.spans, outcome);
+            }
+            Settlement { slot, entry: piece.entry, spans: piece.spans, outcome }
+        };
+        self.log.settle_all(ended.into_iter().map(settlement).collect());
     }
 }
 
@@ -102,6 +106,8 @@ pub(crate) struct Lane {
 struct Desk {
     queue: Queue,
     course: Course,
+    /// Batches of an earlier process, to be formed again before anything else is read.
+    plans: Vec<Plan>,
     setup: Arc<Setup>,
     health: Health,
     paused: bool,
@@ -133,6 +139,8 @@ struct Course {
     seen: u64,
     /// The record queued last.
     taken: Sequence,
+    /// Of what follows, that which is on its way already: batches that were formed again.
+    formed: Vec<Range<u64>>,
     /// Nothing below is pending.
     low: u64,
     failures: u32,
@@ -157,10 +165,21 @@ pub(crate) struct Orders {
     pub(crate) more: bool,
     /// When the oldest of the queue expires.
     pub(crate) queue_deadline: Option<Instant>,
-    /// The ordinal to read on from, now.
-    pub(crate) read_from: Option<u64>,
+    /// What to read, now.
+    pub(crate) read: Option<Reading>,
+    /// Batches must stay as they are once they were sent.
+    pub(crate) keeps_batches: bool,
     /// When to try again to read on.
     pub(crate) read_at: Option<Instant>,
+}
+
+/// What is to be read of the log.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// What follows in the queue, from this ordinal on.
+    On(u64),
+    /// Batches of an earlier process.
+    Again(Vec<Plan>),
 }
 
 /// What the batcher has.
@@ -180,6 +199,7 @@ impl Lane {
         let mut desk = Desk {
             queue: Queue::counted_in(shared.refs.clone()),
             course: Course::default(),
+            plans: Vec::new(),
             setup: Arc::new(setup),
             health,
             paused: false,
@@ -222,8 +242,9 @@ impl Lane {
         self.meters.stats(state, since, wait)
     }
 
-    pub(crate) fn settle(&self, piece: Piece, outcome: Outcome) {
-        self.shared.settle(self.slot, piece, outcome);
+    /// What ended together.
+    pub(crate) fn settle(&self, ended: Vec<(Piece, Outcome)>) {
+        self.shared.settle(self.slot, ended);
     }
 
     // What others ask for.
@@ -263,16 +284,88 @@ impl Lane {
         }
     }
 
-    /// Reads on in the log, from this ordinal on, until it is caught up with.
-    pub(crate) fn read_on(self: &Arc<Self>, from: u64) {
+    /// Reads on in the log, from this ordinal on, until it is caught up with. `plans`: what follows that an earlier
+    /// process may have sent as batches.
+    pub(crate) fn read_on(self: &Arc<Self>, from: u64, mut plans: Vec<Plan>) {
         let mut desk = self.desk();
         (desk.course.next, desk.course.low, desk.course.behind) = (from, from, true);
+        plans.sort_by_key(|plan| plan.first().map(|range| range.start));
+        desk.plans = plans;
         self.rouse(&mut desk);
+    }
+
+    /// What was read of `plans`. The batches that are as they were, and the batches of what is left of others.
+    pub(crate) fn plans_read(
+        &self,
+        plans: Vec<Plan>,
+        read: Result<Vec<Vec<Found>>, LogError>,
+        now: Instant,
+    ) -> Vec<Part> {
+        let mut desk = self.desk();
+        desk.course.reading = false;
+        if !desk.course.behind {
+            return Vec::new();
+        }
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                desk.plans = plans;
+                self.unreadable(&mut desk, &error, now);
+                return Vec::new();
+            }
+        };
+        (desk.course.failures, desk.course.not_before) = (0, None);
+        let (spans_max, bytes_max) = desk.maxima(now);
+        // Shares of a cut record are estimates.
+        let bytes_max = bytes_max.saturating_add(bytes_max / 8);
+        let mut parts = Vec::new();
+        for (plan, found) in plans.into_iter().zip(read) {
+            let pieces = found.into_iter().map(|Found { entry, route, spans, bytes }| Piece {
+                deadline: self.deadline(&entry, now),
+                entry,
+                route: route as u32,
+                spans,
+                bytes,
+            });
+            // What was given up meanwhile is not taken.
+            let next = desk.course.next;
+            let is_open = |piece: &Piece| piece.ordinals().first().is_some_and(|range| range.start >= next);
+            let pieces: Vec<Piece> = pieces.filter(is_open).collect();
+            if pieces.is_empty() {
+                continue;
+            }
+            let whole = Part::again(pieces.clone(), now);
+            desk.course.formed.append(&mut whole.ordinals());
+            let is_whole = whole.ordinals() == plan;
+            let mut batches = cut(pieces, spans_max, bytes_max);
+            if is_whole && batches.len() == 1 {
+                parts.push(whole);
+            } else {
+                parts.extend(batches.drain(..).map(|pieces| Part::new(pieces, now)));
+            }
+        }
+        desk.course.formed.sort_by_key(|range| range.start);
+        parts
+    }
+
+    /// When what was received with an entry is too old to be sent.
+    fn deadline(&self, entry: &Entry, now: Instant) -> Instant {
+        let age = self.shared.age(entry.received_unix_nano, now);
+        now + self.shared.options.max_age.saturating_sub(age)
+    }
+
+    /// The log could not be read: again later.
+    fn unreadable(&self, desk: &mut Desk, error: &LogError, now: Instant) {
+        desk.course.failures = desk.course.failures.saturating_add(1);
+        let policy = Policy::from(&self.shared.options);
+        let wait = policy.backoff(desk.course.failures, None, &mut policy::chance());
+        desk.course.not_before = Some(now + wait);
+        let destination = self.id;
+        tracing::warn!(%destination, %error, "backlog not readable now, trying again");
     }
 
     /// What was read from `read_from` on.
     pub(crate) fn page_read(&self, page: Result<Pending, LogError>, now: Instant) {
-        let shared = &self.shared;
         let mut desk = self.desk();
         desk.course.reading = false;
         if !desk.course.behind {
@@ -280,15 +373,7 @@ impl Lane {
         }
         let page = match page {
             Ok(page) => page,
-            Err(error) => {
-                desk.course.failures = desk.course.failures.saturating_add(1);
-                let policy = Policy::from(&shared.options);
-                let wait = policy.backoff(desk.course.failures, None, &mut policy::chance());
-                desk.course.not_before = Some(now + wait);
-                let destination = self.id;
-                tracing::warn!(%destination, %error, "backlog not readable now, trying again");
-                return;
-            }
+            Err(error) => return self.unreadable(&mut desk, &error, now),
         };
         (desk.course.failures, desk.course.not_before) = (0, None);
         let Pending { entries, mut next, mut at_end } = page;
@@ -301,15 +386,15 @@ impl Lane {
                 break;
             }
             desk.course.taken = desk.course.taken.max(entry.sequence);
-            let age = shared.age(entry.received_unix_nano, now);
-            let deadline = now + shared.options.max_age.saturating_sub(age);
+            let deadline = self.deadline(entry, now);
             for route in 0..entry.routes.len() {
                 // What was given up meanwhile is not taken.
                 let item = Ref::new(entry, route, deadline).filter(|r| r.ordinals().0 >= desk.course.next);
+                let item = item.and_then(|item| item.without(&desk.course.formed));
                 item.into_iter().for_each(|item| desk.queue.push(item));
             }
         }
-        desk.course.next = desk.course.next.max(next);
+        desk.course.advance(next);
         desk.course.behind = !at_end || desk.course.seen > desk.course.next;
     }
 
@@ -432,7 +517,7 @@ impl Lane {
                     if end > desk.course.next && dropped.len() < CHUNK {
                         let rest = desk.course.next..end;
                         self.give_up_unread(&desk, rest, up_to, DropReason::BacklogFull);
-                        desk.course.next = end;
+                        desk.course.advance(end);
                         desk.course.taken = desk.course.taken.max(up_to);
                     }
                 }
@@ -448,8 +533,11 @@ impl Lane {
             && desk.queue.is_low(spans_max, bytes_max)
             && next.saturating_sub(desk.course.low) < SPREAD_MAX;
         let read_at = desk.course.not_before.filter(|at| wanted && *at > now);
-        let read_from = (wanted && read_at.is_none()).then_some(next);
-        desk.course.reading |= read_from.is_some();
+        let read = (wanted && read_at.is_none()).then(|| match std::mem::take(&mut desk.plans) {
+            plans if plans.is_empty() => Reading::On(next),
+            plans => Reading::Again(plans),
+        });
+        desk.course.reading |= read.is_some();
         if !more {
             desk.give_up = None;
         }
@@ -464,7 +552,8 @@ impl Lane {
             dropped,
             more,
             queue_deadline: desk.queue.deadline(),
-            read_from,
+            read,
+            keeps_batches: desk.setup.keeps_batches(),
             read_at,
         }
     }
@@ -474,7 +563,9 @@ impl Lane {
         if let Some(observer) = self.shared.observer.get() {
             observer.given_up(self.slot, desk.course.taken.saturating_add(1)..=up_to, reason);
         }
-        self.shared.log.settle_range(self.slot, rest, Outcome::Dropped(reason));
+        for rest in desk.course.not_formed(rest) {
+            self.shared.log.settle_range(self.slot, rest, Outcome::Dropped(reason));
+        }
     }
 
     /// The next batch, if one is due, of at most so many spans.
@@ -610,7 +701,33 @@ impl Lane {
     }
 }
 
+impl Course {
+    /// Everything pending up to `next` was queued.
+    fn advance(&mut self, next: u64) {
+        self.next = self.next.max(next);
+        let next = self.next;
+        self.formed.retain(|range| range.end > next);
+    }
+
+    /// Of a stretch what is not on its way.
+    fn not_formed(&self, rest: Range<u64>) -> Vec<Range<u64>> {
+        let mut left = Vec::new();
+        let mut at = rest.start;
+        for formed in self.formed.iter().filter(|formed| formed.start < rest.end) {
+            left.push(at..formed.start);
+            at = at.max(formed.end);
+        }
+        left.push(at..rest.end);
+        left.retain(|range| !range.is_empty());
+        left
+    }
+}
+
 impl Setup {
+    pub(crate) fn keeps_batches(&self) -> bool {
+        self.sender.as_ref().is_ok_and(Sender::keeps_batches)
+    }
+
     fn limits(&self) -> Option<BatchLimits> {
         self.sender.as_ref().ok().map(Sender::limits)
     }

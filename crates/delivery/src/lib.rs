@@ -16,6 +16,7 @@
 //! | `lane` | one destination's queue, configuration and state, shared under one short lock |
 //! | `queue` | a bounded number of references in log order, and how a batch is cut from them |
 //! | `fair` | whose turn it is, when all destinations together want more than there is |
+//! | `reform` | batches of an earlier process, formed again of the same spans |
 //! | `driver` | the task that sends, waits and applies answers |
 //! | `attempt` | one send, or one dead letter, as a task of its own |
 //! | `room` | the memory of what is being sent, shared fairly |
@@ -36,7 +37,11 @@
 //!   answered; the log hands it back at the next start.
 //! - Nothing a destination does is seen by another one: no lock, task, queue or limit is shared between
 //!   them that is held while anybody waits.
-//! - A batch keeps its composition, and so its token, until it must be split or loses spans to age.
+//! - A batch keeps its composition, and so its token, until it must be split or loses spans to age. Where the vendor
+//!   de-duplicates by it ([`tracecast_sinks::Adapter::keeps_batches`]) it is noted in the journal before it is first
+//!   sent, all of it is settled in one write, and a start forms what was noted and has not ended before anything else:
+//!   a `kill -9` makes no duplicates there. The token is no part of the note. It is made of the spans, so it can never
+//!   come to stand for others.
 //! - Payloads are in memory only while a batch is being sent, within one bound for all destinations of which none
 //!   gets everything; a destination that fails holds references, 64 KiB of them as a rule. What it cannot hold it reads on from the log when the queue runs low, by its own ordinals,
 //!   without gap or repetition, until it has caught up; what it gives up of that is settled by ordinals, unread. It
@@ -59,6 +64,7 @@ mod limits;
 mod policy;
 mod queue;
 mod rate;
+mod reform;
 mod replay;
 mod room;
 mod ruling;

@@ -1,6 +1,7 @@
 //! What a destination is to send next, in log order: references, never payloads, and never many of them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -44,6 +45,19 @@ impl Ref {
             return None;
         }
         Some(Ref { entry: entry.clone(), route: u32::try_from(route).ok()?, deadline, rest: None })
+    }
+
+    /// What is not within `ranges` of it. `None` if nothing is.
+    pub(crate) fn without(self, ranges: &[Range<u64>]) -> Option<Ref> {
+        let Some(route) = self.route() else { return Some(self) };
+        let (gone, gone_bytes) = route.within(ranges);
+        if gone.is_empty() {
+            return Some(self);
+        }
+        let left = route.spans.iter().filter(|position| !gone.contains(*position));
+        let spans = SpanSet::from_positions(route.spans.len(), left);
+        let bytes = u64::from(route.bytes).saturating_sub(gone_bytes);
+        (!spans.is_empty()).then(|| Ref { rest: Some(Box::new(Rest { spans, bytes })), ..self })
     }
 
     pub(crate) fn sequence(&self) -> Sequence {

@@ -39,12 +39,14 @@ pub(crate) struct Sender {
     service: ConcurrencyLimit<Timeout<AdapterService>>,
     limits: BatchLimits,
     mapping_version: u32,
+    keeps_batches: bool,
     timeout: Duration,
 }
 
 impl Sender {
     pub(crate) fn new(adapter: Arc<dyn Adapter>, timeout: Duration) -> Sender {
         let (limits, mapping_version) = (adapter.limits(), adapter.mapping_version());
+        let keeps_batches = adapter.keeps_batches();
         let limits = BatchLimits {
             spans_max: limits.spans_max.max(1),
             bytes_max: limits.bytes_max.max(1),
@@ -60,7 +62,7 @@ impl Sender {
             .timeout(timeout)
             // Innermost, because it is the only one that knows the vendor.
             .service(AdapterService { adapter });
-        Sender { service, limits, mapping_version, timeout }
+        Sender { service, limits, mapping_version, keeps_batches, timeout }
     }
 
     /// The adapter's bounds, each at least 1.
@@ -71,6 +73,11 @@ impl Sender {
     /// See [`Adapter::mapping_version`].
     pub(crate) fn mapping_version(&self) -> u32 {
         self.mapping_version
+    }
+
+    /// See [`Adapter::keeps_batches`].
+    pub(crate) fn keeps_batches(&self) -> bool {
+        self.keeps_batches
     }
 
     /// Sends once.

@@ -5,6 +5,7 @@ mod backlog;
 mod batching;
 mod books;
 mod harness;
+mod intents;
 mod lifecycle;
 mod outages;
 mod pieces;

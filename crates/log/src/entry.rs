@@ -1,4 +1,5 @@
 //! A kept record as delivery sees it: routing in memory, the payload maybe only on disk.
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -197,6 +198,40 @@ impl EntryRoute {
         first + u64::from(spans.count())
     }
 
+    /// The destination's own numbers of some of the spans, neighbours together.
+    pub fn ordinals(&self, spans: &SpanSet) -> Vec<Range<u64>> {
+        let (first, _, committed) = self.committed();
+        let mut found: Vec<Range<u64>> = Vec::new();
+        if spans == committed {
+            found.push(first..self.end());
+            return found;
+        }
+        for (ordinal, position) in (first..).zip(committed.iter()) {
+            if position >= spans.len() || !spans.contains(position) {
+                continue;
+            }
+            match found.last_mut() {
+                Some(last) if last.end == ordinal => last.end += 1,
+                _ => found.push(ordinal..ordinal + 1),
+            }
+        }
+        found
+    }
+
+    /// Those of the spans whose numbers lie within the ranges, and about how many bytes they have.
+    pub fn within(&self, ranges: &[Range<u64>]) -> (SpanSet, u64) {
+        let (first, bytes, committed) = self.committed();
+        let is_within = |ordinal: u64| ranges.iter().any(|range| range.contains(&ordinal));
+        let numbered = (first..).zip(committed.iter());
+        let found: Vec<(u64, u32)> = numbered
+            .filter(|(ordinal, position)| is_within(*ordinal) && self.spans.contains(*position))
+            .collect();
+        let count = u64::from(committed.count());
+        let share = |ordinal: u64| share_of(bytes, ordinal - first, ordinal - first + 1, count);
+        let bytes = found.iter().map(|(ordinal, _)| share(*ordinal)).sum();
+        (SpanSet::from_positions(committed.len(), found.into_iter().map(|(_, position)| position)), bytes)
+    }
+
     /// The committed route: first ordinal, bytes and positions, on which ordinals are counted.
     pub(crate) fn committed(&self) -> (u64, u32, &SpanSet) {
         match &self.whole {
@@ -241,6 +276,20 @@ mod tests {
         assert_eq!(rest.ordinal, 101);
         assert_eq!(u64::from(rest.bytes), share_of(103, 1, 2, 5) + share_of(103, 3, 5, 5));
         assert_eq!(rest.committed(), (100, 103, &SpanSet::from_positions(10, [1, 2, 5, 7, 9])));
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_committed_route_whatever_is_left() {
+        let whole = EntryRoute::whole(stored());
+        let rest = EntryRoute::rest(stored(), &[(1, 2), (3, 5)]);
+        let some = SpanSet::from_positions(10, [2, 7, 9]);
+        for route in [&whole, &rest] {
+            assert_eq!(route.ordinals(&some), [101..102, 103..105]);
+            assert_eq!(route.within(&[101..102, 104..200]).0, SpanSet::from_positions(10, [2, 9]));
+        }
+        assert_eq!(whole.ordinals(&whole.spans), std::slice::from_ref(&(100..105)));
+        assert_eq!(whole.within(std::slice::from_ref(&(0..200))), (whole.spans.clone(), 103));
+        assert_eq!(rest.within(std::slice::from_ref(&(100..101))), (SpanSet::none(10), 0));
     }
 
     #[test]

@@ -254,6 +254,11 @@ impl Log {
         self.inner().settle(settlement);
     }
 
+    /// The same for what ended together: in one write, so that a start after a crash finds all of it or nothing.
+    pub fn settle_all(&self, settlements: Vec<Settlement>) {
+        self.inner().settle_all(settlements);
+    }
+
     /// Says that a batch of these spans (ordinals, in its order) is about to be sent for the first time; resolves when
     /// that is journaled, so that a start after a crash can form the same batch. At once in memory mode.
     pub async fn intend(&self, slot: Slot, ranges: Vec<Range<u64>>) -> Result<(), LogError> {

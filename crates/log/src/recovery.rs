@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::books::Account;
 use crate::carry;
 use crate::checkpoint::{self, Checkpoint, Unusable, Wanted};
 use crate::disk::{Disk, DiskFile};
@@ -101,6 +102,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
             account.intend(ranges);
         }
     }
+    recovery.state.ledger.accounts.iter_mut().for_each(Account::forget_unfounded_intents);
     recovery.drop_unreadable();
     recovery.state.segments.recount(&recovery.state.ledger);
     recovery.retain();

@@ -47,15 +47,24 @@ struct Queue {
 
 impl Settlements {
     pub(crate) fn push(&self, item: Item) {
+        // Who waits for it is not kept waiting for the company of others.
+        let urgent = matches!(item, Item::Intent(..));
+        self.push_all([item], urgent);
+    }
+
+    /// They are written together.
+    fn push_all(&self, items: impl IntoIterator<Item = Item>, urgent: bool) {
         let mut queue = lock(&self.queue);
         if queue.stopped {
             return;
         }
-        queue.items.push(item);
-        queue.pushed += 1;
-        let first = queue.items.len() == 1;
+        let before = queue.items.len();
+        queue.items.extend(items);
+        queue.pushed += (queue.items.len() - before) as u64;
+        queue.urgent |= urgent;
+        let wakes = urgent || (before == 0 && !queue.items.is_empty());
         drop(queue);
-        if first {
+        if wakes {
             self.work.notify_one();
         }
     }
@@ -188,12 +197,16 @@ fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogErr
     }
     journal.append(bytes)?;
     let freed = inner.apply(&settled, journal.written);
-    let mut state = inner.state();
-    for item in items {
-        if let Item::Intent(Intent { slot, ranges }, _) = item
-            && let Some(account) = state.ledger.account_mut(*slot)
-        {
-            account.intend(ranges.clone());
+    let mut intents = items.iter().filter_map(|item| match item {
+        Item::Intent(intent, _) => Some(intent),
+        _ => None,
+    });
+    if let Some(first) = intents.next() {
+        let mut state = inner.state();
+        for Intent { slot, ranges } in std::iter::once(first).chain(intents) {
+            if let Some(account) = state.ledger.account_mut(*slot) {
+                account.intend(ranges.clone());
+            }
         }
     }
     Ok(freed)
@@ -242,6 +255,14 @@ impl Inner {
         let mut settled = Vec::new();
         runs(&self.state().ledger, &mut HashMap::new(), &settlement, &mut settled);
         self.apply(&settled, 0);
+    }
+
+    /// The same for what ended together.
+    pub(crate) fn settle_all(&self, settlements: Vec<Settlement>) {
+        if self.on_disk.is_some() {
+            return self.settlements.push_all(settlements.into_iter().map(Item::Settled), false);
+        }
+        settlements.into_iter().for_each(|settlement| self.settle(settlement));
     }
 
     /// Marks a stretch of a slot's ordinals final without its records being read. In memory mode entries belong to

@@ -201,6 +201,12 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     fn mapping_version(&self) -> u32 {
         1
     }
+    /// Whether the vendor, or an object's key, tells a repetition by the batch as a whole (its token, its first and
+    /// last record). Then a batch is noted before it is first sent, and after a crash it is formed again of the same
+    /// spans; kinds that name each span need none of it.
+    fn keeps_batches(&self) -> bool {
+        false
+    }
     /// Builds the request of a batch, sends it once and classifies the answer.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent>;
     /// Tests address, credentials and rights without sending anything that looks like user data;

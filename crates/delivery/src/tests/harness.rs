@@ -62,6 +62,7 @@ type Script = Box<dyn FnMut(&Call) -> Reply + Send>;
 /// An adapter that follows a script and notes what it was asked and what it took.
 pub(super) struct Scripted {
     limits: BatchLimits,
+    keeps_batches: bool,
     script: Mutex<Script>,
     calls: Mutex<Vec<Call>>,
     taken: Mutex<BTreeMap<SpanKey, u32>>,
@@ -87,8 +88,25 @@ impl Scripted {
         limits: BatchLimits,
         script: impl FnMut(&Call) -> Reply + Send + 'static,
     ) -> Arc<Scripted> {
+        Scripted::made(limits, false, script)
+    }
+
+    /// One that tells repetitions by their token.
+    pub(super) fn keeping(
+        limits: BatchLimits,
+        script: impl FnMut(&Call) -> Reply + Send + 'static,
+    ) -> Arc<Scripted> {
+        Scripted::made(limits, true, script)
+    }
+
+    fn made(
+        limits: BatchLimits,
+        keeps_batches: bool,
+        script: impl FnMut(&Call) -> Reply + Send + 'static,
+    ) -> Arc<Scripted> {
         Arc::new(Scripted {
             limits,
+            keeps_batches,
             script: Mutex::new(Box::new(script)),
             calls: Mutex::default(),
             taken: Mutex::default(),
@@ -144,6 +162,10 @@ impl Scripted {
 impl Adapter for Scripted {
     fn limits(&self) -> BatchLimits {
         self.limits
+    }
+
+    fn keeps_batches(&self) -> bool {
+        self.keeps_batches
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {

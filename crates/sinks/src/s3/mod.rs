@@ -130,6 +130,10 @@ impl Adapter for S3 {
         }
     }
 
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
         Box::pin(self.send_once(batch))
     }

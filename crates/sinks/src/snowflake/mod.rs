@@ -110,6 +110,10 @@ impl Adapter for Snowflake {
         LIMITS
     }
 
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
         Box::pin(self.send_once(batch))
     }

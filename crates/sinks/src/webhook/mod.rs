@@ -70,6 +70,10 @@ impl Adapter for Webhook {
         LIMITS
     }
 
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
         Box::pin(self.send_once(batch))
     }
