@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 use tracecast_tests::process::{Home, PATIENCE};
 
+use crate::arize;
 use crate::python::{Server, client, free_port, packages, venv};
 use crate::sdks::{self, ANSWERING_MODEL, BINARY, COST, INPUT_TOKENS, MODEL, OUTPUT_TOKENS};
 
 const CANARY: &str = "canary-prompt-5f1c";
-const ADMIN: &str = "admin-secret-of-the-phoenix-tests-0123456789";
+pub(crate) const ADMIN: &str = "admin-secret-of-the-phoenix-tests-0123456789";
 
 async fn phoenix(data: &Path) -> Server {
     let python = venv("phoenix");
@@ -49,7 +50,7 @@ async fn phoenix(data: &Path) -> Server {
 }
 
 /// The stored spans of a project, once there are `count`; never more.
-async fn stored(phoenix: &Server, project: &str, count: usize) -> Vec<Json> {
+pub(crate) async fn stored(phoenix: &Server, project: &str, count: usize) -> Vec<Json> {
     let url = format!("{}/v1/projects/{project}/spans?limit=100", phoenix.url);
     let started = Instant::now();
     loop {
@@ -154,4 +155,9 @@ async fn phoenix_stores_what_was_sent_and_no_content_under_privacy() {
         assert_eq!(attributes["gen_ai.usage.cost"], COST, "{attributes:#}");
     }
     assert_eq!(token_total(&phoenix, "private").await, tokens as f64);
+    let (status, _) = gateway.api("DELETE", &path, None).await;
+    assert_eq!(status, 200);
+
+    // Here because Phoenix takes its time to start.
+    arize::check(&gateway, &phoenix).await;
 }

@@ -1,10 +1,11 @@
 //! Virtual environments under `target/backends`, and Python programs run in them.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -15,8 +16,8 @@ const UV: &str = "uv==0.13.8";
 /// A server is given this long to come up; at its first start Python compiles it.
 const START_WITHIN: Duration = Duration::from_secs(180);
 
-/// Installing is done by one test at a time.
-static INSTALLING: Mutex<()> = Mutex::new(());
+/// An environment is made by one test at a time.
+static INSTALLING: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
 
 fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -34,13 +35,9 @@ pub(crate) fn script(name: &str) -> PathBuf {
 
 /// The environment `name`: exactly what `python/requirements/{name}.txt` pins, made anew if that changed.
 pub(crate) fn venv(name: &str) -> PathBuf {
-    let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let root = root();
-    let uv = root.join("uv/bin/uv");
-    if !uv.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(root.join("uv")));
-        run(Command::new(root.join("uv/bin/pip")).args(["install", "-q", UV]));
-    }
+    let one = locked(&INSTALLING).entry(name.to_owned()).or_default().clone();
+    let _one = locked(&one);
+    let (root, uv) = (root(), uv());
     let requirements = script("requirements").join(name).with_extension("txt");
     let wanted = std::fs::read_to_string(&requirements).expect("the requirements can be read");
     let directory = root.join(name);
@@ -49,7 +46,7 @@ pub(crate) fn venv(name: &str) -> PathBuf {
         return directory;
     }
     let _ = std::fs::remove_dir_all(&directory);
-    run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
+    run(Command::new(&uv).args(["venv", "-q", "--no-config", "--python", "python3"]).arg(&directory));
     // The files name every package, so nothing is resolved here.
     run(Command::new(&uv)
         .args(["pip", "install", "-q", "--no-deps", "--python"])
@@ -58,6 +55,22 @@ pub(crate) fn venv(name: &str) -> PathBuf {
         .arg(&requirements));
     std::fs::write(&marker, wanted).expect("the marker can be written");
     directory
+}
+
+fn uv() -> PathBuf {
+    static FOUND: Mutex<()> = Mutex::new(());
+    let _one = locked(&FOUND);
+    let directory = root().join("uv");
+    let uv = directory.join("bin/uv");
+    if !uv.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
+        run(Command::new(directory.join("bin/pip")).args(["install", "-q", UV]));
+    }
+    uv
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The directory of an environment's packages.

@@ -74,7 +74,7 @@ fn read_lines(path: &Path) -> Vec<Json> {
 }
 
 /// Each trace that was sent is stored once, whole and as it was.
-fn check(traces: &[Json], sent: &[Sent]) {
+pub(crate) fn check(traces: &[Json], sent: &[Sent]) {
     assert_eq!(traces.len(), sent.len(), "{traces:#?}");
     for (n, request) in sent.iter().enumerate() {
         let trace = traces.iter().find(|t| t["id"] == *request.trace);

@@ -12,13 +12,17 @@
 //!
 //! | kind | against what |
 //! | --- | --- |
-//! | `otel-collector` | Arize Phoenix and MLflow store what is sent (`tests/backends`) |
+//! | `otel-collector` | Arize Phoenix and MLflow store what is sent, Datadog's test agent reads both encodings alike (`tests/backends`, as everything below that stores) |
+//! | `arize` | Phoenix, behind a front that asks for the credentials as Arize does: kinds, models, messages, tokens, cost |
 //! | `clickhouse` | chDB, the embedded engine of ClickHouse |
-//! | `s3` | s3s-fs, signatures checked; roles only against a fake of STS |
-//! | `braintrust`, `langsmith`, `opik`, `weave` | golden bodies fit the models of the vendor's own SDK; answers and limits only against fakes |
+//! | `datadog` | by an agent: Datadog's test agent, and what it got fits the types of Datadog's SDK; the intake itself only against a fake |
+//! | `s3` | s3s-fs, signatures checked; roles: moto with IAM and STS enforced |
+//! | `snowflake` | fakesnow (DuckDB) behind a front that speaks the SQL API; no privileges, no warehouse |
+//! | `weave` | W&B's own trace server of release 0.51 (start and end of calls); golden bodies of completed calls fit the models of 0.52 |
+//! | `braintrust`, `langsmith`, `opik`, `posthog` | golden bodies fit the models of the vendor's own SDK; answers and limits only against fakes |
 //! | `sentry` | golden spans pass Sentry Relay's normalizer; answers and limits only against fakes |
 //! | `webhook` | signatures read by the reference implementation of Standard Webhooks |
-//! | `arize`, `datadog`, `grafana`, `langfuse`, `newrelic`, `posthog`, `snowflake` | fakes written from the vendor's documentation only |
+//! | `grafana`, `langfuse`, `newrelic` | fakes written from the vendor's documentation only |
 //! | `ramp` | a fake only, and no documentation of the vendor |
 //!
 //! A new kind is a folder beside the others, its variant in `tracecast_destination::Config`, and one

@@ -46,27 +46,41 @@ config! {
         pub api_key: SecretString = token("apiKey"),
         /// Name of the ML app in Datadog.
         pub ml_app: String = text("mlApp"),
-        /// Base URL of the API of the account's site.
+        /// Base URL of the API of the account's site, or of an agent's proxy, e.g. `http://agent:8126/evp_proxy/v4`
+        /// (ours, additive).
         pub url: String = base_url("url").default("https://api.datadoghq.com"),
     }
 }
 
+const DATADOG_API: &str = "/api/intake/llm-obs/v1/trace/spans";
+const DATADOG_AGENT: &str = "/api/v2/llmobs";
+
 impl DatadogConfig {
-    /// The URL to POST spans to.
-    pub fn spans_url(&self) -> String {
-        join(&self.url, &["/api/intake/llm-obs/v1/trace/spans"])
+    /// The base URL of the agent that `url` leads to; `None` if it is a site's.
+    pub fn agent(&self) -> Option<&str> {
+        ["/evp_proxy/v2", "/evp_proxy/v4"].iter().find_map(|proxy| {
+            let (agent, rest) = self.url.trim_end_matches('/').split_once(proxy)?;
+            (rest.is_empty() || rest == DATADOG_AGENT).then_some(agent)
+        })
     }
 
-    /// The URL whose GET checks the key.
+    /// The URL to POST spans to.
+    pub fn spans_url(&self) -> String {
+        join(&self.url, &[if self.agent().is_some() { DATADOG_AGENT } else { DATADOG_API }])
+    }
+
+    /// The URL whose GET checks the key of a site, or tells what an agent can do.
     pub fn validate_url(&self) -> String {
         let spans = self.spans_url();
-        let site = spans.strip_suffix("/api/intake/llm-obs/v1/trace/spans").unwrap_or(&self.url);
-        join(site, &["/api/v1/validate"])
+        match self.agent() {
+            Some(agent) => join(agent, &["/info"]),
+            None => join(spans.strip_suffix(DATADOG_API).unwrap_or(&self.url), &["/api/v1/validate"]),
+        }
     }
 }
 
 impl Shape for DatadogConfig {
-    const HEADERS: HeaderRules = HeaderRules::own(&["dd-api-key"]);
+    const HEADERS: HeaderRules = HeaderRules::own(&["dd-api-key", "x-datadog-evp-subdomain"]);
 
     fn target_url(&self) -> Option<String> {
         Some(self.spans_url())

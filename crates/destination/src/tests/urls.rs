@@ -1,6 +1,6 @@
 //! Effective URLs: what is called for what was entered.
 use super::*;
-use crate::Config;
+use crate::{Config, DatadogConfig};
 
 fn target(kind: Kind, more: Json) -> String {
     created(kind, &with(&case(kind).minimal, more)).config.target_url().unwrap()
@@ -120,6 +120,12 @@ fn further_urls_of_single_kinds() {
     match config(Kind::Datadog) {
         Config::Datadog(config) => {
             assert_eq!(config.validate_url(), "https://api.us5.datadoghq.com/api/v1/validate");
+            assert_eq!(config.agent(), None);
+            for url in ["http://a:8126/evp_proxy/v4", "http://a:8126/evp_proxy/v4/api/v2/llmobs/"] {
+                let config = DatadogConfig { url: url.into(), ..config.clone() };
+                assert_eq!(config.spans_url(), "http://a:8126/evp_proxy/v4/api/v2/llmobs");
+                assert_eq!(config.validate_url(), "http://a:8126/info");
+            }
         }
         other => panic!("{other:?}"),
     }

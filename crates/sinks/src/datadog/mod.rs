@@ -1,19 +1,20 @@
 //! `datadog`: LLM Observability spans.
 //!
-//! Contract: Datadog documentation "LLM Observability HTTP API reference" (spans API), `dd-trace-py` `llmobs/_writer`
-//! (limits, metric names, cost keys); sinks-infrastructure.md 2.
+//! Contract: Datadog documentation "LLM Observability HTTP API reference" (spans API); `dd-trace-py` 4.16
+//! `llmobs/_writer.py` (limits, route and body by an agent), `_event_types.py`, `types.py`, `_constants.py` (metric
+//! names, cost keys); sinks-infrastructure.md 2.
 //!
 //! | | |
 //! | --- | --- |
-//! | what to enter | an API key (not an application key), the ML app, the API base URL of the account's site; an agent's base URL with its path works too |
-//! | URL | `{url}/api/intake/llm-obs/v1/trace/spans` |
-//! | auth | `DD-API-KEY` |
-//! | body | `{"data":{"type":"span","attributes":{"ml_app","tags","spans":[...]}}}`, uncompressed |
+//! | what to enter | an API key (not an application key), the ML app, the API base URL of the account's site, or an agent's proxy: `http://agent:8126/evp_proxy/v4` |
+//! | URL | `{url}/api/intake/llm-obs/v1/trace/spans`; by an agent `{url}/api/v2/llmobs` |
+//! | auth | `DD-API-KEY`; an agent adds its own key, so that none is sent to it |
+//! | body | `{"data":{"type":"span","attributes":{"ml_app","tags","spans":[...]}}}`, uncompressed; by an agent what Datadog's SDK sends it, an envelope per span |
 //! | what arrives | generations as kind `llm`, roots as `workflow`, tools as `tool`; messages, model, provider, tokens and the billed cost (which overrides Datadog's estimate), session, `user_id:` and the trace's tags |
 //! | limits | 200 spans, 4.5 MB of the 5 MB allowed, 1 s. Spans older than 24 h are refused by Datadog |
 //! | 202 | taken; what is invalid vanishes later, unseen, so only what the reference names is sent |
 //! | privacy | `input`, `output` and the text of errors are not sent |
-//! | test | `GET /api/v1/validate`: proves key and site, not that LLM Observability is part of the plan |
+//! | test | `GET /api/v1/validate`: proves key and site, not that LLM Observability is part of the plan. By an agent `GET /info`: proves that the agent passes spans on |
 
 mod request;
 #[cfg(test)]
@@ -22,7 +23,8 @@ mod tests;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value as Json;
 use tracecast_destination::{DatadogConfig, ExposeSecret};
 use url::Url;
 
@@ -33,9 +35,10 @@ use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::{answer, headers, urls};
-use crate::{Answer, BatchLimits, BuildError, Clients};
+use crate::{Answer, BatchLimits, BuildError, Clients, Diagnosis};
 
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
+const SUBDOMAIN: HeaderName = HeaderName::from_static("x-datadog-evp-subdomain");
 
 /// The adapter.
 pub(crate) type Datadog = JsonVendor<MlApp>;
@@ -46,6 +49,8 @@ pub(crate) struct MlApp {
     name: String,
     spans: Url,
     validate: Url,
+    /// Spans go through an agent.
+    by_agent: bool,
 }
 
 impl Vendor for MlApp {
@@ -58,7 +63,8 @@ impl Vendor for MlApp {
     const GZIP: bool = false;
 
     fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
-        vec![Part::json(&self.spans, request::body(&self.name, rows))]
+        let body = if self.by_agent { request::agent_body } else { request::body };
+        vec![Part::json(&self.spans, body(&self.name, rows))]
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
@@ -73,6 +79,9 @@ impl Vendor for MlApp {
     }
 
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        if self.by_agent {
+            return agent_verdict(reply, redactor);
+        }
         let site = "the API key is not of this site: take the base url of your own (us3, us5, eu, ap1, ...), and an \
                     API key, not an application key";
         let ok_hint = "the key is valid on this site; LLM Observability itself shows with the first spans";
@@ -80,15 +89,42 @@ impl Vendor for MlApp {
     }
 }
 
+/// An agent lists what it takes.
+fn agent_verdict(reply: &Reply, redactor: &Redactor) -> Verdict {
+    let ok_hint = "the agent passes LLM Observability spans on, with its own API key: whether that is valid, the agent's \
+                   log tells";
+    let no_agent =
+        "this is no Datadog agent: enter its address and proxy, e.g. http://agent:8126/evp_proxy/v4";
+    let mut verdict = verdict(reply, redactor, ok_hint, &[(404, no_agent)]);
+    let info: Json = serde_json::from_slice(&reply.body).unwrap_or(Json::Null);
+    let endpoints = info.get("endpoints").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+    let is_proxy = |endpoint: &Json| endpoint.as_str().is_some_and(|path| path.contains("evp_proxy"));
+    if reply.is_success() && !endpoints.iter().any(is_proxy) {
+        verdict.diagnosis = Diagnosis::Rejected;
+        verdict.hint = match endpoints {
+            [] => no_agent.into(),
+            _ => "the agent has no evp_proxy: it needs version 7.50 or later, and evp_proxy_config.enabled"
+                .into(),
+        };
+    }
+    verdict
+}
+
 impl Datadog {
     /// Checks the URL and the headers; opens no connection.
     pub(crate) fn new(config: &DatadogConfig, clients: &Clients) -> Result<Self, BuildError> {
         let spans = urls::parse("config.url", &config.spans_url())?;
         let validate = urls::parse("config.url", &config.validate_url())?;
+        let by_agent = config.agent().is_some();
         let mut own = HeaderMap::new();
-        own.insert(API_KEY, headers::secret("config.apiKey", config.api_key.expose_secret())?);
+        if by_agent {
+            own.insert(SUBDOMAIN, HeaderValue::from_static("llmobs-intake"));
+        } else {
+            own.insert(API_KEY, headers::secret("config.apiKey", config.api_key.expose_secret())?);
+        }
         let secrets = vec![config.api_key.clone()];
         let endpoint = Endpoint::new(clients, Method::POST, spans.clone(), own, &config.headers, secrets)?;
-        Ok(JsonVendor::assemble(endpoint, MlApp { name: config.ml_app.clone(), spans, validate }))
+        let app = MlApp { name: config.ml_app.clone(), spans, validate, by_agent };
+        Ok(JsonVendor::assemble(endpoint, app))
     }
 }

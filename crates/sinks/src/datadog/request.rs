@@ -11,14 +11,61 @@ use crate::family::rows::Row;
 const NO_PARENT: &str = "undefined";
 
 pub(super) fn body(ml_app: &str, rows: &[Row<'_>]) -> Vec<u8> {
-    let spans: Vec<Json> = rows.iter().map(|row| span(ml_app, row)).collect();
-    let tags = [format!("service:{ml_app}"), "source:tracecast".to_owned()];
-    json!({ "data": { "type": "span", "attributes": { "ml_app": ml_app, "tags": tags, "spans": spans } } })
-        .to_string()
-        .into_bytes()
+    let spans: Vec<Json> = rows.iter().map(|row| Json::Object(span(ml_app, row))).collect();
+    let attributes = json!({ "ml_app": ml_app, "tags": request_tags(ml_app), "spans": spans });
+    json!({ "data": { "type": "span", "attributes": attributes } }).to_string().into_bytes()
 }
 
-fn span(ml_app: &str, row: &Row<'_>) -> Json {
+/// The same as Datadog's SDK sends it to an agent.
+pub(super) fn agent_body(ml_app: &str, rows: &[Row<'_>]) -> Vec<u8> {
+    let envelope = |row: &Row<'_>| {
+        json!({
+            "_dd.stage": "raw",
+            "_dd.tracer_version": concat!("tracecast-", env!("CARGO_PKG_VERSION")),
+            "event_type": "span",
+            "spans": [event(ml_app, row)],
+        })
+    };
+    let envelopes: Vec<Json> = rows.iter().map(envelope).collect();
+    Json::from(envelopes).to_string().into_bytes()
+}
+
+/// A span as an event of the SDK, which has other places for kind and model, whole nanoseconds, decimal span ids, and
+/// no attributes of the request.
+fn event(ml_app: &str, row: &Row<'_>) -> Map<String, Json> {
+    let span_view = row.span;
+    let decimal = |id: [u8; 8]| Json::from(u64::from_be_bytes(id).to_string());
+    let trace_id = hex(&span_view.trace_id()).to_string();
+    let duration = span_view.end_unix_nano().saturating_sub(span_view.start_unix_nano());
+    let mut event = span(ml_app, row);
+    event.insert("span_id".into(), decimal(span_view.span_id()));
+    if let Some(parent) = span_view.parent_span_id() {
+        event.insert("parent_id".into(), decimal(parent));
+    }
+    event.insert("duration".into(), duration.into());
+    event.entry("metrics").or_insert_with(|| json!({}));
+    let own = json!({ "span_id": event.get("span_id"), "trace_id": trace_id, "apm_trace_id": trace_id });
+    event.insert("_dd".into(), own);
+    if let Some(Json::Array(tags)) = event.get_mut("tags") {
+        tags.extend(request_tags(ml_app).map(Json::from));
+        tags.push(format!("error:{}", u8::from(span_view.status_code() == 2)).into());
+    }
+    if let Some(Json::Object(meta)) = event.get_mut("meta") {
+        let kind = meta.remove("kind");
+        meta.insert("span".into(), json!({ "kind": kind }));
+        for key in ["model_name", "model_provider"] {
+            let said = meta.get_mut("metadata").and_then(|metadata| metadata.as_object_mut()?.remove(key));
+            meta.extend(said.map(|value| (key.to_owned(), value)));
+        }
+    }
+    event
+}
+
+fn request_tags(ml_app: &str) -> [String; 2] {
+    [format!("service:{ml_app}"), "source:tracecast".to_owned()]
+}
+
+fn span(ml_app: &str, row: &Row<'_>) -> Map<String, Json> {
     let (span, generation) = (row.span, &row.generation);
     let parent = span.parent_span_id().map_or_else(|| NO_PARENT.to_owned(), |id| hex(&id).to_string());
     let duration = span.end_unix_nano().saturating_sub(span.start_unix_nano());
@@ -37,7 +84,7 @@ fn span(ml_app: &str, row: &Row<'_>) -> Json {
     if generation.is_generation() {
         fields.insert("metrics".into(), Json::Object(metrics(generation)));
     }
-    Json::Object(fields)
+    fields
 }
 
 fn kind(row: &Row<'_>) -> &'static str {

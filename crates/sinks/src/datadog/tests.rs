@@ -108,3 +108,53 @@ async fn the_test_validates_the_key() {
     assert_eq!(adapter.test().await.diagnosis, Diagnosis::NotFound);
     assert_eq!(server.received()[0].target, "/api/v1/validate");
 }
+
+#[tokio::test]
+async fn an_agent_gets_what_the_sdk_sends_and_tells_what_it_takes() {
+    let server = Server::start(vec![
+        (200, "", b"{}"),
+        (200, "", br#"{"version":"7.60","endpoints":["/v0.4/traces","/evp_proxy/v4/"]}"#),
+        (200, "", br#"{"version":"7.10","endpoints":["/v0.4/traces"]}"#),
+        (200, "", b"<html></html>"),
+        (404, "", b""),
+    ])
+    .await;
+    let adapter = adapter(&format!("{}/evp_proxy/v4/", server.url));
+    let mut child = generation(2);
+    child.parent_span_id = Some([1; 8]);
+    assert_eq!(adapter.send(&batch(vec![item(1, &[generation(1), child])])).await.answer, Answer::Delivered);
+    for (diagnosis, words) in [
+        (Diagnosis::Ok, "its own API key"),
+        (Diagnosis::Rejected, "no evp_proxy"),
+        (Diagnosis::Rejected, "no Datadog agent"),
+        (Diagnosis::NotFound, "no Datadog agent"),
+    ] {
+        let report = adapter.test().await;
+        assert_eq!(report.diagnosis, diagnosis, "{}", report.hint);
+        assert!(report.hint.contains(words), "{}", report.hint);
+    }
+    let received = server.received();
+    assert_eq!(received[0].target, "/evp_proxy/v4/api/v2/llmobs");
+    assert_eq!(received[0].header("x-datadog-evp-subdomain"), "llmobs-intake");
+    assert_eq!(received[1].target, "/info");
+    // The agent has a key of its own.
+    assert!(received.iter().all(|received| received.header("dd-api-key").is_empty()));
+    let envelopes: Json = serde_json::from_slice(&received[0].body).unwrap();
+    let event = &envelopes[0]["spans"][0];
+    for (pointer, value) in [
+        ("/span_id", json!(0x0101_0101_0101_0101_u64.to_string())),
+        ("/trace_id", json!(TRACE_HEX)),
+        ("/parent_id", json!("undefined")),
+        ("/duration", json!(1_500_000_000)),
+        ("/meta/span/kind", json!("llm")),
+        ("/meta/model_name", json!("claude-sonnet-4-20250514")),
+        ("/meta/model_provider", json!("anthropic")),
+        ("/meta/metadata/team", json!("search")),
+        ("/metrics/total_cost", json!(0.0035)),
+        ("/_dd/trace_id", json!(TRACE_HEX)),
+    ] {
+        assert_eq!(event.pointer(pointer), Some(&value), "{pointer}");
+    }
+    assert_eq!(event.pointer("/meta/kind").or(event.pointer("/meta/metadata/model_name")), None);
+    assert_eq!(envelopes[1]["spans"][0]["parent_id"], 0x0101_0101_0101_0101_u64.to_string());
+}

@@ -10,7 +10,7 @@
 //! | path | `pathTemplate`, `{date}` and the others in UTC |
 //! | times, ids in keys | the record's accept time and its sequence in the log, so a retry writes the same key and two requests of one trace never overwrite each other; the first span id, so that neither do the parts of one request that had to be split |
 //! | content | `schema: "tracecast.trace/1"`: trace fields and observations (`family/objects.rs`) |
-//! | auth | `access_keys`: static or temporary keys, SigV4. `iam_role`: the role is assumed through STS with the external id that the gateway has assigned (put it into the role's trust policy), with the gateway's own identity: `AWS_ACCESS_KEY_ID` and its like, a web identity (IRSA), a container's or an instance's credentials. Nothing is read from this machine's AWS profile files |
+//! | auth | `access_keys`: static or temporary keys, SigV4. `iam_role`: the role is assumed through STS with the external id that the gateway has assigned (put it into the role's trust policy), with the gateway's own identity: `AWS_ACCESS_KEY_ID` and its like, a web identity (IRSA), a container's or an instance's credentials; `AWS_ENDPOINT_URL_STS` and `AWS_ENDPOINT_URL_S3` name endpoints of a private network. Nothing is read from this machine's AWS profile files |
 //! | region | as configured; `auto` on R2 and GCS; on AWS the answer that names the right region is learned from |
 //! | addressing | virtual-hosted on AWS, path style elsewhere and for AWS buckets with dots |
 //! | checksums | the SDK's default on AWS, only where required elsewhere (look-alikes break on them); bodies are always in memory, never streamed |

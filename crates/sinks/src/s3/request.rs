@@ -216,17 +216,22 @@ pub(super) fn role(
 
 impl Bucket {
     pub(super) fn new(config: &S3Config, clients: &Clients) -> Result<Bucket, BuildError> {
-        let role = match config.auth_mode {
-            S3AuthMode::IamRole => Some(role(config, clients, &|name| std::env::var(name).ok())?),
-            S3AuthMode::AccessKeys => None,
-        };
-        Bucket::with_role(config, clients, role)
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        match config.auth_mode {
+            S3AuthMode::IamRole => {
+                let role = role(config, clients, &variable)?;
+                Bucket::with_role(config, clients, Some(role), variable("AWS_ENDPOINT_URL_S3"))
+            }
+            S3AuthMode::AccessKeys => Bucket::with_role(config, clients, None, None),
+        }
     }
 
+    /// `elsewhere` is where the S3 of AWS is reached if not at its own address.
     pub(super) fn with_role(
         config: &S3Config,
         clients: &Clients,
         role: Option<Role>,
+        elsewhere: Option<String>,
     ) -> Result<Bucket, BuildError> {
         let keys = match role {
             Some(_) => None,
@@ -262,7 +267,7 @@ impl Bucket {
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         }
-        let url = match config.effective_endpoint() {
+        let url = match config.effective_endpoint().or(elsewhere.as_deref()) {
             Some(endpoint) => {
                 let url = urls::parse("config.endpoint", endpoint)?;
                 builder = builder.endpoint_url(url.as_str().trim_end_matches('/'));

@@ -15,7 +15,8 @@
 //! | 202 | still running: the next attempt asks for the statement instead of sending it again |
 //! | 422 | by SQL state and code: missing table or column, rights and warehouse hold the destination; a bad value is searched for by halving |
 //! | privacy | `INPUT`, `OUTPUT` and content among `ATTRIBUTES` are not sent |
-//! | test | `DESCRIBE TABLE`: proves token, network policy, names and columns; the right to insert shows with the first rows |
+//! | table | [`CREATE_TABLE`], and for the column of cache writes [`ADD_CACHE_WRITE_TOKENS`] |
+//! | test | `DESCRIBE TABLE`: proves token, network policy, names and columns; then an `INSERT` of no rows, which needs the grant (and wakes the warehouse); where there is no table the hint is the statement that makes it |
 
 mod request;
 mod response;
@@ -34,10 +35,59 @@ use crate::family::answer::with_damaged;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::OTLP_BODY_BYTES_MAX;
 use crate::family::{offload, probe};
-use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Preview, Sent, TestReport};
+use crate::{Adapter, Answer, Batch, BatchLimits, BuildError, Clients, Diagnosis, Preview, Sent, TestReport};
+
+/// The table for new users: the columns of OpenRouter's, version 1.
+pub const CREATE_TABLE: &str = "\
+CREATE TABLE IF NOT EXISTS OPENROUTER_TRACES (
+  TRACE_ID VARCHAR(128) NOT NULL,
+  SPAN_ID VARCHAR(128) NOT NULL,
+  PARENT_SPAN_ID VARCHAR(128),
+  USER_ID VARCHAR(256),
+  SESSION_ID VARCHAR(256),
+  ORGANIZATION_ID VARCHAR(256),
+  ENTITY_ID VARCHAR(256) NOT NULL,
+  API_KEY_NAME VARCHAR(256),
+  TIMESTAMP TIMESTAMP_NTZ NOT NULL,
+  START_TIME TIMESTAMP_NTZ NOT NULL,
+  END_TIME TIMESTAMP_NTZ,
+  DURATION_MS NUMBER(18, 3),
+  MODEL VARCHAR(256),
+  PROVIDER_NAME VARCHAR(128),
+  PROVIDER_SLUG VARCHAR(128),
+  STATUS VARCHAR(32),
+  LEVEL VARCHAR(32),
+  FINISH_REASON VARCHAR(64),
+  PROMPT_TOKENS NUMBER(18, 0),
+  COMPLETION_TOKENS NUMBER(18, 0),
+  TOTAL_TOKENS NUMBER(18, 0),
+  CACHED_TOKENS NUMBER(18, 0),
+  REASONING_TOKENS NUMBER(18, 0),
+  INPUT_COST NUMBER(18, 8),
+  OUTPUT_COST NUMBER(18, 8),
+  TOTAL_COST NUMBER(18, 8),
+  INPUT_UNIT_PRICE NUMBER(18, 10),
+  OUTPUT_UNIT_PRICE NUMBER(18, 10),
+  SPAN_TYPE VARCHAR(32),
+  SPAN_KIND VARCHAR(32),
+  OPERATION_NAME VARCHAR(64),
+  ATTRIBUTES VARIANT,
+  INPUT VARIANT,
+  OUTPUT VARIANT,
+  METADATA VARIANT,
+  TAGS ARRAY,
+  MODEL_PARAMETERS VARIANT,
+  RESOURCE_ATTRIBUTES VARIANT
+)";
+
+/// Version 2 of the table: run this first, then set `shouldIncludeCacheWriteTokens`.
+pub const ADD_CACHE_WRITE_TOKENS: &str =
+    "ALTER TABLE OPENROUTER_TRACES ADD COLUMN IF NOT EXISTS CACHE_WRITE_TOKENS NUMBER(18, 0)";
 
 const LIMITS: BatchLimits =
     BatchLimits { spans_max: 500, bytes_max: 900_000, age_max: Duration::from_secs(30), concurrency_max: 1 };
+/// A test waits so long for the warehouse.
+const WAREHOUSE_WAKES: Duration = Duration::from_secs(6);
 /// Statements that were still running; more than this are forgotten, and found again by their request id.
 const RUNNING_MAX: usize = 64;
 
@@ -97,10 +147,23 @@ impl Snowflake {
     }
 
     async fn probe(&self) -> probe::Verdict {
-        let describe = request::describe(&self.endpoint, &self.target);
-        match self.endpoint.call(describe, OTLP_BODY_BYTES_MAX).await {
-            Ok(reply) => response::verdict(&reply, &self.target, &self.endpoint.redactor),
-            Err(error) => probe::Verdict::transport(&error),
+        let (endpoint, target) = (&self.endpoint, &self.target);
+        let described = match endpoint.call(request::describe(endpoint, target), OTLP_BODY_BYTES_MAX).await {
+            Ok(reply) => response::described(&reply, target, &endpoint.redactor),
+            Err(error) => return probe::Verdict::transport(&error),
+        };
+        if described.diagnosis != Diagnosis::Ok {
+            return described;
+        }
+        let insert = endpoint.call(request::insert_nothing(endpoint, target), OTLP_BODY_BYTES_MAX);
+        match tokio::time::timeout(WAREHOUSE_WAKES, insert).await {
+            Ok(Ok(reply)) => response::verdict(&reply, target, &endpoint.redactor),
+            Ok(Err(error)) => probe::Verdict::transport(&error),
+            Err(_) => {
+                let hint = "the table is there with every column; the warehouse takes its time to wake, so that the \
+                            right to insert shows with the first rows";
+                probe::Verdict { hint: hint.into(), ..described }
+            }
         }
     }
 }

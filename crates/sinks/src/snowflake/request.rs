@@ -6,6 +6,8 @@ use serde_json::{Value as Json, json};
 use tracecast_destination::{ExposeSecret, SnowflakeConfig};
 use uuid::Uuid;
 
+use super::{ADD_CACHE_WRITE_TOKENS, CREATE_TABLE};
+use crate::family::cut::{cut, is_over};
 use crate::family::endpoint::Endpoint;
 use crate::family::http::Outgoing;
 use crate::family::projection::projected;
@@ -91,6 +93,19 @@ fn table(target: &Target) -> String {
     format!("{}.{}.{}", quoted(&target.database), quoted(&target.schema), quoted(&target.table))
 }
 
+impl Target {
+    /// What makes the table, on one line.
+    pub(super) fn create_table(&self) -> String {
+        let lines: Vec<&str> = CREATE_TABLE.lines().map(str::trim).collect();
+        lines.join(" ").replacen("OPENROUTER_TRACES", &table(self), 1)
+    }
+
+    /// What makes it one of version 2.
+    pub(super) fn add_cache_write_tokens(&self) -> String {
+        ADD_CACHE_WRITE_TOKENS.replacen("OPENROUTER_TRACES", &table(self), 1)
+    }
+}
+
 fn insert_statement(target: &Target) -> String {
     let names: Vec<String> = target.columns.iter().map(|column| quoted(column.name())).collect();
     let values: Vec<String> = target
@@ -155,7 +170,7 @@ pub(super) fn insert(target: &Target, batch: &Batch) -> (Bytes, Vec<usize>) {
             }
             let mut object = json_out::Object::open(&mut array);
             for (i, column) in target.columns.iter().enumerate() {
-                put(&mut object, &format!("c{i}"), row.cell(*column));
+                put(&mut object, &format!("c{i}"), fitting(*column, row.cell(*column)));
             }
             object.close();
         }
@@ -164,6 +179,30 @@ pub(super) fn insert(target: &Target, batch: &Batch) -> (Bytes, Vec<usize>) {
     let rows = String::from_utf8(array).unwrap_or_default();
     let body = statement(target, &target.insert, json!({ "1": { "type": "TEXT", "value": rows } }));
     (body, damaged)
+}
+
+/// One text that is wider than its column would have the whole statement refused. Whole it stands in `ATTRIBUTES`.
+fn fitting(column: Column, cell: Cell<'_>) -> Cell<'_> {
+    match (width(column), cell) {
+        (Some(width), Cell::Text(text)) if is_over(&text, width) => Cell::Text(cut(&text, width).into()),
+        (_, cell) => cell,
+    }
+}
+
+/// Characters of [`CREATE_TABLE`]'s columns that hold what a caller wrote.
+fn width(column: Column) -> Option<usize> {
+    match column {
+        Column::UserId
+        | Column::SessionId
+        | Column::OrganizationId
+        | Column::EntityId
+        | Column::ApiKeyName
+        | Column::Model => Some(256),
+        Column::ProviderName | Column::ProviderSlug => Some(128),
+        Column::FinishReason | Column::OperationName => Some(64),
+        Column::Level => Some(32),
+        _ => None,
+    }
 }
 
 fn put(object: &mut json_out::Object<'_>, key: &str, cell: Cell<'_>) {
@@ -212,6 +251,12 @@ pub(super) fn ask(endpoint: &Endpoint, handle: &str) -> Outgoing {
         path.push(handle);
     }
     outgoing
+}
+
+/// The insert of no rows: needs every right, and stores nothing.
+pub(super) fn insert_nothing(endpoint: &Endpoint, target: &Target) -> Outgoing {
+    let none = json!({ "1": { "type": "TEXT", "value": "[]" } });
+    endpoint.request(statement(target, &target.insert, none))
 }
 
 pub(super) fn describe(endpoint: &Endpoint, target: &Target) -> Outgoing {

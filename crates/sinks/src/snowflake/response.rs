@@ -9,10 +9,13 @@ use crate::family::answer::{self, speaks_of_size};
 use crate::family::http::Reply;
 use crate::family::probe::Verdict;
 use crate::family::redact::Redactor;
+use crate::family::rows::Column;
 use crate::{Answer, Diagnosis};
 
 /// A statement that still runs is asked for again after this.
 const ASK_AFTER: Duration = Duration::from_secs(2);
+const RIGHTS: &str =
+    "the token's role needs USAGE on database, schema and warehouse, and INSERT on the table";
 
 pub(super) fn answer(reply: &Reply, redactor: &Redactor) -> Answer {
     let mut failure = answer::failure(reply, redactor);
@@ -25,10 +28,11 @@ pub(super) fn answer(reply: &Reply, redactor: &Redactor) -> Answer {
         408 => Answer::Retry(failure),
         // Asked for by a handle that is forgotten: the next attempt sends the statement again.
         404 if speaks_of_handle(reply) => Answer::Retry(failure),
-        422 => match sql_class(reply) {
-            SqlClass::Settings => Answer::Config(failure),
-            SqlClass::Passing => Answer::Retry(failure),
-            SqlClass::Value => Answer::Isolate { by_size: speaks_of_size(&reply.body), failure },
+        422 => match sql_error(reply) {
+            SqlError::Rights => Answer::Auth(failure),
+            SqlError::Absent | SqlError::Warehouse | SqlError::Settings => Answer::Config(failure),
+            SqlError::Passing => Answer::Retry(failure),
+            SqlError::Value => Answer::Isolate { by_size: speaks_of_size(&reply.body), failure },
         },
         _ => answer::classify(reply, redactor),
     }
@@ -45,8 +49,12 @@ pub(super) fn handle_of_running(reply: &Reply) -> Option<String> {
 
 /// What an SQL error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SqlClass {
-    /// Names, rights, warehouse.
+enum SqlError {
+    /// No such database, schema or table, or no right to see it: Snowflake does not tell these apart.
+    Absent,
+    Rights,
+    Warehouse,
+    /// Another thing that no data can be right for.
     Settings,
     /// Cancelled, interrupted.
     Passing,
@@ -54,52 +62,84 @@ enum SqlClass {
     Value,
 }
 
-fn sql_class(reply: &Reply) -> SqlClass {
+fn sql_error(reply: &Reply) -> SqlError {
     let body: Json = serde_json::from_slice(&reply.body).unwrap_or(Json::Null);
     let text = |key: &str| body.get(key).and_then(Json::as_str).unwrap_or_default();
-    let (code, state) = (text("code"), text("sqlState"));
-    if matches!(state, "57014" | "57P03") || code == "000604" {
-        return SqlClass::Passing;
+    match (text("code"), text("sqlState")) {
+        ("000606", _) => SqlError::Warehouse,
+        (_, "57014" | "57P03") | ("000604", _) => SqlError::Passing,
+        // 22xxx are data exceptions; the codes are those of failed conversions.
+        (_, state) if state.starts_with("22") => SqlError::Value,
+        ("100037" | "100038" | "100069" | "100078" | "100132", _) => SqlError::Value,
+        ("003001", _) | (_, "42501") => SqlError::Rights,
+        ("002003" | "002043", _) | (_, "42S02" | "02000") => SqlError::Absent,
+        ("000904" | "001003", _) => SqlError::Settings,
+        (_, state) if ["42", "02", "28"].iter().any(|class| state.starts_with(class)) => SqlError::Settings,
+        _ => SqlError::Value,
     }
-    // 22xxx are data exceptions; the codes are those of failed conversions.
-    if state.starts_with("22") || matches!(code, "100037" | "100038" | "100069" | "100078" | "100132") {
-        return SqlClass::Value;
-    }
-    let is_settings = matches!(code, "002003" | "002043" | "000904" | "000606" | "003001" | "001003")
-        || ["42", "02", "28"].iter().any(|class| state.starts_with(class));
-    if is_settings { SqlClass::Settings } else { SqlClass::Value }
 }
 
 fn speaks_of_handle(reply: &Reply) -> bool {
     String::from_utf8_lossy(&reply.body).to_ascii_lowercase().contains("statement")
 }
 
-pub(super) fn verdict(reply: &Reply, target: &Target, redactor: &Redactor) -> Verdict {
-    let mut verdict =
-        Verdict::reply(reply, redactor, "the table is there with every column; nothing was stored");
-    let advice = match reply.status {
-        200..300 => {
-            let missing = missing_columns(reply, target);
-            if !missing.is_empty() {
-                verdict.diagnosis = Diagnosis::Schema;
-                verdict.hint = format!("the table lacks the columns {}", missing.join(", "));
-            }
-            return verdict;
+/// What the description of the table says.
+pub(super) fn described(reply: &Reply, target: &Target, redactor: &Redactor) -> Verdict {
+    let mut verdict = verdict(reply, target, redactor);
+    let missing = if reply.is_success() { missing_columns(reply, target) } else { Vec::new() };
+    if !missing.is_empty() {
+        verdict.diagnosis = Diagnosis::Schema;
+        verdict.hint = format!("the table lacks the columns {}", missing.join(", "));
+        if missing == [Column::CacheWriteTokens.name()] {
+            verdict.hint.push_str(&format!("; add it with: {}", target.add_cache_write_tokens()));
         }
-        401 => "the token is expired, or no network policy of its user lets this machine in",
-        403 => "the token's role needs USAGE on database, schema and warehouse, and INSERT on the table",
+    }
+    verdict
+}
+
+/// What the answer to a statement of a test says.
+pub(super) fn verdict(reply: &Reply, target: &Target, redactor: &Redactor) -> Verdict {
+    let ok_hint = "the table is there with every column and may be written to; nothing was stored";
+    let mut verdict = Verdict::reply(reply, redactor, ok_hint);
+    let advice = match reply.status {
+        401 => "the token is expired or unknown, or no network policy of its user lets this machine in"
+            .to_owned(),
+        403 => RIGHTS.to_owned(),
         404 => {
             "the account identifier is wrong: it is the part of the address before .snowflakecomputing.com"
+                .to_owned()
         }
         422 => {
-            let settings = sql_class(reply) == SqlClass::Settings;
-            verdict.diagnosis = if settings { Diagnosis::Schema } else { Diagnosis::Rejected };
-            "check database, schema, table and warehouse: names count in upper case unless they are in double quotes"
+            let (diagnosis, advice) = match sql_error(reply) {
+                SqlError::Absent => (
+                    Diagnosis::NotFound,
+                    format!(
+                        "check database, schema and table (names count in upper case unless they are in double quotes) \
+                         and that the token's role may use them, or make the table with: {}",
+                        target.create_table()
+                    ),
+                ),
+                SqlError::Rights => (Diagnosis::Auth, RIGHTS.to_owned()),
+                SqlError::Warehouse => (
+                    Diagnosis::NotFound,
+                    "check config.warehouse, and that the token's role has USAGE on it".to_owned(),
+                ),
+                SqlError::Settings => (
+                    Diagnosis::Schema,
+                    "compare the table's columns with those of the documentation".to_owned(),
+                ),
+                SqlError::Passing => (Diagnosis::Unavailable, "try again later".to_owned()),
+                SqlError::Value => (Diagnosis::Rejected, String::new()),
+            };
+            verdict.diagnosis = diagnosis;
+            advice
         }
         _ => return verdict,
     };
-    verdict.hint.push_str("; ");
-    verdict.hint.push_str(advice);
+    if !advice.is_empty() {
+        verdict.hint.push_str("; ");
+        verdict.hint.push_str(&advice);
+    }
     verdict
 }
 

@@ -119,24 +119,78 @@ async fn sql_errors_are_told_apart() {
     assert!(matches!(adapter.send(&batch).await.answer, Answer::Auth(_)));
 }
 
+#[test]
+fn texts_fit_their_columns_and_stand_whole_among_the_attributes() {
+    let long = "ü".repeat(300);
+    let mut wide = generation(1);
+    wide.attributes.retain(|(key, _)| key != "user.id");
+    wide.attributes.push(("user.id".into(), long.as_str().into()));
+    let preview = adapter("http://h", false).preview(&batch(vec![item(1, &[wide])])).remove(0);
+    let body: Json = serde_json::from_slice(&preview.body).unwrap();
+    let statement = body["statement"].as_str().unwrap();
+    let names: Vec<&str> =
+        statement.split_once(" (").unwrap().1.split_once(')').unwrap().0.split(", ").collect();
+    let rows: Json = serde_json::from_str(body["bindings"]["1"]["value"].as_str().unwrap()).unwrap();
+    let cell = |name: &str| {
+        let position = names.iter().position(|found| found.trim_matches('"') == name).unwrap();
+        &rows[0][format!("c{position}")]
+    };
+    let user = cell("USER_ID").as_str().unwrap();
+    assert_eq!(user.chars().count(), 256);
+    assert!(user.starts_with("üü") && user.ends_with("[truncated]"), "{user}");
+    assert_eq!(cell("ATTRIBUTES")["user.id"], long);
+    // Every name that is written is one of the table's, wide enough for what is never cut.
+    for name in names {
+        assert!(super::CREATE_TABLE.contains(&format!("  {} ", name.trim_matches('"'))), "{name}");
+    }
+}
+
 #[tokio::test]
-async fn the_test_describes_the_table() {
+async fn the_test_describes_the_table_and_inserts_nothing() {
+    let columns: Vec<String> = super::CREATE_TABLE
+        .lines()
+        .filter_map(|line| Some(format!("[\"{}\"]", line.strip_prefix("  ")?.split(' ').next()?)))
+        .collect();
+    let whole: &'static [u8] = format!("{{\"data\":[{}]}}", columns.join(",")).into_bytes().leak();
     let server = Server::start(vec![
         (200, "", br#"{"data":[["TRACE_ID","VARCHAR(128)"],["SPAN_ID","VARCHAR(128)"]]}"#),
         (401, "", b"{}"),
-        (422, "", br#"{"code":"002003","sqlState":"42S02","message":"Table does not exist"}"#),
+        (422, "", br#"{"code":"002003","sqlState":"02000","message":"Table does not exist"}"#),
+        (200, "", whole),
+        (422, "", br#"{"code":"003001","sqlState":"42501","message":"Insufficient privileges"}"#),
+        (200, "", whole),
+        (422, "", br#"{"code":"000606","sqlState":"57P03","message":"No active warehouse"}"#),
+        (200, "", whole),
+        (200, "", br#"{"data":[["0"]]}"#),
+        (200, "", whole),
     ])
     .await;
     let adapter = adapter(&server.url, false);
     let report = adapter.test().await;
     assert_eq!(report.diagnosis, Diagnosis::Schema);
     assert!(report.hint.contains("PROMPT_TOKENS") && !report.hint.contains(" SPAN_ID"), "{}", report.hint);
-    let report = adapter.test().await;
-    assert_eq!(report.diagnosis, Diagnosis::Auth);
-    assert!(report.hint.contains("network policy"), "{}", report.hint);
-    let report = adapter.test().await;
+    for (diagnosis, words) in [
+        (Diagnosis::Auth, "network policy"),
+        (
+            Diagnosis::NotFound,
+            r#"CREATE TABLE IF NOT EXISTS "LLM"."Mixed"."OPENROUTER_TRACES" ( TRACE_ID VARCHAR"#,
+        ),
+        (Diagnosis::Auth, "INSERT on the table"),
+        (Diagnosis::NotFound, "config.warehouse"),
+        (Diagnosis::Ok, "may be written to"),
+    ] {
+        let report = adapter.test().await;
+        assert_eq!(report.diagnosis, diagnosis, "{}", report.hint);
+        assert!(report.hint.contains(words), "{}", report.hint);
+    }
+    let received = server.received();
+    let body = |n: usize| -> Json { serde_json::from_slice(&received[n].body).unwrap() };
+    assert_eq!(body(0)["statement"], r#"DESCRIBE TABLE "LLM"."Mixed"."OPENROUTER_TRACES""#);
+    let insert = body(8);
+    assert!(insert["statement"].as_str().unwrap().starts_with("INSERT INTO"), "{insert}");
+    assert_eq!(insert["bindings"]["1"]["value"], "[]");
+
+    let report = super::tests::adapter(&server.url, true).test().await;
     assert_eq!(report.diagnosis, Diagnosis::Schema);
-    assert!(report.hint.contains("upper case"), "{}", report.hint);
-    let body: Json = serde_json::from_slice(&server.received()[0].body).unwrap();
-    assert_eq!(body["statement"], r#"DESCRIBE TABLE "LLM"."Mixed"."OPENROUTER_TRACES""#);
+    assert!(report.hint.contains("ADD COLUMN IF NOT EXISTS CACHE_WRITE_TOKENS"), "{}", report.hint);
 }

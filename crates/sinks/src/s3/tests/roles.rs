@@ -29,7 +29,7 @@ fn adapter(s3: &str, variables: &[(&str, &str)]) -> S3 {
     let clients = clients();
     let role = role(&config, &clients, &|name| variables.get(name).cloned()).unwrap();
     S3 {
-        bucket: Bucket::with_role(&config, &clients, Some(role)).unwrap(),
+        bucket: Bucket::with_role(&config, &clients, Some(role), None).unwrap(),
         layout: Arc::new(Layout::new(&config).unwrap()),
         prefix: objects::clean(&config.prefix),
     }
