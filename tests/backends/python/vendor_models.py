@@ -4,12 +4,15 @@ Usage: vendor_models.py crates/sinks/src
 Prints {"checked": {vendor: bodies}, "wrong": [...], "blind": [...]}: a vendor is blind if its model also takes a body
 with a planted mistake.
 """
+import datetime
 import importlib.util
 import json
 import pathlib
+import re
 import sys
 import types
 import typing
+import uuid
 from unittest.mock import MagicMock
 
 SOURCE = pathlib.Path(sys.argv[1])
@@ -23,7 +26,7 @@ def bare(name):
     sys.modules[name] = module
 
 
-for package in ("opik", "braintrust", "weave"):
+for package in ("opik", "braintrust", "weave", "posthog", "posthog.ai"):
     bare(package)
 for absent in ("gql", "gql.transport", "gql.transport.exceptions", "wandb"):
     sys.modules[absent] = MagicMock()
@@ -36,6 +39,8 @@ typing.TypedDict = typing_extensions.TypedDict
 import pydantic  # noqa: E402
 from braintrust._generated_types import ProjectLogsEvent, SpanAttributes  # noqa: E402
 from langsmith.schemas import Run, UsageMetadata  # noqa: E402
+from posthog.ai.types import FormattedMessage, TokenUsage  # noqa: E402
+from posthog import args as posthog_args  # noqa: E402
 from opik.rest_api.types.span_write import SpanWrite  # noqa: E402
 from opik.rest_api.types.trace_write import TraceWrite  # noqa: E402
 from sentry_relay.exceptions import ProcessingErrorInvalidTransaction
@@ -100,6 +105,33 @@ for scene, (body,) in golden("braintrust").items():
         server = {"_xact_id": "1", "org_id": "o", "project_id": "p", "log_id": "g"}
         check("braintrust", scene, ProjectLogsEvent, {**row, **server}, {"metrics": {"prompt_tokens": "many"}})
         pydantic.TypeAdapter(SpanAttributes).validate_python(row["span_attributes"])
+
+# PostHog's SDK writes properties by name: its source is the list of them. Those its documentation has besides
+# (docs/llm-analytics "manual capture", "generations"):
+DOCUMENTED = {"$ai_input_cost_usd", "$ai_output_cost_usd", "$ai_stream", "$ai_time_to_first_token", "$geoip_disable"}
+sdk = pathlib.Path(sys.modules["posthog"].__path__[0])
+SOURCE_OF_POSTHOG = "".join(file.read_text() for file in sdk.rglob("*.py") if "test" not in file.parts)
+WRITTEN = set(re.findall(r"[\"'](\$[a-z_]+)[\"']", SOURCE_OF_POSTHOG)) | DOCUMENTED
+USAGE = {"$ai_" + name: name for name in TokenUsage.__annotations__}
+# Only in an argument that no event carries, and imported for type checkers alone.
+posthog_args.FeatureFlagEvaluations = None
+capture_args = pydantic.with_config(arbitrary_types_allowed=True)(posthog_args.OptionalCaptureArgs)
+if 'AI_EVENTS_ENDPOINT = "/i/v0/ai/batch/"' not in SOURCE_OF_POSTHOG:
+    WRONG.append("posthog: the route of AI events is another one")
+for scene, (body,) in golden("posthog").items():
+    for event in body["batch"]:
+        properties = event["properties"]
+        check("posthog", scene, capture_args, event, {"properties": "none"}, also=("event",))
+        unknown = {name for name in properties if name.startswith("$")} - WRITTEN
+        if unknown or event["event"] not in WRITTEN:
+            WRONG.append(f"posthog {scene}: names the SDK does not write: {sorted(unknown)}, {event['event']}")
+        uuid.UUID(event["uuid"])
+        datetime.datetime.fromisoformat(event["timestamp"])
+        for message in properties.get("$ai_input", []) + properties.get("$ai_output_choices", []):
+            check("posthog", scene + " message", FormattedMessage, message, {"role": 7})
+        usage = {USAGE[name]: value for name, value in properties.items() if name in USAGE}
+        if usage:
+            check("posthog", scene + " usage", TokenUsage, usage, {"input_tokens": "many"})
 
 for scene, (body,) in golden("weave").items():
     for call in body["batch"]:

@@ -109,7 +109,7 @@ fn call(row: &Row<'_>) -> Map<String, Json> {
         ("$ai_provider", text(generation.provider_slug().or(generation.provider_name()))),
         ("$ai_response_id", text(generation.response_id())),
         ("$ai_input", chat::input(generation)),
-        ("$ai_output_choices", chat::output(generation)),
+        ("$ai_output_choices", chat::output(generation).map(messages)),
         ("$ai_tools", generation.tools()),
         ("$ai_model_parameters", (!parameters.is_empty()).then_some(Json::Object(parameters))),
         ("$ai_input_tokens", count(usage.input)),
@@ -126,6 +126,20 @@ fn call(row: &Row<'_>) -> Map<String, Json> {
         ("$ai_time_to_first_token", chat::number(generation.first_token_ms().map(|ms| ms / 1e3))),
         ("$ai_stop_reason", text(generation.finish_reason().as_deref())),
     ])
+}
+
+/// The choices as messages: these are what PostHog shows. Why the model stopped has a property of its own.
+fn messages(choices: Json) -> Json {
+    match choices {
+        Json::Array(choices) => choices
+            .into_iter()
+            .map(|mut choice| match choice.get_mut("message") {
+                Some(message) => message.take(),
+                None => choice,
+            })
+            .collect(),
+        other => other,
+    }
 }
 
 /// The value down to so many levels.

@@ -48,8 +48,9 @@ fn a_generation_is_an_ai_event() {
     ] {
         assert_eq!(event["properties"][key], value, "{key}");
     }
-    let choice = &event["properties"]["$ai_output_choices"][0];
-    assert_eq!(choice["message"]["content"], "Hello");
+    // Messages, not the choices of an answer.
+    let message = &event["properties"]["$ai_output_choices"][0];
+    assert_eq!((&message["role"], &message["content"]), (&json!("assistant"), &json!("Hello")));
 }
 
 #[test]
