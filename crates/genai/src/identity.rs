@@ -1,7 +1,7 @@
 //! Stated identity (design 3.2): what an event says about the key, workspace and region it belongs to.
 
 use tracecast_otlp::write::{Edit, Place, Verdict};
-use tracecast_otlp::{SpanView, Traces, Value};
+use tracecast_otlp::{Keys, SpanView, Traces, Value};
 
 /// SHA-256 (hex) of the API key the request was made with.
 pub const API_KEY_HASH: &str = "tracecast.api_key_hash";
@@ -40,26 +40,31 @@ impl StatedIdentity<'_> {
 /// Reads the identity of a span; the span wins over its resource. Empty strings state nothing.
 pub fn stated_identity(span: SpanView<'_>) -> StatedIdentity<'_> {
     let resource = span.resource();
-    let read = |keys: &[&str]| {
-        let on_span = keys.iter().find_map(|key| stated(span.attribute(key)?));
+    let read = |keys: Keys| {
+        let on_span = span.first(keys, stated);
         on_span.or_else(|| keys.iter().find_map(|key| stated(resource.attribute(key)?)))
     };
     StatedIdentity {
-        api_key_hash: read(&[API_KEY_HASH, API_KEY_HASH_ALIAS]),
-        workspace_id: read(&[WORKSPACE_ID]),
-        region: read(&[REGION]),
+        api_key_hash: read(Keys::new(&[API_KEY_HASH, API_KEY_HASH_ALIAS])),
+        workspace_id: read(Keys::new(&[WORKSPACE_ID])),
+        region: read(Keys::new(&[REGION])),
     }
 }
 
 /// True if any span states something, by itself or through its resource.
 pub fn any_stated(traces: &Traces) -> bool {
-    let states = |value: Option<Value<'_>>| value.and_then(stated).is_some();
+    const KEYS: Keys = Keys::new(&ALL);
     let mut last_resource = None;
     traces.spans().any(|span| {
         let resource = span.resource();
         // Spans of a resource stand together: each resource is looked at once.
         let is_new = last_resource.replace(resource.index()) != Some(resource.index());
-        ALL.iter().any(|key| states(span.attribute(key)) || (is_new && states(resource.attribute(key))))
+        let by_resource = || {
+            let stating =
+                resource.attributes().raw().filter(|a| ALL.iter().any(|key| a.key_bytes() == key.as_bytes()));
+            stating.map(|a| a.value()).any(|value| stated(value).is_some())
+        };
+        span.first(KEYS, stated).is_some() || (is_new && by_resource())
     })
 }
 

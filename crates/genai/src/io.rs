@@ -192,7 +192,8 @@ impl<'a> Generation<'a> {
 
     fn vercel_output(&self) -> Option<Json> {
         let text = self.str(keys::VERCEL_TEXT).or_else(|| self.str(keys::VERCEL_OBJECT));
-        let calls = self.first(&[keys::VERCEL_TOOL_CALLS]).and_then(|calls| to_json(&calls));
+        let calls =
+            self.span().attribute(keys::VERCEL_TOOL_CALLS).filter(is_given).and_then(|calls| to_json(&calls));
         if text.is_none() && calls.is_none() {
             return None;
         }
@@ -270,7 +271,9 @@ impl<'a> Generation<'a> {
 
     /// Logfire keeps the message events as a JSON list in one attribute.
     fn logfire(&self, wanted: impl Fn(&str) -> bool) -> Vec<Json> {
-        let Some(Json::Array(events)) = self.first(&[keys::LOGFIRE_EVENTS]).and_then(|v| to_json(&v)) else {
+        let Some(Json::Array(events)) =
+            self.span().attribute(keys::LOGFIRE_EVENTS).filter(is_given).and_then(|v| to_json(&v))
+        else {
             return Vec::new();
         };
         let is_wanted = |event: &Json| {

@@ -2,9 +2,12 @@
 //!
 //! One table per field. `ALL` names them for the test that holds them against the content list.
 
-pub(crate) type Keys = &'static [&'static str];
+pub(crate) use tracecast_otlp::Keys;
 
-pub(crate) const REQUEST_MODEL: Keys = &[
+/// What keys may begin with, the preferred ones first.
+pub(crate) type Prefixes = &'static [&'static str];
+
+pub(crate) const REQUEST_MODEL: Keys = Keys::new(&[
     "gen_ai.request.model",
     "llm.request.model_name",
     "langfuse.observation.model.name",
@@ -12,24 +15,24 @@ pub(crate) const REQUEST_MODEL: Keys = &[
     "ai.model.id",
     "embedding.model_name",
     "reranker.model_name",
-];
-pub(crate) const RESPONSE_MODEL: Keys = &[
+]);
+pub(crate) const RESPONSE_MODEL: Keys = Keys::new(&[
     "gen_ai.response.model",
     "llm.response.model_name",
     "ai.response.model",
     "langfuse.observation.model.name",
-];
+]);
 pub(crate) const RESPONSE_ID: Keys =
-    &["gen_ai.response.id", "ai.response.id", "llm.response.id", "openrouter.generation_id"];
+    Keys::new(&["gen_ai.response.id", "ai.response.id", "llm.response.id", "openrouter.generation_id"]);
 
 pub(crate) const PROVIDER_DISPLAY: Keys =
-    &["trace.metadata.openrouter.provider_name", "openrouter.provider_name"];
+    Keys::new(&["trace.metadata.openrouter.provider_name", "openrouter.provider_name"]);
 pub(crate) const PROVIDER_SLUG: Keys =
-    &["trace.metadata.openrouter.provider_slug", "openrouter.provider_slug"];
+    Keys::new(&["trace.metadata.openrouter.provider_slug", "openrouter.provider_slug"]);
 pub(crate) const PROVIDER: Keys =
-    &["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"];
+    Keys::new(&["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"]);
 
-pub(crate) const USER_ID: Keys = &[
+pub(crate) const USER_ID: Keys = Keys::new(&[
     "user.id",
     "langfuse.user.id",
     "gen_ai.user",
@@ -40,8 +43,8 @@ pub(crate) const USER_ID: Keys = &[
     "llm.user",
     "ai.telemetry.metadata.userId",
     "langsmith.metadata.user_id",
-];
-pub(crate) const SESSION_ID: Keys = &[
+]);
+pub(crate) const SESSION_ID: Keys = Keys::new(&[
     "session.id",
     "langfuse.session.id",
     "gen_ai.conversation.id",
@@ -49,17 +52,19 @@ pub(crate) const SESSION_ID: Keys = &[
     "traceloop.association.properties.session_id",
     "ai.telemetry.metadata.sessionId",
     "langsmith.metadata.session_id",
-];
-pub(crate) const API_KEY_NAME: Keys = &["trace.metadata.openrouter.api_key_name", "openrouter.api_key_name"];
-pub(crate) const ENTITY_ID: Keys = &["trace.metadata.openrouter.entity_id", "openrouter.entity_id"];
-pub(crate) const ORGANIZATION_ID: Keys = &[
+]);
+pub(crate) const API_KEY_NAME: Keys =
+    Keys::new(&["trace.metadata.openrouter.api_key_name", "openrouter.api_key_name"]);
+pub(crate) const ENTITY_ID: Keys =
+    Keys::new(&["trace.metadata.openrouter.entity_id", "openrouter.entity_id"]);
+pub(crate) const ORGANIZATION_ID: Keys = Keys::new(&[
     "trace.metadata.openrouter.organization_id",
     "openrouter.organization_id",
     "trace.metadata.openrouter.org_id",
     "openrouter.org_id",
-];
+]);
 
-pub(crate) const FINISH_REASON: Keys = &[
+pub(crate) const FINISH_REASON: Keys = Keys::new(&[
     "gen_ai.response.finish_reason",
     "gen_ai.response.finish_reasons",
     "llm.finish_reason",
@@ -67,14 +72,14 @@ pub(crate) const FINISH_REASON: Keys = &[
     "llm.response.finish_reason",
     "llm.response.stop_reason",
     "gen_ai.completion.0.finish_reason",
-];
-pub(crate) const NATIVE_FINISH_REASON: Keys = &[
+]);
+pub(crate) const NATIVE_FINISH_REASON: Keys = Keys::new(&[
     "trace.metadata.openrouter.finish_reason",
     "openrouter.finish_reason",
     "openrouter.native_finish_reason",
-];
+]);
 
-pub(crate) const INPUT_TOKENS: Keys = &[
+pub(crate) const INPUT_TOKENS: Keys = Keys::new(&[
     "gen_ai.usage.input_tokens",
     "gen_ai.usage.prompt_tokens",
     "llm.token_count.prompt",
@@ -82,23 +87,23 @@ pub(crate) const INPUT_TOKENS: Keys = &[
     "ai.usage.inputTokens",
     "ai.usage.promptTokens",
     "ai.usage.tokens",
-];
-pub(crate) const OUTPUT_TOKENS: Keys = &[
+]);
+pub(crate) const OUTPUT_TOKENS: Keys = Keys::new(&[
     "gen_ai.usage.output_tokens",
     "gen_ai.usage.completion_tokens",
     "llm.token_count.completion",
     "llm.usage.completion_tokens",
     "ai.usage.outputTokens",
     "ai.usage.completionTokens",
-];
-pub(crate) const TOTAL_TOKENS: Keys = &[
+]);
+pub(crate) const TOTAL_TOKENS: Keys = Keys::new(&[
     "gen_ai.usage.total_tokens",
     "llm.token_count.total",
     "llm.usage.total_tokens",
     "ai.usage.totalTokens",
     "ai.usage.tokens",
-];
-pub(crate) const CACHED_TOKENS: Keys = &[
+]);
+pub(crate) const CACHED_TOKENS: Keys = Keys::new(&[
     "gen_ai.usage.cache_read.input_tokens",
     "gen_ai.usage.input_tokens.cached",
     "gen_ai.usage.cache_read_input_tokens",
@@ -107,8 +112,8 @@ pub(crate) const CACHED_TOKENS: Keys = &[
     "ai.usage.cachedInputTokens",
     "gen_ai.usage.details.cached_tokens",
     "gen_ai.usage.details.cache_read_tokens",
-];
-pub(crate) const CACHE_WRITE_TOKENS: Keys = &[
+]);
+pub(crate) const CACHE_WRITE_TOKENS: Keys = Keys::new(&[
     "gen_ai.usage.cache_creation.input_tokens",
     "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.input_tokens.cache_write",
@@ -116,8 +121,8 @@ pub(crate) const CACHE_WRITE_TOKENS: Keys = &[
     "llm.token_count.prompt_details.cache_write",
     "ai.usage.inputTokenDetails.cacheWriteTokens",
     "gen_ai.usage.details.cache_write_tokens",
-];
-pub(crate) const REASONING_TOKENS: Keys = &[
+]);
+pub(crate) const REASONING_TOKENS: Keys = Keys::new(&[
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.output_tokens.reasoning",
     "gen_ai.usage.reasoning_tokens",
@@ -126,45 +131,45 @@ pub(crate) const REASONING_TOKENS: Keys = &[
     "llm.usage.reasoning_tokens",
     "ai.usage.outputTokenDetails.reasoningTokens",
     "ai.usage.reasoningTokens",
-];
+]);
 /// JSON text `{"input": n, "output": n, ...}` whose parts are disjoint.
 pub(crate) const USAGE_DETAILS: &str = "langfuse.observation.usage_details";
 pub(crate) const COST_DETAILS: &str = "langfuse.observation.cost_details";
 
-pub(crate) const INPUT_COST: Keys = &["gen_ai.usage.input_cost", "llm.cost.prompt"];
-pub(crate) const OUTPUT_COST: Keys = &["gen_ai.usage.output_cost", "llm.cost.completion"];
-pub(crate) const TOTAL_COST: Keys = &[
+pub(crate) const INPUT_COST: Keys = Keys::new(&["gen_ai.usage.input_cost", "llm.cost.prompt"]);
+pub(crate) const OUTPUT_COST: Keys = Keys::new(&["gen_ai.usage.output_cost", "llm.cost.completion"]);
+pub(crate) const TOTAL_COST: Keys = Keys::new(&[
     "gen_ai.usage.total_cost",
     "gen_ai.usage.cost",
     "llm.cost.total",
     "openrouter.total_cost",
     "openrouter.cost",
-];
+]);
 /// Whether the provider was paid with a key of the caller's own.
-pub(crate) const BYOK: Keys = &[
+pub(crate) const BYOK: Keys = Keys::new(&[
     "trace.metadata.openrouter.is_byok",
     "openrouter.is_byok",
     "span.metadata.is_byok",
     "trace.metadata.is_byok",
-];
+]);
 /// JSON text: what each provider that was tried answered, the last one being the one that counted.
 pub(crate) const PROVIDER_RESPONSES: &str = "trace.metadata.provider_responses";
 /// JSON text; the charge is at `gateway.cost`.
 pub(crate) const PROVIDER_METADATA: &str = "ai.response.providerMetadata";
 pub(crate) const INPUT_UNIT_PRICE: Keys =
-    &["trace.metadata.openrouter.input_unit_price", "openrouter.input_unit_price"];
+    Keys::new(&["trace.metadata.openrouter.input_unit_price", "openrouter.input_unit_price"]);
 pub(crate) const OUTPUT_UNIT_PRICE: Keys =
-    &["trace.metadata.openrouter.output_unit_price", "openrouter.output_unit_price"];
+    Keys::new(&["trace.metadata.openrouter.output_unit_price", "openrouter.output_unit_price"]);
 
 /// Whole input as one value, before and after the flattened and event forms are looked for.
-pub(crate) const INPUT_FIRST: Keys = &["gen_ai.input.messages", "langfuse.observation.input"];
+pub(crate) const INPUT_FIRST: Keys = Keys::new(&["gen_ai.input.messages", "langfuse.observation.input"]);
 pub(crate) const SYSTEM_INSTRUCTIONS: &str = "gen_ai.system_instructions";
 pub(crate) const OI_INPUT_PREFIX: &str = "llm.input_messages.";
 pub(crate) const OI_PROMPTS_PREFIX: &str = "llm.prompts.";
 pub(crate) const INPUT_NEXT: Keys =
-    &["ai.prompt.messages", "ai.prompt", "traceloop.entity.input", "gen_ai.prompt"];
+    Keys::new(&["ai.prompt.messages", "ai.prompt", "traceloop.entity.input", "gen_ai.prompt"]);
 pub(crate) const PROMPT_PREFIX: &str = "gen_ai.prompt.";
-pub(crate) const INPUT_LAST: Keys = &[
+pub(crate) const INPUT_LAST: Keys = Keys::new(&[
     "span.input",
     "trace.input",
     "langfuse.trace.input",
@@ -176,17 +181,17 @@ pub(crate) const INPUT_LAST: Keys = &[
     "input.value",
     "gen_ai.tool.call.arguments",
     "ai.toolCall.args",
-];
+]);
 
-pub(crate) const OUTPUT_FIRST: Keys = &["gen_ai.output.messages", "langfuse.observation.output"];
+pub(crate) const OUTPUT_FIRST: Keys = Keys::new(&["gen_ai.output.messages", "langfuse.observation.output"]);
 pub(crate) const OI_OUTPUT_PREFIX: &str = "llm.output_messages.";
 pub(crate) const VERCEL_TEXT: &str = "ai.response.text";
 pub(crate) const VERCEL_OBJECT: &str = "ai.response.object";
 pub(crate) const VERCEL_REASONING: &str = "ai.response.reasoning";
 pub(crate) const VERCEL_TOOL_CALLS: &str = "ai.response.toolCalls";
-pub(crate) const OUTPUT_NEXT: Keys = &["traceloop.entity.output", "gen_ai.completion"];
+pub(crate) const OUTPUT_NEXT: Keys = Keys::new(&["traceloop.entity.output", "gen_ai.completion"]);
 pub(crate) const COMPLETION_PREFIX: &str = "gen_ai.completion.";
-pub(crate) const OUTPUT_LAST: Keys = &[
+pub(crate) const OUTPUT_LAST: Keys = Keys::new(&[
     "span.output",
     "trace.output",
     "langfuse.trace.output",
@@ -196,24 +201,24 @@ pub(crate) const OUTPUT_LAST: Keys = &[
     "output.value",
     "gen_ai.tool.call.result",
     "ai.toolCall.result",
-];
+]);
 /// Logfire: JSON list of the message events.
 pub(crate) const LOGFIRE_EVENTS: &str = "events";
 
-pub(crate) const TOOLS: Keys = &["gen_ai.tool.definitions", "ai.prompt.tools"];
+pub(crate) const TOOLS: Keys = Keys::new(&["gen_ai.tool.definitions", "ai.prompt.tools"]);
 pub(crate) const OI_TOOLS_PREFIX: &str = "llm.tools.";
 
 pub(crate) const TRACE_NAME: Keys =
-    &["trace.name", "langfuse.trace.name", "langsmith.trace.name", "traceloop.workflow.name"];
-pub(crate) const ENVIRONMENT: Keys = &[
+    Keys::new(&["trace.name", "langfuse.trace.name", "langsmith.trace.name", "traceloop.workflow.name"]);
+pub(crate) const ENVIRONMENT: Keys = Keys::new(&[
     "langfuse.environment",
     "deployment.environment.name",
     "deployment.environment",
     "trace.metadata.environment",
     "langsmith.metadata.environment",
-];
-pub(crate) const RELEASE: Keys = &["langfuse.release", "trace.metadata.release"];
-pub(crate) const TAGS: Keys = &[
+]);
+pub(crate) const RELEASE: Keys = Keys::new(&["langfuse.release", "trace.metadata.release"]);
+pub(crate) const TAGS: Keys = Keys::new(&[
     "trace.tags",
     "langfuse.trace.tags",
     "langfuse.tags",
@@ -223,27 +228,31 @@ pub(crate) const TAGS: Keys = &[
     "braintrust.tags",
     "opik.tags",
     "trace.metadata.tags",
-];
-pub(crate) const LEVEL: Keys = &["span.level", "langfuse.observation.level"];
-pub(crate) const ERROR_TYPE: Keys = &["error.type"];
-pub(crate) const ERROR_MESSAGE: Keys =
-    &["span.status_message", "langfuse.observation.status_message", "error.message", "exception.message"];
-pub(crate) const RAW_TRACE_ID: Keys = &["tracecast.trace.id", "openrouter.trace.id"];
+]);
+pub(crate) const LEVEL: Keys = Keys::new(&["span.level", "langfuse.observation.level"]);
+pub(crate) const ERROR_TYPE: Keys = Keys::new(&["error.type"]);
+pub(crate) const ERROR_MESSAGE: Keys = Keys::new(&[
+    "span.status_message",
+    "langfuse.observation.status_message",
+    "error.message",
+    "exception.message",
+]);
+pub(crate) const RAW_TRACE_ID: Keys = Keys::new(&["tracecast.trace.id", "openrouter.trace.id"]);
 
-pub(crate) const FIRST_TOKEN_MS: Keys = &[
+pub(crate) const FIRST_TOKEN_MS: Keys = Keys::new(&[
     "trace.metadata.openrouter.first_token_ms",
     "openrouter.first_token_ms",
     "ai.response.msToFirstChunk",
     "ai.stream.msToFirstChunk",
     "metadata.time_to_first_token_ms",
-];
+]);
 pub(crate) const FIRST_TOKEN_SECONDS: Keys =
-    &["gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token"];
+    Keys::new(&["gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token"]);
 /// ISO 8601 moment of the first token.
 pub(crate) const FIRST_TOKEN_AT: &str = "langfuse.observation.completion_start_time";
 
 /// What the user wrote about the call, by prefix; the first prefix wins over the later ones.
-pub(crate) const METADATA_PREFIXES: Keys = &[
+pub(crate) const METADATA_PREFIXES: Prefixes = &[
     "trace.metadata.",
     "span.metadata.",
     "metadata.",
@@ -258,13 +267,17 @@ pub(crate) const METADATA_PREFIXES: Keys = &[
     "opik.metadata.",
 ];
 /// The same as one JSON object (text or structured).
-pub(crate) const METADATA_OBJECTS: Keys =
-    &["metadata", "langfuse.trace.metadata", "langfuse.observation.metadata", "braintrust.metadata"];
+pub(crate) const METADATA_OBJECTS: Keys = Keys::new(&[
+    "metadata",
+    "langfuse.trace.metadata",
+    "langfuse.observation.metadata",
+    "braintrust.metadata",
+]);
 
-pub(crate) const PARAMETER_PREFIXES: Keys = &["gen_ai.request.", "ai.settings."];
+pub(crate) const PARAMETER_PREFIXES: Prefixes = &["gen_ai.request.", "ai.settings."];
 /// Parameters as one JSON object.
 pub(crate) const PARAMETER_OBJECTS: Keys =
-    &["langfuse.observation.model.parameters", "llm.invocation_parameters"];
+    Keys::new(&["langfuse.observation.model.parameters", "llm.invocation_parameters"]);
 
 // What kind of span it is.
 pub(crate) const SPAN_TYPE: &str = "span.type";
@@ -276,9 +289,10 @@ pub(crate) const TRACELOOP_KIND: &str = "traceloop.span.kind";
 pub(crate) const VERCEL_OPERATION: &str = "ai.operationId";
 pub(crate) const LANGSMITH_KIND: &str = "langsmith.span.kind";
 pub(crate) const ATTEMPT_INDEX: &str = "span.metadata.attempt_index";
-pub(crate) const TOOL: Keys = &["gen_ai.tool.name", "gen_ai.tool.call.id", "tool.name", "ai.toolCall.name"];
+pub(crate) const TOOL: Keys =
+    Keys::new(&["gen_ai.tool.name", "gen_ai.tool.call.id", "tool.name", "ai.toolCall.name"]);
 #[cfg(test)]
-pub(crate) const KIND: Keys = &[
+pub(crate) const KIND: Keys = Keys::new(&[
     SPAN_TYPE,
     LANGFUSE_TYPE,
     OPERATION_NAME,
@@ -287,7 +301,7 @@ pub(crate) const KIND: Keys = &[
     TRACELOOP_KIND,
     VERCEL_OPERATION,
     LANGSMITH_KIND,
-];
+]);
 
 /// Every table that is read by exact key and whether what it holds is content.
 #[cfg(test)]
@@ -311,12 +325,12 @@ pub(crate) const ALL: &[(&str, Keys, bool)] = &[
     ("cached tokens", CACHED_TOKENS, false),
     ("cache write tokens", CACHE_WRITE_TOKENS, false),
     ("reasoning tokens", REASONING_TOKENS, false),
-    ("details", &[USAGE_DETAILS, COST_DETAILS, FIRST_TOKEN_AT, ATTEMPT_INDEX], false),
+    ("details", Keys::new(&[USAGE_DETAILS, COST_DETAILS, FIRST_TOKEN_AT, ATTEMPT_INDEX]), false),
     ("input cost", INPUT_COST, false),
     ("output cost", OUTPUT_COST, false),
     ("total cost", TOTAL_COST, false),
     ("own provider key", BYOK, false),
-    ("provider responses", &[PROVIDER_RESPONSES], false),
+    ("provider responses", Keys::new(&[PROVIDER_RESPONSES]), false),
     ("input price", INPUT_UNIT_PRICE, false),
     ("output price", OUTPUT_UNIT_PRICE, false),
     ("trace name", TRACE_NAME, false),
@@ -341,7 +355,7 @@ pub(crate) const ALL: &[(&str, Keys, bool)] = &[
     ("error message", ERROR_MESSAGE, true),
     (
         "single values",
-        &[
+        Keys::new(&[
             SYSTEM_INSTRUCTIONS,
             VERCEL_TEXT,
             VERCEL_OBJECT,
@@ -349,7 +363,7 @@ pub(crate) const ALL: &[(&str, Keys, bool)] = &[
             VERCEL_TOOL_CALLS,
             LOGFIRE_EVENTS,
             PROVIDER_METADATA,
-        ],
+        ]),
         true,
     ),
 ];

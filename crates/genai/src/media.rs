@@ -153,9 +153,11 @@ fn has_long_run(bytes: &[u8]) -> bool {
     let runs = |b: &u8| RUNS[usize::from(*b)];
     let mut at = step;
     while let Some(ahead) = bytes.get(at..) {
-        // Of two marks within a run the first is far from its end. Words of a text are short: that is enough to tell.
-        let is_word = |len| ahead.get(..len).is_some_and(|word: &[u8]| word.iter().all(runs));
-        if is_word(8) && is_word(step) {
+        // Of two marks within a run the first is far from its end. Words of a text are short, and what stands between
+        // them is below all digits: that is enough to tell, without a way out of the loop in between.
+        let lowest = |word: &[u8; 16]| word.iter().fold(u8::MAX, |low, byte| low.min(*byte));
+        let is_word = ahead.first_chunk().is_some_and(|word| lowest(word) >= b'+');
+        if is_word && ahead.get(..step).is_some_and(|word| word.iter().all(runs)) {
             let before = bytes.get(..at).unwrap_or_default().iter().rev().take(RUN_BYTES_MIN);
             let after = ahead.iter().take(RUN_BYTES_MIN);
             let length = |run: &mut dyn Iterator<Item = &u8>| run.take_while(|b| runs(b)).count();

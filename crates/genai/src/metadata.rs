@@ -41,7 +41,7 @@ impl<'a> Generation<'a> {
                 out.insert(name.to_owned(), value);
             }
         }
-        for key in keys::METADATA_OBJECTS {
+        for key in keys::METADATA_OBJECTS.iter() {
             if let Some(Json::Object(object)) = self.object(key) {
                 for (name, value) in object {
                     out.entry(name).or_insert(value);
@@ -80,7 +80,7 @@ impl<'a> Generation<'a> {
                 }
             }
         }
-        for key in keys::PARAMETER_OBJECTS {
+        for key in keys::PARAMETER_OBJECTS.iter() {
             let Some(Json::Object(object)) = self.object(key) else { continue };
             for (name, value) in object {
                 if !is_request_content(&name) && !value.is_null() {

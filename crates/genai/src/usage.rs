@@ -242,7 +242,7 @@ pub(crate) fn number_of(value: &Value<'_>) -> Option<f64> {
 impl<'a> Generation<'a> {
     /// Tokens, made inclusive (see [`Usage`]).
     pub fn usage(&self) -> Usage {
-        let count = |keys: keys::Keys| keys.iter().find_map(|key| count_of(&self.span().attribute(key)?));
+        let count = |keys: keys::Keys| self.span().first(keys, |value| count_of(&value));
         let read = Usage {
             input: count(keys::INPUT_TOKENS),
             output: count(keys::OUTPUT_TOKENS),
@@ -264,7 +264,7 @@ impl<'a> Generation<'a> {
 
     /// Money in USD.
     pub fn cost(&self) -> Cost {
-        let money = |keys: keys::Keys| keys.iter().find_map(|key| number_of(&self.span().attribute(key)?));
+        let money = |keys: keys::Keys| self.span().first(keys, |value| number_of(&value));
         let mut read = Cost {
             input: money(keys::INPUT_COST),
             output: money(keys::OUTPUT_COST),
@@ -285,14 +285,14 @@ impl<'a> Generation<'a> {
 
     /// The charge alone, in USD: what [`Generation::cost`] says as `total`, for fewer look-ups.
     pub fn total_cost(&self) -> Option<f64> {
-        let given = keys::TOTAL_COST.iter().find_map(|key| number_of(&self.span().attribute(key)?));
+        let given = self.span().first(keys::TOTAL_COST, |value| number_of(&value));
         given.or_else(|| self.cost().total)
     }
 
     /// Whether the provider was paid with a key of the caller's own ("bring your own key"): as the span
     /// says, else as the last provider response it lists.
     pub fn is_byok(&self) -> bool {
-        let said = keys::BYOK.iter().find_map(|key| match self.span().attribute(key)? {
+        let said = self.span().first(keys::BYOK, |value| match value {
             Value::Bool(is_byok) => Some(is_byok),
             Value::Str(text) => text.parse().ok(),
             _ => None,
@@ -306,7 +306,7 @@ impl<'a> Generation<'a> {
 
     /// USD per token of input and of output.
     pub fn unit_prices(&self) -> (Option<f64>, Option<f64>) {
-        let price = |keys: keys::Keys| keys.iter().find_map(|key| number_of(&self.span().attribute(key)?));
+        let price = |keys: keys::Keys| self.span().first(keys, |value| number_of(&value));
         (price(keys::INPUT_UNIT_PRICE), price(keys::OUTPUT_UNIT_PRICE))
     }
 }

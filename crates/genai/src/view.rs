@@ -118,10 +118,7 @@ impl<'a> Generation<'a> {
 
     /// Milliseconds from the start to the first token.
     pub fn first_token_ms(&self) -> Option<f64> {
-        let number = |keys: Keys| {
-            let read = |key: &&str| number_of(&self.span.attribute(key)?).filter(|ms| *ms >= 0.0);
-            keys.iter().find_map(read)
-        };
+        let number = |keys: Keys| self.span.first(keys, |value| number_of(&value).filter(|ms| *ms >= 0.0));
         number(keys::FIRST_TOKEN_MS).or_else(|| number(keys::FIRST_TOKEN_SECONDS).map(|s| s * 1e3)).or_else(
             || {
                 // Langfuse's SDK writes the time as JSON text, quotes included.
@@ -143,23 +140,24 @@ impl<'a> Generation<'a> {
 
     /// The first of `keys` that is there and not empty.
     pub(crate) fn first(&self, keys: Keys) -> Option<Value<'a>> {
-        keys.iter().find_map(|key| self.span.attribute(key).filter(is_given))
+        self.span.first(keys, |value| Some(value).filter(is_given))
     }
 
     pub(crate) fn first_str(&self, keys: Keys) -> Option<&'a str> {
-        keys.iter().find_map(|key| self.str(key))
+        self.span.first(keys, given_str)
     }
 
     /// The attribute if it is a string and not empty.
+    #[inline]
     pub(crate) fn str(&self, key: &str) -> Option<&'a str> {
-        self.span.attribute(key)?.as_str().filter(|text| !text.is_empty())
+        self.span.attribute(key).and_then(given_str)
     }
 
     /// On the span by any of `keys`, else on the resource.
     fn first_str_anywhere(&self, keys: Keys) -> Option<&'a str> {
         self.first_str(keys).or_else(|| {
             let resource = self.span.resource();
-            keys.iter().find_map(|key| resource.attribute(key)?.as_str().filter(|text| !text.is_empty()))
+            keys.iter().find_map(|key| resource.attribute(key).and_then(given_str))
         })
     }
 
@@ -167,6 +165,10 @@ impl<'a> Generation<'a> {
     pub(crate) fn object(&self, key: &str) -> Option<Json> {
         to_json(&self.span.attribute(key)?).filter(Json::is_object)
     }
+}
+
+fn given_str(value: Value<'_>) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
 }
 
 pub(crate) fn is_given(value: &Value<'_>) -> bool {

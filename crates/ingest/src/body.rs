@@ -17,8 +17,11 @@ use crate::budget::Reservation;
 const STALL: Duration = Duration::from_secs(30);
 /// Slower than this, a body is given up once it has had its `STALL`.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
-/// First room for a body of unknown length.
+/// First room for an inflated body.
 const ROOM_MIN: usize = 16 << 10;
+/// A piece of a body this long is kept as it was read. A piece holds the whole buffer that the connection read it into,
+/// 64 KiB: a body of one piece leaves a quarter of it unused at most.
+const KEEP_BYTES_MIN: usize = 48 << 10;
 /// Above this inflated size the ratio of inflated to sent bytes is bounded too.
 const RATIO_FREE_BYTES: usize = 1 << 20;
 const RATIO_MAX: usize = 100;
@@ -90,15 +93,15 @@ pub(crate) async fn read(
     if announced.is_some_and(|n| n > bounds.sent as u64) {
         return Err(over(bounds.sent, "body"));
     }
-    // Fits `usize`: it is within the bound.
-    let most = announced.map_or(bounds.sent, |n| n as usize);
     if !reservation.fits(announced.map_or(1, |n| n as usize)) {
         return Err(Refusal::out_of_memory());
     }
     let started = Instant::now();
-    let mut out = Vec::new();
+    // Fits `usize`: it is within the bound.
+    let most = announced.map_or(bounds.sent, |n| n as usize);
+    let mut pieces = Pieces::default();
     loop {
-        let earned = Duration::from_secs(out.len() as u64 / BYTES_PER_SECOND_MIN);
+        let earned = Duration::from_secs(pieces.len as u64 / BYTES_PER_SECOND_MIN);
         let deadline = started + STALL + earned;
         let next = tokio::time::timeout_at(deadline.min(Instant::now() + STALL), body.frame());
         let frame = match next.await {
@@ -108,14 +111,64 @@ pub(crate) async fn read(
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        if out.len() + data.len() > bounds.sent {
+        if pieces.len + data.len() > bounds.sent {
             return Err(over(bounds.sent, "body"));
         }
-        make_room(&mut out, data.len(), most, reservation)?;
-        // A copy, also of a single piece: it would hold the connection's whole buffer.
-        out.extend_from_slice(&data);
+        pieces.add(data, most, reservation)?;
     }
-    Ok(fitted(out, reservation))
+    pieces.join(reservation)
+}
+
+/// A body as it arrives.
+#[derive(Default)]
+struct Pieces {
+    kept: Vec<Bytes>,
+    /// Small pieces, copied: they would hold a buffer each. Those behind the last that is kept.
+    open: Vec<u8>,
+    len: usize,
+}
+
+impl Pieces {
+    /// `most`: the body is not longer.
+    fn add(&mut self, piece: Bytes, most: usize, reservation: &mut Reservation) -> Result<(), Refusal> {
+        self.len += piece.len();
+        if piece.len() < KEEP_BYTES_MIN {
+            make_room(&mut self.open, piece.len(), most, reservation)?;
+            self.open.extend_from_slice(&piece);
+            return Ok(());
+        }
+        if !reservation.grow(piece.len()) {
+            return Err(Refusal::out_of_memory());
+        }
+        self.close();
+        self.kept.push(piece);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.kept.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    /// In one piece, without room to spare.
+    fn join(mut self, reservation: &mut Reservation) -> Result<Bytes, Refusal> {
+        if self.kept.is_empty() {
+            return Ok(fitted(self.open, reservation));
+        }
+        self.close();
+        if self.kept.len() == 1 {
+            return Ok(self.kept.pop().unwrap_or_default());
+        }
+        let held: usize = self.kept.iter().map(|piece| piece.len()).sum();
+        if !reservation.grow(self.len) {
+            return Err(Refusal::out_of_memory());
+        }
+        let mut all = Vec::with_capacity(self.len);
+        self.kept.into_iter().for_each(|piece| all.extend_from_slice(&piece));
+        reservation.shrink(held);
+        Ok(all.into())
+    }
 }
 
 /// Reads the rest of a refused body and throws it away: a client that is cut off while it sends may never see why.
@@ -245,4 +298,58 @@ fn drain(
 
 fn over(limit: usize, what: &str) -> Refusal {
     Refusal::too_large(format!("{what} is over the limit of {limit} bytes: send smaller batches"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    fn joined(pieces: &[Bytes], budget: &Budget, reservation: &mut Reservation) -> Result<Bytes, Refusal> {
+        let most = pieces.iter().map(Bytes::len).sum();
+        let mut all = Pieces::default();
+        for piece in pieces {
+            all.add(piece.clone(), most, reservation)?;
+        }
+        let body = all.join(reservation)?;
+        assert!(budget.used() >= body.len(), "what is held is reserved");
+        Ok(body)
+    }
+
+    #[test]
+    fn a_body_of_one_long_piece_is_not_copied() {
+        let budget = Budget::new(1 << 20);
+        let mut reservation = budget.reservation();
+        let long = Bytes::from(vec![7; KEEP_BYTES_MIN]);
+        let body = joined(std::slice::from_ref(&long), &budget, &mut reservation).unwrap();
+        assert_eq!(body.as_ptr(), long.as_ptr());
+        // A short one would hold the whole buffer of its connection.
+        let short = long.slice(1..);
+        let body = joined(std::slice::from_ref(&short), &budget, &mut reservation).unwrap();
+        assert_ne!(body.as_ptr(), short.as_ptr());
+        assert_eq!(body, short);
+    }
+
+    #[test]
+    fn pieces_are_joined_in_order_whatever_their_lengths() {
+        let budget = Budget::new(1 << 20);
+        let (long, short) = (vec![1; KEEP_BYTES_MIN], vec![2; 10]);
+        let pieces = [short.clone(), long.clone(), short.clone(), short.clone(), long.clone(), long, short];
+        let mut reservation = budget.reservation();
+        let body = joined(&pieces.clone().map(Bytes::from), &budget, &mut reservation).unwrap();
+        assert_eq!(body, pieces.concat());
+        drop(reservation);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_budget_is_refused_and_given_back() {
+        let long = Bytes::from(vec![1; KEEP_BYTES_MIN]);
+        // Both pieces fit, the body they make beside them does not.
+        let budget = Budget::new(3 * KEEP_BYTES_MIN);
+        let mut reservation = budget.reservation();
+        assert!(joined(&[long.clone(), long], &budget, &mut reservation).is_err());
+        drop(reservation);
+        assert_eq!(budget.used(), 0);
+    }
 }

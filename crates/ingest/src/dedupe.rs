@@ -5,11 +5,12 @@
 //! the log has answered: whoever sends a copy meanwhile waits for that answer.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use tracecast_otlp::{SpanSet, Traces};
 use uuid::Uuid;
@@ -24,13 +25,14 @@ const ENTRY_BYTES: usize = size_of::<u128>();
 /// The low bits of an entry are its time, the high ones its fingerprint; zero is empty.
 const TIME_BITS: u32 = 32;
 
-/// What the log answered for the first copy: `None` yet, or why it was not kept.
-type Outcome = Option<Result<(), Refusal>>;
+/// What the log answered for the first copy, or why it was not kept.
+type Outcome = SetOnce<Result<(), Refusal>>;
 
 /// The table, and what is under way.
 #[derive(Debug)]
 pub(crate) struct Dedupe {
-    seeds: [RandomState; 2],
+    /// An empty hasher with keys of this process.
+    hasher: SipHasher13,
     started: Instant,
     state: Mutex<State>,
 }
@@ -38,7 +40,7 @@ pub(crate) struct Dedupe {
 #[derive(Debug)]
 struct State {
     entries: Vec<u128>,
-    under_way: HashMap<u128, Arc<watch::Receiver<Outcome>>, BuildHasherDefault<Hashed>>,
+    under_way: HashMap<u128, Arc<Outcome>, BuildHasherDefault<Hashed>>,
 }
 
 /// A fingerprint is a hash already.
@@ -62,12 +64,12 @@ impl Hasher for Hashed {
 pub(crate) struct Claim {
     dedupe: Arc<Dedupe>,
     fingerprints: Vec<u128>,
-    outcome: watch::Sender<Outcome>,
+    outcome: Arc<Outcome>,
 }
 
 /// The first copy of a span, still on its way into the log.
 #[derive(Debug)]
-pub(crate) struct FirstCopy(watch::Receiver<Outcome>);
+pub(crate) struct FirstCopy(Arc<Outcome>);
 
 /// What is known of the spans of a request.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Dedupe {
     pub(crate) fn new(bytes: usize) -> Dedupe {
         let lines = (bytes / (LINE * ENTRY_BYTES)).max(1);
         Dedupe {
-            seeds: [RandomState::new(), RandomState::new()],
+            hasher: SipHasher13::new_with_key(&rand::random()),
             started: Instant::now(),
             state: Mutex::new(State { entries: vec![0; lines * LINE], under_way: HashMap::default() }),
         }
@@ -105,13 +107,13 @@ impl Dedupe {
                 of[32..40].copy_from_slice(&s.span_id());
                 of[40..48].copy_from_slice(&s.end_unix_nano().to_le_bytes());
                 of[48..].copy_from_slice(&(s.encoded_len() as u64).to_le_bytes());
-                let [high, low] = [0, 1].map(|i| self.seeds[i].hash_one(of));
-                u128::from(high) << 64 | u128::from(low)
+                let mut hasher = self.hasher;
+                hasher.write(&of);
+                hasher.finish128().as_u128()
             })
             .collect();
-        let (outcome, answered) = watch::channel(None);
-        let answered = Arc::new(answered);
-        let mut claim = Claim { dedupe: self.clone(), fingerprints: Vec::new(), outcome };
+        let outcome = Arc::new(Outcome::new());
+        let mut claim = Claim { dedupe: self.clone(), fingerprints: Vec::new(), outcome: outcome.clone() };
         let mut fresh = Vec::with_capacity(fingerprints.len());
         let mut first_copies = Vec::new();
         let now = self.now();
@@ -122,10 +124,10 @@ impl Dedupe {
             }
             match state.under_way.get(fingerprint) {
                 // Twice in one request: it is its own first copy.
-                Some(first) if first.same_channel(&answered) => {}
-                Some(first) => first_copies.push(FirstCopy(watch::Receiver::clone(first))),
+                Some(first) if Arc::ptr_eq(first, &outcome) => {}
+                Some(first) => first_copies.push(FirstCopy(first.clone())),
                 None => {
-                    state.under_way.insert(*fingerprint, answered.clone());
+                    state.under_way.insert(*fingerprint, outcome.clone());
                     fresh.push(position);
                     claim.fingerprints.push(*fingerprint);
                 }
@@ -181,16 +183,16 @@ fn is_recent(entry: u128, now: u32) -> bool {
 impl Claim {
     /// Everything claimed is in the log.
     pub(crate) fn kept(mut self) {
-        self.end(Some(Ok(())));
+        self.end(Ok(()));
     }
 
     /// The log did not take it: a copy that comes later is new.
     pub(crate) fn refused(mut self, refusal: &Refusal) {
-        self.end(Some(Err(refusal.clone())));
+        self.end(Err(refusal.clone()));
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        let is_kept = matches!(outcome, Some(Ok(())));
+    fn end(&mut self, outcome: Result<(), Refusal>) {
+        let is_kept = outcome.is_ok();
         let now = self.dedupe.now();
         let mut state = self.dedupe.state();
         for fingerprint in self.fingerprints.drain(..) {
@@ -200,25 +202,24 @@ impl Claim {
             }
         }
         drop(state);
-        self.outcome.send_replace(outcome);
+        // The first answer stands.
+        let _ = self.outcome.set(outcome);
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.fingerprints.is_empty() {
-            self.end(None);
+            let reason = "an earlier copy of the request was given up by its sender";
+            self.end(Err(Refusal::overloaded(reason, 1)));
         }
     }
 }
 
 impl FirstCopy {
     /// Resolves as the first copy's request was answered.
-    pub(crate) async fn answered(mut self) -> Result<(), Refusal> {
-        let outcome = self.0.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| {
-            Err(Refusal::overloaded("an earlier copy of the request was given up by its sender", 1))
-        })
+    pub(crate) async fn answered(self) -> Result<(), Refusal> {
+        self.0.wait().await.clone()
     }
 }
 

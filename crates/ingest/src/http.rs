@@ -137,7 +137,7 @@ impl Ingest {
                 Some(path) => Ok(wrong_listener(&path, &addresses.admin)),
                 None => Err(Refusal::not_found(format!(
                     "nothing is served at {}: send OTLP to POST /v1/traces or JSON events to POST /v1/events",
-                    path.chars().take(100).collect::<String>()
+                    shown(path)
                 ))),
             },
         }
@@ -197,21 +197,21 @@ impl Ingest {
         reservation: &mut Reservation,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let sender = self.sender(headers)?;
-        match media_type(headers).as_deref() {
-            // The last is what `curl -d` says unless told otherwise: the body tells what it is.
-            None
-            | Some(
-                "application/json"
-                | "application/x-ndjson"
-                | "application/ndjson"
-                | "application/jsonl"
-                | "application/x-www-form-urlencoded",
-            ) => {}
-            Some(other) => {
-                return Err(Refusal::unsupported(format!(
-                    "content-type `{other}` is not supported: use application/json or application/x-ndjson"
-                )));
-            }
+        // The last is what `curl -d` says unless told otherwise: the body tells what it is.
+        const KINDS: [&str; 5] = [
+            "application/json",
+            "application/x-ndjson",
+            "application/ndjson",
+            "application/jsonl",
+            "application/x-www-form-urlencoded",
+        ];
+        if let Some(other) = media_type(headers)
+            && !is_one_of(other, &KINDS)
+        {
+            return Err(Refusal::unsupported(format!(
+                "content-type `{}` is not supported: use application/json or application/x-ndjson",
+                shown(other)
+            )));
         }
         let body = self.body(headers, body, reservation).await?;
         // The parsed records and the spans made of them, while both are there.
@@ -315,21 +315,28 @@ fn passed(headers: &HeaderMap, own: &[u8]) -> Result<Bytes, Refusal> {
     Ok(hops.join(&b", "[..]).into())
 }
 
-fn media_type(headers: &HeaderMap) -> Option<String> {
+/// The request's content type, without parameters.
+fn media_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or("");
-    let name = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    Some(name.chars().take(100).collect())
+    Some(value.split(';').next().unwrap_or("").trim())
 }
 
+fn is_one_of(media_type: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(media_type))
+}
+
+const PROTOBUF: [&str; 2] = ["application/x-protobuf", "application/protobuf"];
+
 fn otlp_encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
-    match media_type(headers).as_deref() {
-        Some("application/x-protobuf" | "application/protobuf") => Ok(Encoding::Protobuf),
-        Some("application/json") => Ok(Encoding::Json),
-        Some("application/grpc" | "application/grpc+proto") => {
+    match media_type(headers) {
+        Some(kind) if is_one_of(kind, &PROTOBUF) => Ok(Encoding::Protobuf),
+        Some(kind) if is_one_of(kind, &["application/json"]) => Ok(Encoding::Json),
+        Some(kind) if is_one_of(kind, &["application/grpc", "application/grpc+proto"]) => {
             Err(Refusal::unsupported("this is the HTTP listener: OTLP/gRPC has a listener of its own"))
         }
         Some(other) => Err(Refusal::unsupported(format!(
-            "content-type `{other}` is not supported: use application/x-protobuf or application/json"
+            "content-type `{}` is not supported: use application/x-protobuf or application/json",
+            shown(other)
         ))),
         None => Err(Refusal::unsupported(
             "content-type is missing: use application/x-protobuf or application/json",
@@ -337,14 +344,15 @@ fn otlp_encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     }
 }
 
+/// What a message quotes of a request.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
 /// An error is spelled in protobuf only to a client that speaks it.
 fn answer_encoding(headers: &HeaderMap, path: &str) -> Encoding {
-    match media_type(headers).as_deref() {
-        Some("application/x-protobuf" | "application/protobuf") if path.ends_with("/v1/traces") => {
-            Encoding::Protobuf
-        }
-        _ => Encoding::Json,
-    }
+    let is_protobuf = || media_type(headers).is_some_and(|kind| is_one_of(kind, &PROTOBUF));
+    if path.ends_with("/v1/traces") && is_protobuf() { Encoding::Protobuf } else { Encoding::Json }
 }
 
 /// A path of the admin listener.

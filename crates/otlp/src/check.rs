@@ -1,7 +1,8 @@
 //! Checks a message against its table: everything a standard decoder may refuse.
 
+use crate::plain::plain_pair;
 use crate::schema::{KEY_VALUE, Kind, Message, Role, Shape, Spec};
-use crate::wire::{Field, Fields, Flaw, Reader, Wire, split_len, split_pair};
+use crate::wire::{Field, Fields, Flaw, Reader, Wire};
 
 /// Message levels below the request that are ever accepted. The usual decoders stop at 100.
 pub(crate) const MAX_DEPTH: u32 = 96;
@@ -136,11 +137,7 @@ impl<'a> Checker<'a> {
     #[inline]
     pub(crate) fn key_value(&mut self, outer: &Field, level: u32) -> Result<(usize, usize), Box<Fault>> {
         let pair = self.buf.get(outer.from..outer.to).unwrap_or_default();
-        if level < self.max_depth
-            && let Some((at, key, value)) = split_pair(pair)
-            && is_utf8(key)
-            && is_plain(value)
-        {
+        if let Some((at, key)) = plain_pair(pair, self.max_depth.saturating_sub(level)) {
             return Ok((outer.from + at, outer.from + at + key.len()));
         }
         self.message(&KEY_VALUE, outer.from, outer.to, level)?;
@@ -152,19 +149,6 @@ impl<'a> Checker<'a> {
     pub(crate) fn utf8(&self, field: &Field) -> Result<(), Box<Fault>> {
         let text = self.buf.get(field.from..field.to).unwrap_or_default();
         if is_utf8(text) { Ok(()) } else { Err(not_utf8(text)) }
-    }
-}
-
-/// An `AnyValue` that holds one string, bool, number or nothing, and is well-formed for certain.
-#[inline]
-fn is_plain(value: &[u8]) -> bool {
-    match value {
-        [] | [0x10, 0..=1] | [0x18, 0..0x80] | [0x21, _, _, _, _, _, _, _, _] => true,
-        [0x0a, rest @ ..] => {
-            matches!(split_len(rest), Some((text, [])) if is_utf8(text))
-        }
-        [0x18, head @ .., 0..0x80] => head.len() < 9 && head.iter().all(|b| *b >= 0x80),
-        _ => false,
     }
 }
 

@@ -254,15 +254,6 @@ impl fmt::Debug for Traces {
     }
 }
 
-/// One of 128 bits, by what tells keys apart: the length, the middle and the end, because keys begin alike.
-#[inline]
-pub(crate) fn key_bit(key: &[u8]) -> u128 {
-    let end = key.last_chunk().map_or(0, |end: &[u8; 4]| u32::from_le_bytes(*end));
-    let middle = key.get(key.len() / 2).copied().unwrap_or_default();
-    let mixed = end ^ u32::from(middle) << 8 ^ (key.len() as u32) << 20;
-    1 << (mixed.wrapping_mul(0x9e37_79b1) >> 25)
-}
-
 pub(crate) fn resource_path(resource: u32) -> String {
     format!("resourceSpans[{resource}]")
 }

@@ -14,7 +14,9 @@ mod check;
 mod ids;
 mod index;
 pub mod json;
+mod key;
 mod payload;
+mod plain;
 mod schema;
 mod span_set;
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub mod write;
 
 pub use ids::{Hex, SpanId, TraceId, from_hex, hex};
 pub use index::{DecodeError, Limits, Rejected, Traces};
+pub use key::Keys;
 pub use payload::Payload;
 pub use span_set::SpanSet;
 pub use value::{ArrayIter, ArrayValue, Attributes, MapValue, RawAttribute, Value};

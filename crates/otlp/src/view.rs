@@ -1,7 +1,8 @@
 //! Borrowed views of spans, resources, scopes, events and links.
 
 use crate::ids::{SpanId, TraceId};
-use crate::index::{Range, ResourceRec, ScopeRec, SpanRec, Traces, key_bit};
+use crate::index::{Range, ResourceRec, ScopeRec, SpanRec, Traces};
+use crate::key::{Keys, key_bit};
 use crate::value::{Attributes, Value, next_of, text};
 use crate::wire::{Fields, find_bytes, find_scalar};
 
@@ -116,14 +117,25 @@ impl<'a> SpanView<'a> {
     }
 
     /// The last attribute of that key (protobuf and map semantics: last wins).
+    #[inline]
     pub fn attribute(&self, key: &str) -> Option<Value<'a>> {
+        if self.rec().keys & key_bit(key.as_bytes()) == 0 { None } else { self.look_up(key) }
+    }
+
+    /// What `read` makes of the first of these keys that is there and of which it makes something.
+    #[inline]
+    pub fn first<T>(&self, keys: Keys, mut read: impl FnMut(Value<'a>) -> Option<T>) -> Option<T> {
+        if keys.are_missing(self.rec().keys) {
+            return None;
+        }
+        keys.iter().find_map(|key| read(self.attribute(key)?))
+    }
+
+    fn look_up(&self, key: &str) -> Option<Value<'a>> {
         if key.is_empty() {
             return self.attributes().find(key);
         }
-        let SpanRec { attributes: range, keys, .. } = self.rec();
-        if keys & key_bit(key.as_bytes()) == 0 {
-            return None;
-        }
+        let SpanRec { attributes: range, .. } = self.rec();
         let index = self.traces.attributes.get(range.from as usize..range.to as usize)?;
         let found = index.iter().rev().find(|a| {
             a.key_len as usize == key.len()

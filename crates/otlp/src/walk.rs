@@ -4,9 +4,11 @@ use bytes::Bytes;
 
 use crate::check::{Checker, Fault, MAX_REPEATS, segment};
 use crate::index::{
-    AttributeRec, DecodeError, Limits, Range, Rejected, ResourceRec, ScopeRec, SpanRec, Traces, key_bit,
+    AttributeRec, DecodeError, Limits, Range, Rejected, ResourceRec, ScopeRec, SpanRec, Traces,
     resource_path, scope_path, span_path,
 };
+use crate::key::key_bit;
+use crate::plain::{SHORT_KEY_AT, short_attribute};
 use crate::schema::{Message, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN};
 use crate::wire::{Field, Fields, Reader, Wire};
 
@@ -230,21 +232,38 @@ impl Walk<'_> {
         const LEVEL: u32 = 3;
         let mut rec = SpanRec { at: outer.at as u32, content: Range::of(outer), ..Default::default() };
         rec.attributes = Range { from: self.attributes.len() as u32, to: 0 };
-        let (mut seen, mut attributes) = (0, 0);
+        let mut seen = 0;
+        // What is left of the bound, and whether values are within the depth that is allowed.
+        let (mut attributes_left, has_depth) =
+            (self.limits.attributes_per_span, LEVEL + 1 < self.check.max_depth);
         let mut reader = Reader::at(self.check.buf, outer.from, outer.to);
-        while let Some(field) = reader.next()? {
+        loop {
+            while has_depth
+                && attributes_left > 0
+                && let Some(short) = short_attribute(reader.rest())
+            {
+                attributes_left -= 1;
+                let at = reader.pos();
+                if rec.first_attribute == 0 {
+                    rec.first_attribute = at as u32;
+                }
+                rec.keys |= self.keep((at + SHORT_KEY_AT, short.key_len), (at + 2, short.len - 2));
+                reader.skip(short.len);
+            }
+            let Some(field) = reader.next()? else { break };
             if field.number == 9 && field.wire == Wire::Len {
-                attributes += 1;
-                if attributes > self.limits.attributes_per_span {
+                if attributes_left == 0 {
                     let limit = self.limits.attributes_per_span;
                     return Err(Fault::new(format!("has more than {limit} attributes")).under("attributes"));
                 }
+                attributes_left -= 1;
                 if rec.first_attribute == 0 {
                     rec.first_attribute = field.at as u32;
                 }
-                rec.keys |= self.attribute(&field, LEVEL + 1).map_err(|fault| {
+                let (from, to) = self.check.key_value(&field, LEVEL + 1).map_err(|fault| {
                     fault.under(&segment(self.check.buf, outer.from, &field, &SPAN.fields[8]))
                 })?;
+                rec.keys |= self.keep((from, to - from), (field.from, field.to - field.from));
                 continue;
             }
             self.check.field(&SPAN, outer.from, &field, LEVEL, &mut seen)?;
@@ -279,21 +298,21 @@ impl Walk<'_> {
         Ok(rec)
     }
 
-    /// Checks one attribute of a span and records where its key is; answers the bit of the key.
+    /// Records an attribute by where its key and its content are, each with its length; answers the bit of the key.
     #[inline]
-    fn attribute(&mut self, outer: &Field, level: u32) -> Result<u128, Box<Fault>> {
-        let (from, to) = self.check.key_value(outer, level)?;
+    fn keep(&mut self, key: (usize, usize), content: (usize, usize)) -> u128 {
+        let (from, len) = key;
         // An empty key is legal; it is found by a scan. Leaving it out bounds the size of the
         // index by a small multiple of the body.
-        if to > from {
+        if len > 0 {
             self.attributes.push(AttributeRec {
                 key_from: from as u32,
-                key_len: (to - from) as u32,
-                at: outer.from as u32,
-                len: (outer.to - outer.from) as u32,
+                key_len: len as u32,
+                at: content.0 as u32,
+                len: content.1 as u32,
             });
         }
-        Ok(key_bit(self.check.buf.get(from..to).unwrap_or_default()))
+        key_bit(self.check.buf.get(from..from + len).unwrap_or_default())
     }
 
     fn is_set(&self, field: &Field) -> bool {

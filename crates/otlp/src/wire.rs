@@ -101,6 +101,18 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
+    /// What was not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.buf.get(self.pos..).unwrap_or_default()
+    }
+
+    /// Passes over bytes of [`Reader::rest`].
+    #[inline]
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.pos += bytes;
+    }
+
     /// The next field; `None` at the end of the message. After an error the reader must not be used on.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Field>, Flaw> {

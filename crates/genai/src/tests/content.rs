@@ -6,7 +6,7 @@ use crate::{Class, classify, keys, looks_like_content};
 #[test]
 fn every_key_that_is_read_is_classified() {
     for (field, keys, is_content) in keys::ALL {
-        for key in *keys {
+        for key in keys.iter() {
             let class = classify(key);
             let expected = if *is_content {
                 class == Class::Content

@@ -691,7 +691,7 @@ mod properties {
     }
 
     fn any_key() -> impl Strategy<Value = String> {
-        let all: Vec<&str> = keys::ALL.iter().flat_map(|(_, keys, _)| keys.iter().copied()).collect();
+        let all: Vec<&str> = keys::ALL.iter().flat_map(|(_, keys, _)| keys.iter()).collect();
         prop_oneof![
             proptest::sample::select(all).prop_map(str::to_owned),
             "(llm\\.input_messages|llm\\.output_messages|gen_ai\\.prompt|gen_ai\\.completion)\\.[0-9]{1,2}(\\.[a-z0-9]{0,3}){0,4}",
