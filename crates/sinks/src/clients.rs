@@ -9,6 +9,7 @@ use aws_smithy_http_client::tls;
 use http::{HeaderValue, Method};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::Timestamp;
 use url::Url;
 
 use crate::BuildError;
@@ -44,6 +45,7 @@ pub struct ClientOptions {
 #[derive(Clone)]
 pub struct Clients {
     inner: Arc<Inner>,
+    clock: fn() -> Timestamp,
 }
 
 struct Inner {
@@ -94,7 +96,19 @@ impl Clients {
                 via,
                 fragments: Fragments::new(usize::try_from(options.fragment_bytes).unwrap_or(usize::MAX)),
             }),
+            clock: Timestamp::now,
         })
+    }
+
+    /// What it is for adapters whose vendors judge spans by their age.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// The same in a time of its own.
+    #[cfg(test)]
+    pub(crate) fn at(self, clock: fn() -> Timestamp) -> Clients {
+        Clients { clock, ..self }
     }
 
     /// A request over the pool of the HTTP kinds, unless the address policy refuses its host. That

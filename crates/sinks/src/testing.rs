@@ -41,7 +41,12 @@ pub(crate) fn headers(pairs: &[(&str, &str)]) -> Headers {
 }
 
 pub(crate) fn clients() -> Clients {
-    Clients::new().unwrap()
+    at_receipt(Clients::new().unwrap())
+}
+
+/// In the time of the spans of the tests.
+pub(crate) fn at_receipt(clients: Clients) -> Clients {
+    clients.at(|| jiff::Timestamp::from_nanosecond(i128::from(RECEIVED)).unwrap())
 }
 
 /// A destination of the kind whose vendor is at `base`.

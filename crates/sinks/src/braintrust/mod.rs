@@ -10,7 +10,7 @@
 //! | auth | `Authorization: Bearer apiKey` |
 //! | body | `{"events":[row, ...]}`, uncompressed |
 //! | what arrives | input and output as messages and choices, model in `metadata.model`, tokens, cost and times in `metrics`, user, session and custom keys in `metadata`, tags on roots |
-//! | limits | 100 rows, 5 MB of the 6 MiB allowed, 1 s |
+//! | limits | 100 rows, 5 MB of the 6 MiB allowed, 1 s; a larger row is cut and marked |
 //! | identity | row `id` is made of trace and span id: a retry replaces the row |
 //! | 421 | the key is of another region |
 //! | privacy | `input`, `output` and the text of `error` are not sent |
@@ -36,6 +36,9 @@ use crate::family::rows::Row;
 use crate::family::{answer, headers, urls};
 use crate::{Answer, BatchLimits, BuildError, Clients};
 
+/// Of a body, unless the data plane says otherwise.
+const BYTES_MAX: usize = 6 << 20;
+
 /// The adapter.
 pub(crate) type Braintrust = JsonVendor<Project>;
 
@@ -56,7 +59,7 @@ impl Vendor for Project {
     const GZIP: bool = false;
 
     fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
-        vec![Part::json(&self.insert, request::body(rows))]
+        vec![Part::json(&self.insert, request::body(rows)).at_most(BYTES_MAX)]
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
@@ -77,7 +80,11 @@ impl Vendor for Project {
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
         let region = "EU accounts have their own base url: https://api-eu.braintrust.dev";
         let advice = [
-            (401, region),
+            (
+                401,
+                "the key is unknown here; EU accounts have their own base url: https://api-eu.braintrust.dev",
+            ),
+            (403, "the key has no access to this project"),
             (404, "config.projectId is the project's id (a uuid), not its name"),
             (421, region),
         ];

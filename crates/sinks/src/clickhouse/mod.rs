@@ -5,14 +5,17 @@
 //!
 //! | | |
 //! | --- | --- |
+//! | what to enter | `host` with its port, database, user with the right to insert, table; `shouldIncludeCacheWriteTokens` for a table of version 2 |
 //! | URL | `host`; without a scheme port 8443 means https, 8123 http. `table` may be `db.table` |
 //! | auth | `X-ClickHouse-User` and `X-ClickHouse-Key` |
+//! | what arrives | a row a span in OpenRouter's columns: ids, user, session, key, times, model, provider, tokens, costs, status; `INPUT`, `OUTPUT`, `METADATA`, `MODEL_PARAMETERS`, `ATTRIBUTES` as JSON; `TAGS` |
 //! | columns | read with `DESCRIBE TABLE`, kept until the server complains; what both sides know is sent, named in the `INSERT`. `TRACE_ID`, `SPAN_ID`, `TIMESTAMP` must exist. `CACHE_WRITE_TOKENS` only with `shouldIncludeCacheWriteTokens` |
 //! | body | `JSONEachRow`; LZ4 blocks unless the host is near. Times are sent as UTC text and read whatever the server's time zone |
 //! | once only | `insert_deduplication_token` is the batch's token; [`CREATE_TABLE`] makes the table honour it |
 //! | waiting | synchronous inserts (`async_insert=0`, `wait_end_of_query=1`): success means stored |
 //! | limits | 10,000 rows, 16 MiB, 1 s, 2 at a time: about one insert per second and table, as ClickHouse asks |
 //! | errors | by code, not by status (`response.rs`) |
+//! | privacy | `INPUT`, `OUTPUT`, content among `ATTRIBUTES` and the messages of errors are not sent |
 //! | test | the columns, then an `INSERT ... SELECT ... WHERE 0`, which needs the grant and writes nothing; where there is no table the hint is the statement that makes it |
 //!
 //! `Sent::bytes` counts the rows before LZ4: the client library does not tell the compressed size.

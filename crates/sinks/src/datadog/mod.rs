@@ -11,7 +11,7 @@
 //! | auth | `DD-API-KEY`; an agent adds its own key, so that none is sent to it |
 //! | body | `{"data":{"type":"span","attributes":{"ml_app","tags","spans":[...]}}}`, uncompressed; by an agent what Datadog's SDK sends it, an envelope per span |
 //! | what arrives | generations as kind `llm`, roots as `workflow`, tools as `tool`; messages, model, provider, tokens and the billed cost (which overrides Datadog's estimate), session, `user_id:` and the trace's tags |
-//! | limits | 200 spans, 4.5 MB of the 5 MB allowed, 1 s. Spans older than 24 h are refused by Datadog |
+//! | limits | 200 spans, 4.5 MB of the 5 MB allowed, 1 s; a larger span is cut and marked. Datadog takes spans that started more than 24 h ago, and loses them: they become dead letters here. Tags end at 200 characters |
 //! | 202 | taken; what is invalid vanishes later, unseen, so only what the reference names is sent |
 //! | privacy | `input`, `output` and the text of errors are not sent |
 //! | test | `GET /api/v1/validate`: proves key and site, not that LLM Observability is part of the plan. By an agent `GET /info`: proves that the agent passes spans on |
@@ -40,6 +40,9 @@ use crate::{Answer, BatchLimits, BuildError, Clients, Diagnosis};
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
 const SUBDOMAIN: HeaderName = HeaderName::from_static("x-datadog-evp-subdomain");
 
+/// Of a body, and so of a span.
+const BYTES_MAX: usize = 5_000_000;
+
 /// The adapter.
 pub(crate) type Datadog = JsonVendor<MlApp>;
 
@@ -61,10 +64,11 @@ impl Vendor for MlApp {
         concurrency_max: 4,
     };
     const GZIP: bool = false;
+    const AGE_MAX: Option<Duration> = Some(Duration::from_secs(24 * 3600));
 
     fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
         let body = if self.by_agent { request::agent_body } else { request::body };
-        vec![Part::json(&self.spans, body(&self.name, rows))]
+        vec![Part::json(&self.spans, body(&self.name, rows)).at_most(BYTES_MAX)]
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {
@@ -85,7 +89,9 @@ impl Vendor for MlApp {
         let site = "the API key is not of this site: take the base url of your own (us3, us5, eu, ap1, ...), and an \
                     API key, not an application key";
         let ok_hint = "the key is valid on this site; LLM Observability itself shows with the first spans";
-        verdict(reply, redactor, ok_hint, &[(401, site), (403, site)])
+        let no_api = "this is no API of Datadog: base urls are https://api.datadoghq.com, https://api.us5.datadoghq.com, \
+                      https://api.datadoghq.eu and the like";
+        verdict(reply, redactor, ok_hint, &[(401, site), (403, site), (404, no_api)])
     }
 }
 

@@ -5,8 +5,11 @@ use tracecast_genai::Generation;
 use tracecast_otlp::hex;
 
 use crate::family::chat;
+use crate::family::cut::{cut, is_over};
 use crate::family::rows::Row;
 
+/// Datadog cuts longer tags, and says nothing.
+const TAG_CHARS_MAX: usize = 200;
 /// What a root has for a parent.
 const NO_PARENT: &str = "undefined";
 
@@ -252,5 +255,8 @@ fn tags(ml_app: &str, generation: &Generation<'_>) -> Vec<String> {
     // A tag of Datadog is a pair; a bare one becomes one of the name `tag`.
     let pair = |tag: String| if tag.contains(':') { tag } else { format!("tag:{tag}") };
     tags.extend(generation.tags().into_iter().map(pair));
+    for tag in tags.iter_mut().filter(|tag| is_over(tag, TAG_CHARS_MAX)) {
+        *tag = cut(tag, TAG_CHARS_MAX);
+    }
     tags
 }

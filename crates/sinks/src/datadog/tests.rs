@@ -7,7 +7,7 @@ use tracecast_destination::DatadogConfig;
 
 use super::Datadog;
 use crate::testing::*;
-use crate::{Adapter, Answer, Diagnosis};
+use crate::{Adapter, Answer, Diagnosis, ItemAnswer};
 
 fn adapter(url: &str) -> Datadog {
     let config = DatadogConfig {
@@ -157,4 +157,35 @@ async fn an_agent_gets_what_the_sdk_sends_and_tells_what_it_takes() {
     }
     assert_eq!(event.pointer("/meta/kind").or(event.pointer("/meta/metadata/model_name")), None);
     assert_eq!(envelopes[1]["spans"][0]["parent_id"], 0x0101_0101_0101_0101_u64.to_string());
+}
+
+#[tokio::test]
+async fn what_datadog_would_lose_is_not_sent() {
+    let server = Server::start(vec![(202, "", b"")]).await;
+    let adapter = adapter(&server.url);
+    const DAY: u64 = 24 * 3600 * 1_000_000_000;
+    let started = |n: u8, at: u64| {
+        let mut span = generation(n);
+        (span.start_unix_nano, span.end_unix_nano) = (at, at + 1);
+        span
+    };
+    // The clock of the tests stands at RECEIVED.
+    let (old, new) = (started(1, RECEIVED - DAY - 1), started(2, RECEIVED - DAY));
+    let both = batch(vec![item(1, std::slice::from_ref(&old)), item(2, std::slice::from_ref(&new))]);
+    let Answer::PerItem(answers) = adapter.send(&both).await.answer else { panic!() };
+    assert!(matches!(&answers[0], ItemAnswer::Refused(why) if why.contains("24 h")), "{answers:?}");
+    assert_eq!(answers[1], ItemAnswer::Delivered);
+    let body: Json = serde_json::from_slice(&server.received()[0].body).unwrap();
+    let spans = body["data"]["attributes"]["spans"].as_array().unwrap();
+    assert_eq!((spans.len(), &spans[0]["span_id"]), (1, &json!("0202020202020202")));
+    // In one request: to be told apart by halving.
+    let mixed = adapter.send(&batch(vec![item(3, &[old, new])])).await;
+    assert!(matches!(mixed.answer, Answer::Isolate { by_size: false, .. }), "{mixed:?}");
+
+    let mut large = generation(3);
+    large.attributes.push(("trace.metadata.large".into(), "x".repeat(5_000_000).as_str().into()));
+    let large = adapter.send(&batch(vec![item(4, &[large])])).await;
+    let Answer::Isolate { by_size: true, failure } = large.answer else { panic!("{large:?}") };
+    assert!(failure.message.contains("5000000"), "{}", failure.message);
+    assert_eq!(server.received().len(), 1);
 }

@@ -106,27 +106,34 @@ fn speaks_of_duplicate(body: &[u8]) -> bool {
         .any(|words| text.contains(words))
 }
 
-/// Brings items whose stored bytes could not be read into the answer of the rest: they are refused
-/// for good, whatever became of the others.
+/// A body that is not sent, because the vendor takes no larger one.
+pub(crate) fn too_large(bytes: usize, bytes_max: usize) -> Answer {
+    let message = format!("not sent: {bytes} bytes, of which {bytes_max} are taken at once");
+    Answer::Isolate { by_size: true, failure: Failure { message, ..Failure::default() } }
+}
+
+/// Brings items whose stored bytes could not be read into the answer of the rest.
 pub(crate) fn with_damaged(batch: &Batch, damaged: &[usize], answer: Answer) -> Answer {
-    if damaged.is_empty() {
+    let refused: Vec<(usize, String)> =
+        damaged.iter().map(|i| (*i, "the stored record cannot be read".to_owned())).collect();
+    with_refused(batch, &refused, answer)
+}
+
+/// Brings items that were not sent, and why, into the answer of the rest: they are refused for good, whatever became of
+/// the others.
+pub(crate) fn with_refused(batch: &Batch, refused: &[(usize, String)], answer: Answer) -> Answer {
+    if refused.is_empty() {
         return answer;
     }
-    let refused = || ItemAnswer::Refused("the stored record cannot be read".into());
-    match answer {
-        Answer::Delivered => Answer::PerItem(
-            (0..batch.items.len())
-                .map(|i| if damaged.contains(&i) { refused() } else { ItemAnswer::Delivered })
-                .collect(),
-        ),
-        Answer::PerItem(mut items) => {
-            for i in damaged {
-                if let Some(item) = items.get_mut(*i) {
-                    *item = refused();
-                }
-            }
-            Answer::PerItem(items)
+    let mut items = match answer {
+        Answer::Delivered => vec![ItemAnswer::Delivered; batch.items.len()],
+        Answer::PerItem(items) => items,
+        other => return other,
+    };
+    for (i, why) in refused {
+        if let Some(item) = items.get_mut(*i) {
+            *item = ItemAnswer::Refused(why.clone());
         }
-        other => other,
     }
+    Answer::PerItem(items)
 }

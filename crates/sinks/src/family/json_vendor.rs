@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
+use jiff::Timestamp;
 use url::Url;
 
-use super::answer::{self, with_damaged};
+use super::answer::{self, too_large, with_refused};
 use super::endpoint::{Endpoint, mark};
 use super::http::{BODY_BYTES_MAX, Outgoing, Reply};
 use super::probe::{self, Verdict};
@@ -18,7 +19,7 @@ use super::projection::projected;
 use super::redact::Redactor;
 use super::rows::{Row, rows};
 use super::{gzip, offload};
-use crate::{Adapter, Answer, Batch, BatchLimits, Item, Preview, Sent, TestReport};
+use crate::{Adapter, Answer, Batch, BatchLimits, Failure, Item, Preview, Sent, TestReport};
 
 /// One request of a batch.
 #[derive(Clone, Debug)]
@@ -26,12 +27,25 @@ pub(crate) struct Part {
     pub(crate) url: Url,
     pub(crate) content_type: HeaderValue,
     pub(crate) body: Bytes,
+    /// Bytes of it, before compression, of which the vendor takes no more than so many: then it is not sent.
+    pub(crate) over: Option<(usize, usize)>,
 }
 
 impl Part {
     pub(crate) fn json(url: &Url, body: Vec<u8>) -> Part {
         let content_type = HeaderValue::from_static("application/json");
-        Part { url: url.clone(), content_type, body: body.into() }
+        Part { url: url.clone(), content_type, body: body.into(), over: None }
+    }
+
+    /// The vendor takes no larger body.
+    pub(crate) fn at_most(self, bytes_max: usize) -> Part {
+        let bytes = self.body.len();
+        self.holding(bytes, bytes_max)
+    }
+
+    /// Of something in it with so many bytes the vendor takes no more than `bytes_max`.
+    pub(crate) fn holding(self, bytes: usize, bytes_max: usize) -> Part {
+        Part { over: self.over.or((bytes > bytes_max).then_some((bytes, bytes_max))), ..self }
     }
 }
 
@@ -40,6 +54,8 @@ pub(crate) trait Vendor: Debug + Send + Sync + 'static {
     const LIMITS: BatchLimits;
     /// Bodies are compressed.
     const GZIP: bool;
+    /// Spans that started longer ago are taken by the vendor, and lost without a word.
+    const AGE_MAX: Option<Duration> = None;
 
     /// The requests for these spans, sent one after the other until one is not taken. `route` counts the ways a
     /// server can be spoken to, the best one first.
@@ -71,10 +87,12 @@ pub(crate) struct JsonVendor<V> {
     route: AtomicU8,
 }
 
-/// A batch as requests, and the positions of items whose stored bytes cannot be read.
+/// A batch as requests, and the positions of items that are not among them, with the reason.
 struct Encoded {
     parts: Vec<Part>,
-    damaged: Vec<usize>,
+    refused: Vec<(usize, String)>,
+    /// Why nothing is sent: one of the spans is not to be.
+    isolate: Option<Answer>,
 }
 
 impl<V: Vendor> JsonVendor<V> {
@@ -94,9 +112,12 @@ impl<V: Vendor> JsonVendor<V> {
 
     async fn send_once(&self, batch: &Batch) -> Sent {
         let route = self.route.load(Ordering::Relaxed);
-        let vendor = self.vendor.clone();
-        let Encoded { parts, damaged } =
-            offload::encode(batch, move |batch| packed(&*vendor, batch, route)).await;
+        let (vendor, now) = (self.vendor.clone(), self.endpoint.clients.now());
+        let Encoded { parts, refused, isolate } =
+            offload::encode(batch, move |batch| packed(&*vendor, batch, route, now)).await;
+        if let Some(answer) = isolate {
+            return Sent { answer, bytes: 0 };
+        }
         let mut bytes = 0;
         for part in parts {
             bytes += part.body.len() as u64;
@@ -110,10 +131,10 @@ impl<V: Vendor> JsonVendor<V> {
                 Err(error) => error.answer(),
             };
             if answer != Answer::Delivered {
-                return Sent { answer: with_damaged(batch, &damaged, answer), bytes };
+                return Sent { answer: with_refused(batch, &refused, answer), bytes };
             }
         }
-        Sent { answer: with_damaged(batch, &damaged, Answer::Delivered), bytes }
+        Sent { answer: with_refused(batch, &refused, Answer::Delivered), bytes }
     }
 
     /// The batch may go again at once, by the other route.
@@ -145,7 +166,8 @@ impl<V: Vendor> Adapter for JsonVendor<V> {
     }
 
     fn preview(&self, batch: &Batch) -> Vec<Preview> {
-        let parts = encoded(&*self.vendor, batch, self.route.load(Ordering::Relaxed)).parts;
+        let route = self.route.load(Ordering::Relaxed);
+        let parts = encoded(&*self.vendor, batch, route, None).parts;
         let preview = |mut part: Part| {
             // A key can be a field of the body.
             let body = self.endpoint.redactor.body(&std::mem::take(&mut part.body)).into();
@@ -155,23 +177,45 @@ impl<V: Vendor> Adapter for JsonVendor<V> {
     }
 }
 
-/// The bodies before compression. Privacy goes first, so that whatever a vendor reads is what may be said.
-fn encoded<V: Vendor>(vendor: &V, batch: &Batch, route: u8) -> Encoded {
+/// The bodies before compression. Privacy goes first, so that whatever a vendor reads is what may be said. Without a
+/// time no span is too old.
+fn encoded<V: Vendor>(vendor: &V, batch: &Batch, route: u8, now: Option<Timestamp>) -> Encoded {
     let items: Vec<Item> = batch.items.iter().map(projected).collect();
-    let (mut all, mut damaged) = (Vec::new(), Vec::new());
+    let oldest = now.zip(V::AGE_MAX).map(|(now, age)| {
+        u64::try_from(now.as_nanosecond().saturating_sub_unsigned(age.as_nanos())).unwrap_or(0)
+    });
+    let is_old = |row: &Row<'_>| oldest.is_some_and(|oldest| row.span.start_unix_nano() < oldest);
+    let why = || {
+        let hours = V::AGE_MAX.unwrap_or_default().as_secs() / 3600;
+        format!("not sent: it started more than {hours} h ago, and would be lost there without a word")
+    };
+    let (mut all, mut refused, mut isolate) = (Vec::new(), Vec::new(), None);
     for (i, item) in items.iter().enumerate() {
-        match item.payload.traces() {
-            Ok(traces) => all.extend(rows(traces, &item.spans)),
-            Err(_) => damaged.push(i),
+        let Ok(traces) = item.payload.traces() else {
+            refused.push((i, "the stored record cannot be read".to_owned()));
+            continue;
+        };
+        let rows = rows(traces, &item.spans);
+        if !rows.is_empty() && rows.iter().all(is_old) {
+            refused.push((i, why()));
+        } else if rows.iter().any(is_old) {
+            // The old among the new are found by halving.
+            let failure = Failure { message: why(), ..Failure::default() };
+            isolate = Some(Answer::Isolate { by_size: false, failure });
+        } else {
+            all.extend(rows);
         }
     }
     let parts = if all.is_empty() { Vec::new() } else { vendor.parts(&all, route) };
-    Encoded { parts, damaged }
+    Encoded { parts, refused, isolate }
 }
 
-fn packed<V: Vendor>(vendor: &V, batch: &Batch, route: u8) -> Encoded {
-    let mut encoded = encoded(vendor, batch, route);
-    if V::GZIP {
+fn packed<V: Vendor>(vendor: &V, batch: &Batch, route: u8, now: Timestamp) -> Encoded {
+    let mut encoded = encoded(vendor, batch, route, Some(now));
+    if let Some((bytes, bytes_max)) = encoded.parts.iter().find_map(|part| part.over) {
+        encoded.isolate = Some(too_large(bytes, bytes_max));
+    }
+    if V::GZIP && encoded.isolate.is_none() {
         for part in &mut encoded.parts {
             part.body = gzip::compress([&part.body[..]]);
         }

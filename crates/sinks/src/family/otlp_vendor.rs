@@ -52,6 +52,8 @@ impl Form {
 /// What is particular to one kind.
 pub(crate) trait Vendor: Debug + Send + Sync + 'static {
     const LIMITS: BatchLimits;
+    /// What the vendor takes at most, as it is sent: nothing larger is.
+    const BODY_BYTES_MAX: usize = usize::MAX;
 
     /// What is changed on the spans, after privacy.
     fn edit(&self) -> Option<&dyn Edit> {
@@ -116,6 +118,9 @@ impl<V: Vendor> OtlpVendor<V> {
             let (vendor, clients) = (self.vendor.clone(), self.endpoint.clients.clone());
             offload::encode(batch, move |batch| packed(&*vendor, form, batch, clients.fragments())).await
         };
+        if body.bytes.len() > V::BODY_BYTES_MAX {
+            return Sent { answer: answer::too_large(body.bytes.len(), V::BODY_BYTES_MAX), bytes: 0 };
+        }
         let outgoing = |bytes| self.outgoing(form, bytes);
         let answer = |reply: &Reply| {
             if reply.status == 415 && !self.is_last(position) {

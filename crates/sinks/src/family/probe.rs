@@ -43,30 +43,26 @@ impl Verdict {
 
     /// The diagnosis by status; a 2xx is ok.
     pub(crate) fn reply(reply: &Reply, redactor: &Redactor, ok_hint: &str) -> Verdict {
-        let (diagnosis, advice) = match reply.status {
-            200..300 => return Verdict::ok(Some(reply.status), ok_hint),
-            401 | 402 | 403 | 407 => (Diagnosis::Auth, "check the credentials and their rights"),
-            300..=399 => (Diagnosis::NotFound, "redirects are not followed: enter the address it points to"),
-            404 | 405 | 410 => (Diagnosis::NotFound, "check the path of the url"),
-            429 => (Diagnosis::RateLimited, "try again later"),
-            508 => (Diagnosis::Loop, "the address leads back to a tracecast gateway"),
-            408 | 504 => (Diagnosis::Timeout, "the receiver did not get an answer in time"),
-            500.. => (Diagnosis::Unavailable, "the receiver cannot serve right now"),
-            _ => (Diagnosis::Rejected, ""),
-        };
-        let said = answer::failure(reply, redactor).message;
-        Verdict { status: Some(reply.status), diagnosis, hint: join(&said, advice) }
+        verdict(reply, redactor, ok_hint, &[])
     }
 }
 
 /// The verdict by status, with a vendor's own advice where it has some.
 pub(crate) fn verdict(reply: &Reply, redactor: &Redactor, ok_hint: &str, advice: &[(u16, &str)]) -> Verdict {
-    let mut verdict = Verdict::reply(reply, redactor, ok_hint);
-    if let Some((_, advice)) = advice.iter().find(|(status, _)| *status == reply.status) {
-        verdict.hint.push_str("; ");
-        verdict.hint.push_str(advice);
-    }
-    verdict
+    let (diagnosis, general) = match reply.status {
+        200..300 => return Verdict::ok(Some(reply.status), ok_hint),
+        401 | 402 | 403 | 407 => (Diagnosis::Auth, "check the credentials and their rights"),
+        300..=399 => (Diagnosis::NotFound, "redirects are not followed: enter the address it points to"),
+        404 | 405 | 410 => (Diagnosis::NotFound, "check the path of the url"),
+        429 => (Diagnosis::RateLimited, "try again later"),
+        508 => (Diagnosis::Loop, "the address leads back to a tracecast gateway"),
+        408 | 504 => (Diagnosis::Timeout, "the receiver did not get an answer in time"),
+        500.. => (Diagnosis::Unavailable, "the receiver cannot serve right now"),
+        _ => (Diagnosis::Rejected, ""),
+    };
+    let own = advice.iter().find(|(status, _)| *status == reply.status).map(|(_, advice)| *advice);
+    let said = answer::failure(reply, redactor).message;
+    Verdict { status: Some(reply.status), diagnosis, hint: join(&said, own.unwrap_or(general)) }
 }
 
 fn join(said: &str, advice: &str) -> String {

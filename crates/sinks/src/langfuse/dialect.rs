@@ -9,10 +9,14 @@ use tracecast_genai::Generation;
 use tracecast_otlp::write::{Edit, OwnedValue, Place, SPAN_ATTRIBUTES, Verdict, append_attribute};
 use tracecast_otlp::{SpanView, Value};
 
+use crate::family::cut::{cut, is_over, truncated_key};
 use crate::family::json;
 
 /// Langfuse silently files longer environments under `default`.
 const ENVIRONMENT_CHARS_MAX: usize = 40;
+
+/// Langfuse drops longer names and ids of traces, users and sessions.
+const NAME_CHARS_MAX: usize = 200;
 
 /// The edit. Spans of a private item come in already projected, so what is read here is what may be
 /// said.
@@ -74,7 +78,12 @@ impl Edit for Dialect {
             ("langfuse.session.id", generation.session_id()),
             ("langfuse.release", generation.release()),
         ] {
-            if let Some(value) = value {
+            let Some(value) = value else { continue };
+            if is_over(value, NAME_CHARS_MAX) {
+                add(key, cut(value, NAME_CHARS_MAX).into());
+                let name = key.trim_start_matches("langfuse.");
+                add(&truncated_key(&format!("langfuse.trace.metadata.{name}")), OwnedValue::Bool(true));
+            } else {
                 add(key, value.into());
             }
         }

@@ -194,3 +194,16 @@ async fn test_is_an_empty_json_export() {
         assert_eq!(received.body, br#"{"resourceSpans":[]}"#);
     }
 }
+
+#[test]
+fn ids_that_langfuse_would_drop_are_cut() {
+    let mut long = generation(1);
+    long.attributes.retain(|(key, _)| key != "session.id");
+    long.attributes.push(("session.id".into(), "ü".repeat(201).as_str().into()));
+    let span = sent(&[long], false).remove(0);
+    let session = attribute(&span, "langfuse.session.id").unwrap();
+    assert_eq!(session.chars().count(), 200);
+    assert!(session.ends_with("[truncated]"), "{session}");
+    assert_eq!(attribute(&span, "langfuse.trace.metadata.session.id.truncated").as_deref(), Some("true"));
+    assert_eq!(attribute(&span, "langfuse.trace.metadata.user.id.truncated"), None);
+}

@@ -12,7 +12,7 @@
 //! | auth | `x-api-key`, `X-Tenant-Id`; `Langsmith-Project` by OTLP, `session_name` in runs |
 //! | body | `multipart/form-data` with `post.{id}`, `post.{id}.inputs`, `.outputs`, `.extra`, `.events`, `.error`, uncompressed (zstd is for servers that say so in `/info`); protobuf, gzip |
 //! | what arrives | runs of type `llm`, `chain`, `tool`, ...; messages and choices; tokens, cached tokens and cost as `usage_metadata` of the outputs; session, user and custom keys as metadata; tags |
-//! | limits | 100 spans, 5 MB of the 20 MB allowed, 200 ms |
+//! | limits | 100 spans, 5 MB of the 20 MiB allowed, 200 ms; a larger run is cut and marked |
 //! | identity | run ids are UUIDv5 of trace and span id: what is there already answers 409, a success |
 //! | 403 | mostly a key of the organization without workspace id |
 //! | privacy | prompts, answers and the messages of errors are not sent |
@@ -53,6 +53,8 @@ const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 const ENCODING_HEADER: &str = "x-tracecast-encoding";
 /// Whose requests hold whole traces.
 const WHOLE_SCOPES: [&str; 2] = ["openrouter", "tracecast"];
+/// Of a body, unless the installation says otherwise.
+const BYTES_MAX: usize = 20 << 20;
 const MULTIPART: u8 = 0;
 const BATCH: u8 = 1;
 
@@ -81,14 +83,12 @@ impl json_vendor::Vendor for Runs {
         vec![match route {
             MULTIPART => {
                 let content_type = format!("multipart/form-data; boundary={}", runs::BOUNDARY);
-                Part {
-                    url: self.multipart.clone(),
-                    content_type: HeaderValue::try_from(content_type)
-                        .unwrap_or(HeaderValue::from_static("multipart/form-data")),
-                    body: runs::multipart(&self.project, rows).into(),
-                }
+                let part = Part::json(&self.multipart, runs::multipart(&self.project, rows));
+                let kind = HeaderValue::try_from(content_type);
+                let plain = HeaderValue::from_static("multipart/form-data");
+                Part { content_type: kind.unwrap_or(plain), ..part }.at_most(BYTES_MAX)
             }
-            _ => Part::json(&self.batch, runs::batch(&self.project, rows)),
+            _ => Part::json(&self.batch, runs::batch(&self.project, rows)).at_most(BYTES_MAX),
         }]
     }
 

@@ -9,13 +9,16 @@ use crate::family::neutral::{self, Additions};
 
 /// Longest attribute value, characters.
 const VALUE_CHARS_MAX: usize = 4_095;
+/// Longest attribute name, characters.
+const NAME_CHARS_MAX: usize = 255;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect;
 
 impl Edit for Dialect {
-    fn attribute(&self, _: Place, _: &str, value: &Value<'_>) -> Verdict {
+    fn attribute(&self, _: Place, key: &str, value: &Value<'_>) -> Verdict {
         match value {
+            _ if is_over(key, NAME_CHARS_MAX) => Verdict::Drop,
             Value::Str(text) if is_over(text, VALUE_CHARS_MAX) => {
                 Verdict::ReplaceStr(cut(text, VALUE_CHARS_MAX))
             }

@@ -10,7 +10,7 @@
 //! | auth | `api-key` |
 //! | body | protobuf, gzip |
 //! | what arrives | one span per span; model, tokens, cost, user and session as `gen_ai.*`, `user.id`, `session.id` |
-//! | limits | 200 spans, 900 KB of the 1,000,000 bytes allowed, 1 s. Values over 4,095 characters are cut with a visible end and `<key>.truncated`; numbers that are none are left out. New Relic checks after it has answered, so nothing of this may be left to it |
+//! | limits | 200 spans, 900 KB of the 1,000,000 bytes allowed, 1 s. Values over 4,095 characters are cut with a visible end and `<key>.truncated`; numbers that are none, and names over 255 characters, are left out. New Relic checks after it has answered, so nothing of this may be left to it |
 //! | privacy | prompts, answers and the messages of errors are not sent |
 //! | test | an empty request: proves the key |
 
@@ -49,6 +49,8 @@ impl Vendor for Intake {
         age_max: Duration::from_secs(1),
         concurrency_max: 4,
     };
+
+    const BODY_BYTES_MAX: usize = 1_000_000;
 
     fn edit(&self) -> Option<&dyn Edit> {
         Some(&Dialect)

@@ -45,6 +45,7 @@ fn long_values_are_cut_where_everybody_sees_it() {
         ("note", "ä".repeat(4_096).into()),
         ("fits", "ä".repeat(4_095).into()),
         ("ratio", f64::NAN.into()),
+        (&"n".repeat(256), "a name that is too long".into()),
     ]));
     let sent = spans_sent(&adapter(None, NewrelicRegion::Us), item(1, &[long])).remove(0);
     let note = attribute(&sent, "note").unwrap();
@@ -54,6 +55,7 @@ fn long_values_are_cut_where_everybody_sees_it() {
     assert_eq!(attribute(&sent, "fits").unwrap().chars().count(), 4_095);
     assert_eq!(attribute(&sent, "fits.truncated"), None);
     assert_eq!(attribute(&sent, "ratio"), None);
+    assert_eq!(attribute(&sent, &"n".repeat(256)), None);
     assert_eq!(attribute(&sent, "gen_ai.usage.input_tokens").as_deref(), Some("100"));
 }
 
@@ -65,4 +67,25 @@ async fn tests_tell_what_is_wrong() {
     let report = adapter.test().await;
     assert_eq!(report.diagnosis, Diagnosis::Auth);
     assert!(report.hint.contains("config.region"), "{}", report.hint);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_not_sent() {
+    let server = Server::start(vec![(200, "", b"")]).await;
+    let adapter = adapter(Some(&server.url), NewrelicRegion::Us);
+    // Texts that do not compress: every value as long as it may be, each hash another.
+    let noise = |seed: u64| -> String {
+        let words = (0..512_u64).map(|i| (seed * 512 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let text: String = words.map(|word| format!("{:08x}", word >> 32)).collect();
+        text.chars().take(4_000).collect()
+    };
+    let with = |values: u64| {
+        let mut span = generation(1);
+        span.attributes.extend((0..values).map(|i| (format!("noise.{i}"), noise(i).into())));
+        batch(vec![item(1, &[span])])
+    };
+    assert_eq!(adapter.send(&with(200)).await.answer, Answer::Delivered);
+    let Answer::Isolate { by_size: true, failure } = adapter.send(&with(800)).await.answer else { panic!() };
+    assert!(failure.message.contains("1000000"), "{}", failure.message);
+    assert_eq!(server.received().len(), 1);
 }

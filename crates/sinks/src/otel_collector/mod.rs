@@ -5,6 +5,8 @@
 //!
 //! | | |
 //! | --- | --- |
+//! | what to enter | the URL of any OTLP/HTTP receiver, and the headers it wants (its credential) |
+//! | what arrives | the spans as they were sent, with every attribute of theirs: nothing is translated |
 //! | URL | `endpoint`; an empty path gets `/v1/traces`, a path ending in `/v1` gets `/traces`, anything else is used as given |
 //! | auth | the user's `headers` |
 //! | body | protobuf: the received bytes of whole, unedited requests are concatenated as they are |

@@ -12,15 +12,23 @@ const DEPTH_MAX: usize = 3;
 /// Of the names that event uuids are made from.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7472_6163_6563_4173_8000_706f_7374_686f);
 
-pub(super) fn body(token: &str, rows: &[Row<'_>]) -> Vec<u8> {
+/// The body, and how many bytes its largest event has.
+pub(super) fn body(token: &str, rows: &[Row<'_>]) -> (Vec<u8>, usize) {
     let mut out = Vec::new();
+    let mut largest = 0;
     let mut object = json::Object::open(&mut out);
     object.str("api_key", token);
     object.value("historical_migration", &false);
-    let events: Vec<Json> = rows.iter().map(event).collect();
-    object.value("batch", &events);
+    let batch = object.key("batch");
+    for (i, row) in rows.iter().enumerate() {
+        batch.push(if i == 0 { b'[' } else { b',' });
+        let event = event(row).to_string();
+        largest = event.len().max(largest);
+        batch.extend_from_slice(event.as_bytes());
+    }
+    batch.extend_from_slice(if rows.is_empty() { b"[]" } else { b"]" });
     object.close();
-    out
+    (out, largest)
 }
 
 pub(super) fn test(token: &str) -> Vec<u8> {

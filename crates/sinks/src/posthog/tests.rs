@@ -108,3 +108,22 @@ async fn the_test_asks_who_knows_tokens() {
     let body: Json = serde_json::from_slice(&received.body).unwrap();
     assert_eq!(body["api_key"], "phc_12345678");
 }
+
+#[tokio::test]
+async fn an_event_too_large_for_its_route_is_not_sent() {
+    let server = Server::start(vec![(404, "", b"")]).await;
+    let adapter = adapter(&server.url);
+    let with = |n: u8, bytes: usize| {
+        let mut span = generation(n);
+        span.attributes.push(("trace.metadata.large".into(), "x".repeat(bytes).as_str().into()));
+        span
+    };
+    let largest = batch(vec![item(1, &[with(1, 8 << 20)])]);
+    assert!(matches!(adapter.send(&largest).await.answer, Answer::Isolate { by_size: true, .. }));
+    assert!(server.received().is_empty());
+    // Small enough for the AI lane, which is not there.
+    let large = batch(vec![item(1, &[generation(1), with(2, 900 << 10), generation(3)])]);
+    assert!(matches!(adapter.send(&large).await.answer, Answer::Retry(_)));
+    assert!(matches!(adapter.send(&large).await.answer, Answer::Isolate { by_size: true, .. }));
+    assert_eq!(server.received().len(), 1);
+}

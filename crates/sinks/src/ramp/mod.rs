@@ -75,6 +75,7 @@ impl Vendor for Receiver {
 
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
         let advice = [
+            (403, "the key is not of Ramp's OpenRouter integration"),
             (401, "make a new key on the OpenRouter integration page of Ramp"),
             (404, "the path of the receiver is not documented: ask Ramp for the OTLP address, and enter it"),
         ];

@@ -5,6 +5,8 @@
 //!
 //! | | |
 //! | --- | --- |
+//! | what to enter | the bucket, and keys that may put objects, or the ARN of a role; region and endpoint where they are not those of AWS; prefix, path and layout |
+//! | what arrives | a JSON object per trace (`per_trace`), or files of one per line (`jsonl`): trace fields, and observations with model, tokens, costs, input and output |
 //! | key, `per_trace` | `{path}/{traceId}-{unix seconds}-{sequence}-{first spanId}.json`: one object per trace and request |
 //! | key, `jsonl` | `{path}/{hh}/{first sequence}-{last sequence}-{first spanId}.jsonl.gz`: one gzip NDJSON object per batch (per path, if a batch has several) |
 //! | path | `pathTemplate`, `{date}` and the others in UTC |
@@ -16,6 +18,7 @@
 //! | checksums | the SDK's default on AWS, only where required elsewhere (look-alikes break on them); bodies are always in memory, never streamed |
 //! | limits | `per_trace` 128 spans, 8 MiB, 200 ms; `jsonl` 20,000 spans, 16 MiB, 5 s |
 //! | errors | by S3 error code (`response.rs`) |
+//! | privacy | input, output and the messages of errors are not in the objects |
 //! | test | a PUT of a few bytes at `{prefix}/.tracecast-connection-test`: PutObject is all we may do |
 
 mod identity;

@@ -10,7 +10,7 @@
 //! | auth | `Authorization: Basic base64(api:apiKey)` |
 //! | body | `{"batch":[call, ...]}`, uncompressed |
 //! | what arrives | `inputs` with model, messages and parameters, `output` as a chat completion, tokens by model in `summary.usage` (Weave prices them), our cost in `summary.cost_usd` and `attributes.cost`, session as `thread_id`, the rest in `attributes` |
-//! | limits | 100 calls, 5 MB, 1 s; texts over 900 KB are cut, because Weave replaces values over 1 MiB |
+//! | limits | 100 calls, 5 MB, 1 s; texts over 900,000 characters are cut and marked (`attributes["inputs.truncated"]`), because Weave replaces values over 1 MiB |
 //! | identity | the call id is the span id: resending replaces |
 //! | 422 | one bad call refuses all: halve |
 //! | privacy | `inputs.messages`, `output` and `exception` are not sent |
@@ -38,6 +38,8 @@ use crate::{BatchLimits, BuildError, Clients};
 /// The adapter.
 pub(crate) type Weave = JsonVendor<Project>;
 
+/// Of a body: where the SDK stops.
+const BYTES_MAX: usize = 31 << 20;
 const COMPLETE: u8 = 0;
 const UPSERT: u8 = 1;
 
@@ -62,8 +64,8 @@ impl Vendor for Project {
 
     fn parts(&self, rows: &[Row<'_>], route: u8) -> Vec<Part> {
         vec![match route {
-            COMPLETE => Part::json(&self.complete, request::complete(&self.id, rows)),
-            _ => Part::json(&self.upsert, request::upsert(&self.id, rows)),
+            COMPLETE => Part::json(&self.complete, request::complete(&self.id, rows)).at_most(BYTES_MAX),
+            _ => Part::json(&self.upsert, request::upsert(&self.id, rows)).at_most(BYTES_MAX),
         }]
     }
 

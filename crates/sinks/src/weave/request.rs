@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 use tracecast_genai::Generation;
 use tracecast_otlp::hex;
 
-use crate::family::cut::{cut, is_over};
+use crate::family::cut::{cut, is_over, truncated_key};
 use crate::family::rows::Row;
 use crate::family::{chat, json};
 
@@ -66,7 +66,7 @@ fn call(project: &str, row: &Row<'_>) -> Map<String, Json> {
     let error_type = generation.error_type().filter(|_| span.status_code() == 2);
     let exception = generation.error_message().or(error_type.as_deref());
     let end = if span.end_unix_nano() > 0 { span.end_unix_nano() } else { span.start_unix_nano() };
-    chat::compact([
+    let mut call = chat::compact([
         ("project_id", Some(project.into())),
         ("id", Some(id.clone().into())),
         ("trace_id", Some(hex(&span.trace_id()).to_string().into())),
@@ -82,26 +82,28 @@ fn call(project: &str, row: &Row<'_>) -> Map<String, Json> {
         ("output", output(generation)),
         ("summary", Some(summary(row))),
         ("exception", exception.map(Json::from)),
-    ])
+    ]);
+    fit(&mut call);
+    call
 }
 
 fn inputs(generation: &Generation<'_>) -> Map<String, Json> {
     // The arguments of a tool are its inputs.
     if !generation.is_generation()
-        && let Some(Json::Object(arguments)) = chat::input(generation).map(within)
+        && let Some(Json::Object(arguments)) = chat::input(generation)
     {
         return arguments;
     }
     let mut inputs = if generation.is_generation() { generation.model_parameters() } else { Map::new() };
     inputs.extend(chat::compact([
         ("model", generation.model().map(Json::from)),
-        ("messages", chat::input(generation).map(within)),
+        ("messages", chat::input(generation)),
     ]));
     inputs
 }
 
 fn output(generation: &Generation<'_>) -> Option<Json> {
-    let choices = within(chat::output(generation)?);
+    let choices = chat::output(generation)?;
     if !generation.is_generation() {
         return Some(choices);
     }
@@ -165,12 +167,27 @@ fn summary(row: &Row<'_>) -> Json {
     Json::Object(summary)
 }
 
-/// The value with its longest texts cut, each with a visible end.
-fn within(value: Json) -> Json {
+/// Cuts the longest texts of what a call was given and gave, each with a visible end, and says so beside them.
+fn fit(call: &mut Map<String, Json>) {
+    for key in ["inputs", "output"] {
+        let Some(value) = call.get_mut(key) else { continue };
+        if shorten(value)
+            && let Some(Json::Object(attributes)) = call.get_mut("attributes")
+        {
+            attributes.insert(truncated_key(key), true.into());
+        }
+    }
+}
+
+/// True if a text was too long.
+fn shorten(value: &mut Json) -> bool {
     match value {
-        Json::String(text) if is_over(&text, TEXT_CHARS_MAX) => cut(&text, TEXT_CHARS_MAX).into(),
-        Json::Array(items) => items.into_iter().map(within).collect(),
-        Json::Object(object) => object.into_iter().map(|(key, value)| (key, within(value))).collect(),
-        other => other,
+        Json::String(text) if is_over(text, TEXT_CHARS_MAX) => {
+            *text = cut(text, TEXT_CHARS_MAX);
+            true
+        }
+        Json::Array(items) => items.iter_mut().fold(false, |cut, item| shorten(item) | cut),
+        Json::Object(object) => object.values_mut().fold(false, |cut, value| shorten(value) | cut),
+        _ => false,
     }
 }

@@ -59,9 +59,12 @@ fn a_text_that_weave_would_replace_is_cut() {
     long.attributes.retain(|(key, _)| key != "gen_ai.prompt");
     let message = json!({"messages": [{"role": "user", "content": "x".repeat(1_000_000)}]}).to_string();
     long.attributes.push(("gen_ai.prompt".into(), message.into()));
-    let content = call(&[long]).pointer("/inputs/messages/0/content").unwrap().as_str().unwrap().to_owned();
+    let call = call(&[long]);
+    let content = call.pointer("/inputs/messages/0/content").unwrap().as_str().unwrap();
     assert_eq!(content.len(), 900_000);
     assert!(content.ends_with("[truncated]"));
+    assert_eq!(call["attributes"]["inputs.truncated"], true);
+    assert_eq!(call["attributes"]["output.truncated"], Json::Null);
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //!
 //! | | |
 //! | --- | --- |
+//! | what to enter | the URL, POST or PUT, headers that say who calls; a `signingSecret` if the receiver checks signatures |
+//! | what arrives | OTLP/JSON: the spans as they were sent, with every attribute of theirs |
 //! | URL, method | `url` as entered; POST or PUT |
 //! | auth | the user's `headers`, which may also set another `content-type` |
 //! | body | `{"resourceSpans":[...]}`, uncompressed: receivers that sign or log see what was sent |
@@ -12,6 +14,7 @@
 //! | signature | with `signingSecret`: `webhook-timestamp` (of the attempt) and `webhook-signature`, `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; a replaced secret signs beside the new one for 24 h. Tests are signed too |
 //! | limits | 100 spans, 1 MiB, 200 ms |
 //! | success | 2xx only; redirects are not followed; 410 means the receiver wants nothing more |
+//! | privacy | prompts, answers and the messages of errors are not sent |
 //! | test | an empty body with `X-Test-Connection: true`; 2xx or 400 pass |
 
 mod request;

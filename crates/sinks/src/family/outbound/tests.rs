@@ -33,7 +33,7 @@ fn names(answers: &[&[Ipv4Addr]]) -> (Names, Arc<AtomicUsize>) {
 
 fn clients(names: Names, deny_private_addresses: bool) -> Clients {
     let outbound = OutboundPolicy { deny_private_addresses, allow: vec![PUBLIC.to_string()] };
-    Clients::with_names(ClientOptions { outbound, ..Default::default() }, names).unwrap()
+    at_receipt(Clients::with_names(ClientOptions { outbound, ..Default::default() }, names).unwrap())
 }
 
 fn port(url: &str) -> u16 {
@@ -142,7 +142,7 @@ async fn redirects_are_not_followed() {
             // The script of a server lives as long as the process.
             let to: &'static str = Box::leak(format!("location: {}/\r\n", elsewhere.url).into_boxed_str());
             let server = Server::start(vec![(status, to, b"")]).await;
-            let clients = Clients::new().unwrap();
+            let clients = crate::testing::clients();
             let adapter = build(&destination_at(kind, &server.url), &clients).unwrap();
             let answer = send(&*adapter).await;
             assert!(matches!(answer, Answer::Config(_)), "{kind} {status}: {answer:?}");
@@ -155,7 +155,8 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn the_names_of_the_system_are_found_and_checked() {
     let outbound = OutboundPolicy { deny_private_addresses: true, allow: Vec::new() };
-    let clients = Clients::with_options(ClientOptions { outbound, ..Default::default() }).unwrap();
+    let clients =
+        at_receipt(Clients::with_options(ClientOptions { outbound, ..Default::default() }).unwrap());
     for kind in Kind::ALL {
         let adapter = build(&destination_at(kind, "http://localhost:1"), &clients).unwrap();
         assert_eq!(adapter.test().await.diagnosis, Diagnosis::BlockedAddress, "{kind}");
