@@ -16,6 +16,7 @@ use crate::BuildError;
 use crate::family::address::{AddressPolicy, Blocked, OutboundPolicy};
 use crate::family::fragments::Fragments;
 use crate::family::outbound::{Guarded, Names, Resolver, system_names};
+use crate::family::pace::Paced;
 
 /// Connecting, including the TLS handshake.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,7 +91,7 @@ impl Clients {
         Ok(Clients {
             inner: Arc::new(Inner {
                 http: http_client(resolver)?,
-                s3: SharedHttpClient::new(Guarded::new(policy.clone(), s3)),
+                s3: SharedHttpClient::new(Paced(SharedHttpClient::new(Guarded::new(policy.clone(), s3)))),
                 clickhouse,
                 policy,
                 via,
@@ -182,6 +183,7 @@ fn clickhouse_client(resolver: Resolver, policy: Arc<AddressPolicy>) -> (::click
         hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config)
     });
     let connector = tls.https_or_http().enable_http1().wrap_connector(Guarded::new(policy, connector));
+    let connector = Paced(connector);
     let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(CLICKHOUSE_IDLE_TIMEOUT)

@@ -270,6 +270,26 @@ pub(crate) async fn blurting(bytes: &'static [u8]) -> std::net::SocketAddr {
     address
 }
 
+/// A server that answers any request with success, and a body that comes byte by byte. Its URL.
+pub(crate) async fn trickling() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = Vec::new();
+                while read_request(&mut stream, &mut buffer).await.is_some() {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await;
+                    while stream.write_all(b" ").await.is_ok() {
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
 /// What the server got.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {

@@ -408,3 +408,12 @@ async fn large_batches_are_encoded_and_sent_in_pieces() {
     assert_eq!(insert.body.iter().filter(|byte| **byte == b'\n').count(), 20);
     assert!(sent.bytes > 2_000_000 && sent.bytes == insert.body.len() as u64);
 }
+
+#[tokio::test]
+async fn an_answer_that_trickles_is_cut_off() {
+    let adapter = adapter(&trickling().await, "T", false);
+    let Answer::Retry(failure) = adapter.send(&batch(vec![item(1, &[generation(1)])])).await.answer else {
+        panic!("a retry");
+    };
+    assert!(failure.message.ends_with("answered too slowly"), "{}", failure.message);
+}

@@ -18,6 +18,7 @@ pub(crate) mod offload;
 pub(crate) mod otlp_http;
 pub(crate) mod otlp_vendor;
 pub(crate) mod outbound;
+pub(crate) mod pace;
 pub(crate) mod pieces;
 pub(crate) mod probe;
 pub(crate) mod projection;

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::address::Blocked;
 use super::outbound::ResolveFailed;
+use super::pace::TooSlow;
 use crate::{Answer, Diagnosis, Failure};
 
 /// What went wrong before a whole answer was there.
@@ -22,6 +23,8 @@ pub(crate) enum Cause {
         certificate: bool,
     },
     Timeout,
+    /// It answers, but too slowly.
+    Slow,
     /// Closed or reset before the whole answer was read.
     Reset,
     /// The answer is not HTTP.
@@ -48,7 +51,7 @@ impl TransportError {
     }
 
     pub(crate) fn slow(url: &Url) -> TransportError {
-        TransportError { cause: Cause::Timeout, message: format!("{} answered too slowly", authority(url)) }
+        TransportError { cause: Cause::Slow, message: format!("{} answered too slowly", authority(url)) }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> TransportError {
@@ -66,6 +69,7 @@ impl TransportError {
             Cause::Connect => format!("cannot connect to {place}{detail}"),
             Cause::Tls { .. } => format!("tls with {place} failed{detail}"),
             Cause::Timeout => format!("no answer from {place} in time"),
+            Cause::Slow => format!("{place} answered too slowly"),
             Cause::Reset => format!("{place} closed the connection before it had answered"),
             Cause::Garbled => format!("{place} did not answer with http{detail}"),
             Cause::Blocked => format!("the address of {place} is refused{detail}"),
@@ -92,7 +96,7 @@ impl TransportError {
             Cause::Dns { .. } => Diagnosis::Dns,
             Cause::Connect => Diagnosis::Connect,
             Cause::Tls { .. } => Diagnosis::Tls,
-            Cause::Timeout => Diagnosis::Timeout,
+            Cause::Timeout | Cause::Slow => Diagnosis::Timeout,
             Cause::Reset => Diagnosis::Unavailable,
             Cause::Garbled | Cause::Invalid => Diagnosis::Rejected,
             Cause::Blocked => Diagnosis::BlockedAddress,
@@ -137,7 +141,13 @@ fn cause_of(link: &(dyn Error + 'static)) -> Option<(Cause, String)> {
             matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
         return Some((Cause::Tls { certificate }, error.to_string()));
     }
+    if link.is::<TooSlow>() {
+        return Some((Cause::Slow, String::new()));
+    }
     if let Some(error) = link.downcast_ref::<io::Error>() {
+        if error.get_ref().is_some_and(|inner| inner.is::<TooSlow>()) {
+            return None;
+        }
         use io::ErrorKind::*;
         return match error.kind() {
             TimedOut => Some((Cause::Timeout, String::new())),

@@ -383,3 +383,10 @@ async fn no_connection_is_a_retry_that_names_the_place() {
     assert!(failure.message.starts_with(&format!("cannot connect to {address}")), "{}", failure.message);
     assert_eq!(adapter.test().await.diagnosis, Diagnosis::Connect);
 }
+
+#[tokio::test]
+async fn an_answer_that_trickles_holds_no_place() {
+    // It has said that it stored the object: waited for to the end of the attempt, that would be a failure.
+    let adapter = adapter(&trickling().await, S3ObjectLayout::PerTrace);
+    assert_eq!(adapter.send(&batch(vec![item(1, &[generation(1)])])).await.answer, Answer::Delivered);
+}
