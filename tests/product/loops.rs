@@ -1,9 +1,11 @@
 //! Gateways that lead to one another: the loop is noticed, held and named, and there is no storm.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tracecast_tests::fakes::Fake;
+use tracecast_tests::fakes::{Fake, Got};
 use tracecast_tests::process::{Gateway, Home, INGEST_KEY, PATIENCE};
 use tracecast_tests::spans::{generation, request};
 
@@ -120,6 +122,40 @@ async fn a_request_says_which_gateways_it_has_passed() {
         .post("/v1/traces", &[("content-type", "application/x-protobuf"), ("x-tracecast-via", &via)], body)
         .await;
     assert_eq!(status, 508);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_says_so_too() {
+    let mended = Arc::new(AtomicBool::new(false));
+    let is_mended = mended.clone();
+    let judge = move |_: usize, _: &Got| match is_mended.load(Ordering::SeqCst) {
+        true => (200, "application/json", b"{}".to_vec()),
+        false => (400, "text/plain", b"not now".to_vec()),
+    };
+    let fake = Fake::start(Box::new(judge)).await;
+    let home = Home::new(BINARY);
+    home.config("log: { retain: 1h }\n");
+    let gateway = home.start();
+    let id = gateway.simple("otel-collector", "end", json!({ "endpoint": fake.url() })).await;
+    let headers = [("content-type", "application/x-protobuf"), ("x-tracecast-via", "one, two")];
+    let (status, _) = gateway.post("/v1/traces", &headers, request(&[generation(1, "x")])).await;
+    assert_eq!(status, 200);
+    assert_eq!(gateway.settled(&id, 1).await["dead_lettered"], 1);
+    mended.store(true, Ordering::SeqCst);
+    // A letter is read after a restart as before it.
+    assert_eq!(gateway.stop(), 0);
+    let gateway = home.start();
+    let path = format!("/observability/destinations/{id}");
+    for (again, body) in
+        [("dead-letters/replay", json!({})), ("backfill", json!({ "from": "2026-01-01T00:00:00Z" }))]
+    {
+        let before = fake.requests().len();
+        let (status, answer) = gateway.api("POST", &format!("{path}/{again}"), Some(&body)).await;
+        assert_eq!((status, &answer["data"]["requeued"]), (200, &json!(1)), "{again}: {answer}");
+        let sent = fake.wait_for(before + 1).await.swap_remove(before);
+        let via = sent.headers["x-tracecast-via"].to_str().expect("text");
+        assert!(via.ends_with(", one, two"), "{again}: {via}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,6 +168,7 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
                 first_sent_unix_nano: part.first_sent_unix_nano,
                 at_unix_nano: unix_nano(),
                 mapping_version: setup.sender.as_ref().map_or(0, Sender::mapping_version),
+                via: piece.entry.via.clone(),
                 reason: refusal.reason,
                 status: refusal.status,
                 excerpt,

@@ -53,7 +53,7 @@ pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Res
             }
             room -= bytes;
             let projection = projection.and(Projection::REQUEUED);
-            let copy = requeued(slot, workspace, projection, payload);
+            let copy = requeued(slot, workspace, projection, past.origin.via.clone(), payload);
             match copies.blocking_send((past.received_unix_nano, copy)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),

@@ -244,14 +244,16 @@ fn again(letter: DeadLetter, private: bool, workspace: [u8; 16]) -> Option<NewRe
     } else {
         (payload, Projection::REQUEUED)
     };
-    Some(requeued(letter.slot, workspace, projection, payload))
+    Some(requeued(letter.slot, workspace, projection, letter.via, payload))
 }
 
-/// A record of spans that were here before: all of them for one destination, none of them accepted again.
+/// A record of spans that were here before: all of them for one destination, none of them accepted again. They have
+/// passed the gateways they had passed.
 pub(crate) fn requeued(
     slot: Slot,
     workspace: [u8; 16],
     projection: Projection,
+    via: Bytes,
     payload: Payload,
 ) -> NewRecord {
     NewRecord {
@@ -263,7 +265,7 @@ pub(crate) fn requeued(
         routes: vec![Route { slot, projection, spans: SpanSet::all(payload.spans()) }],
         skips: Vec::new(),
         trace_keys: Bytes::new(),
-        origin: Origin::default(),
+        origin: Origin { via, ..Origin::default() },
         payload: Arc::new(payload),
     }
 }

@@ -19,7 +19,10 @@ const LETTER_HEADER: usize = 48;
 const KIND_BRIEF: u8 = 1;
 /// Says that the letter with its id was removed; has no body.
 const KIND_REMOVED: u8 = 2;
+/// A letter whose spans came straight from a client.
 const KIND_LETTER: u8 = 3;
+/// A letter whose spans have passed other gateways, and which.
+const KIND_FORWARDED: u8 = 4;
 
 /// A copy of refused spans.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +41,8 @@ pub struct DeadLetter {
     pub at_unix_nano: u64,
     /// Version of the mapping that made the requests; 0 if that is not known.
     pub mapping_version: u32,
+    /// The gateways the spans had passed, as [`crate::Origin`] says.
+    pub via: Bytes,
     /// Why.
     pub reason: DeadReason,
     /// The last answer's status, if there was one.
@@ -114,11 +119,15 @@ pub(super) fn encode(letter: &DeadLetter) -> Vec<u8> {
     put_varint(&mut out, u64::from(letter.spans));
     put_varint(&mut out, letter.first_sent_unix_nano.map_or(0, |at| at.saturating_add(1)));
     put_varint(&mut out, u64::from(letter.mapping_version));
+    let kind = if letter.via.is_empty() { KIND_LETTER } else { KIND_FORWARDED };
+    if kind == KIND_FORWARDED {
+        put_sized(&mut out, &letter.via);
+    }
     put_sized(&mut out, letter.excerpt.as_bytes());
     out.extend_from_slice(&letter.payload);
     let body = out.get(LETTER_HEADER..).unwrap_or_default();
     let header = LetterHeader {
-        kind: KIND_LETTER,
+        kind,
         reason: letter.reason as u8,
         slot: letter.slot,
         id: letter.id,
@@ -201,8 +210,12 @@ fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
     let status = c.varint()?.checked_sub(1).and_then(|s| u16::try_from(s).ok());
     let (attempts, spans) = (c.varint32()?, c.varint32()?);
     let (first_sent_unix_nano, mapping_version) = match header.kind {
-        KIND_LETTER => (c.varint()?.checked_sub(1), c.varint32()?),
-        _ => (None, 0),
+        KIND_BRIEF => (None, 0),
+        _ => (c.varint()?.checked_sub(1), c.varint32()?),
+    };
+    let via = match header.kind {
+        KIND_FORWARDED => Bytes::copy_from_slice(c.sized()?),
+        _ => Bytes::new(),
     };
     let excerpt = String::from_utf8_lossy(c.sized()?).into_owned();
     let payload = body.slice(body.len() - c.rest().len()..);
@@ -214,6 +227,7 @@ fn decode_body(header: LetterHeader, body: Bytes) -> Option<DeadLetter> {
         first_sent_unix_nano,
         at_unix_nano: header.at_unix_nano,
         mapping_version,
+        via,
         reason,
         status,
         excerpt,
@@ -236,7 +250,7 @@ pub(super) fn places(file: &DiskFile, number: u64, end: u64) -> Contents {
         match header.filter(|h| at.checked_add(h.len).is_some_and(|e| e <= end)) {
             Some(header) => {
                 match (header.kind, DeadReason::from_code(header.reason)) {
-                    (KIND_LETTER | KIND_BRIEF, Some(reason)) => {
+                    (KIND_LETTER | KIND_FORWARDED | KIND_BRIEF, Some(reason)) => {
                         let LetterHeader { id, slot, at_unix_nano, len, .. } = header;
                         let bytes = LETTER_HEADER as u64 + len;
                         let spot = Spot { id, slot, at_unix_nano, reason, file: number, offset: at, bytes };

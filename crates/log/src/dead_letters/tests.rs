@@ -15,6 +15,7 @@ fn letter(slot: Slot, payload: usize) -> DeadLetter {
         first_sent_unix_nano: Some(56),
         at_unix_nano: unix_nano(),
         mapping_version: 7,
+        via: Bytes::new(),
         reason: DeadReason::TooLarge,
         status: Some(413),
         excerpt: "too large".to_owned(),
@@ -41,7 +42,10 @@ fn letters_come_back_after_a_restart() {
     let open = || DeadLetters::open(Disk::default(), dir.path().join("dead-letters"), small()).unwrap();
     let store = open();
     let first = store.append(letter(1, 100)).unwrap();
-    let second = store.append(DeadLetter { status: None, excerpt: String::new(), ..letter(2, 0) }).unwrap();
+    let via = Bytes::from_static(b"one, two");
+    let second = store
+        .append(DeadLetter { status: None, excerpt: String::new(), via: via.clone(), ..letter(2, 0) })
+        .unwrap();
     let third = store.append(letter(1, 200)).unwrap();
     assert!(first < second && second < third);
     let listed = store.list(1);
@@ -49,7 +53,8 @@ fn letters_come_back_after_a_restart() {
     let store = open();
     assert_eq!((store.count(1), store.count(2), store.count(3)), (2, 1, 0));
     assert_eq!(store.list(1), listed);
-    assert_eq!((store.list(2)[0].status, store.list(2)[0].payload.len()), (None, 0));
+    let forwarded = store.list(2).remove(0);
+    assert_eq!((forwarded.status, forwarded.payload.len(), forwarded.via), (None, 0, via));
     assert!(store.append(letter(1, 1)).unwrap() > third);
     assert_eq!(store.count(1), 3);
 }

@@ -26,6 +26,7 @@ fn letter(entry: &Entry, payload: Bytes) -> DeadLetter {
         first_sent_unix_nano: None,
         at_unix_nano: crate::world::unix_nano(),
         mapping_version: 1,
+        via: entry.via.clone(),
         reason: DeadReason::Rejected,
         status: Some(400),
         excerpt: String::new(),
