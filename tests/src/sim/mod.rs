@@ -9,7 +9,9 @@
 //!   what was acknowledged just before it);
 //! - every span ends once, in a state that has a cause, and the books balance at every look;
 //! - no figure that was shown falls over a kill; no destination gets what it has not selected, or content it must
-//!   not have; a token stands for one batch for ever;
+//!   not have; a token stands for one batch for ever, and a destination that knows batches by their tokens gets no
+//!   span under two of them, as often as the process is killed (power cuts, failing disks and spans that are given up
+//!   may make a batch another one);
 //! - when the faults are over, a fresh event reaches every destination within 20 minutes, and the backlog is worked
 //!   off; a clean stop after that leaves nothing to do.
 //!
@@ -23,7 +25,7 @@ mod sink;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -77,6 +79,8 @@ pub enum Sabotage {
     NoSync,
     /// What is written to the journal is not there: as if the log did not write it.
     NoJournal,
+    /// Destinations do not say that they know batches by their tokens: as if delivery did not note batches.
+    NotNoted,
     /// Destinations lose what they said they have taken: as if delivery settled what it did not send.
     NotSent,
 }
@@ -108,6 +112,10 @@ pub fn run_with(seed: u64, trace: bool, sabotage: Sabotage) -> Result<Summary, F
             rng: Mutex::new(SmallRng::seed_from_u64(rng.random())),
             moods: Mutex::default(),
             tokens_are_unique: plan.log.durability == Durability::Durable && !plan.damage,
+            batches_stay: AtomicBool::new(
+                !(plan.disk_faults || plan.damage || plan.clock || plan.small_cap || plan.expiry),
+            ),
+            unsaid: sabotage == Sabotage::NotNoted,
             forgetful: sabotage == Sabotage::NotSent,
         };
         let story = Story::new(baton.clone(), plan, rng, Arc::new(shore));

@@ -65,6 +65,8 @@ pub(super) struct Oracle {
     pub(super) taken: BTreeMap<usize, BTreeMap<Span, u32>>,
     /// By destination: what a token stood for.
     tokens: BTreeMap<(usize, String), Vec<Span>>,
+    /// Of destinations that know a batch by its token: under which one they have stored a span.
+    stored: BTreeMap<(usize, Span), String>,
 }
 
 impl Oracle {
@@ -140,6 +142,36 @@ impl Oracle {
             return Ok(());
         }
         Err(format!("token {token} of destination {destination} stood for {known:?}, now for {spans:?}"))
+    }
+
+    /// Whether a destination that knows batches by their tokens has stored anything under this one.
+    pub(super) fn knows(&self, destination: usize, token: &str, spans: &[Span]) -> bool {
+        let under = |span: &Span| self.stored.get(&(destination, *span)).is_some_and(|known| known == token);
+        spans.iter().any(under)
+    }
+
+    /// It stores them, unless it has them under this token already; `strictly`: nothing happened that may make a
+    /// batch another one, so that it has none of them under another.
+    pub(super) fn store(
+        &mut self,
+        destination: usize,
+        token: &str,
+        spans: &[Span],
+        strictly: bool,
+    ) -> Result<(), String> {
+        for span in spans {
+            let known = self.stored.entry((destination, *span)).or_insert_with(|| token.to_owned());
+            if known == token {
+                continue;
+            }
+            if strictly {
+                return Err(format!(
+                    "destination {destination} has {span:?} under {known}, and now under {token}"
+                ));
+            }
+            *known = token.to_owned();
+        }
+        Ok(())
     }
 
     pub(super) fn take(&mut self, destination: usize, spans: &[Span]) {

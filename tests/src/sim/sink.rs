@@ -1,5 +1,6 @@
 //! Scripted destinations: each has a mood, and in it answers, refuses, stalls or falls over as chance has it.
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +68,11 @@ pub(super) struct Shore {
     pub(super) moods: Mutex<Vec<Mood>>,
     /// Tokens are unique: sequences are never used twice.
     pub(super) tokens_are_unique: bool,
+    /// Nothing can happen, or has happened yet, that makes a batch another one after it was sent: no power cut, no
+    /// failure of the disk, no span that is given up.
+    pub(super) batches_stay: AtomicBool,
+    /// Sinks do not say that they know batches by their tokens.
+    pub(super) unsaid: bool,
     /// Sinks say that they have stored what they have not.
     pub(super) forgetful: bool,
 }
@@ -80,6 +86,8 @@ pub(super) struct Sink {
     pub(super) shore: Arc<Shore>,
     pub(super) destination: usize,
     pub(super) limits: BatchLimits,
+    /// It knows batches by their tokens, and answers for a batch as a whole.
+    pub(super) keeps_batches: bool,
 }
 
 impl fmt::Debug for Sink {
@@ -135,11 +143,18 @@ impl Sink {
         })
     }
 
-    fn take(&self, spans: &[Span]) {
+    fn take(&self, batch: &Batch, spans: &[Span]) {
         if self.shore.forgetful {
             return;
         }
-        locked(&self.shore.oracle).take(self.destination, spans);
+        let mut oracle = locked(&self.shore.oracle);
+        oracle.take(self.destination, spans);
+        let strictly = self.shore.batches_stay.load(Ordering::Relaxed);
+        if self.keeps_batches
+            && let Err(finding) = oracle.store(self.destination, &batch.token, spans, strictly)
+        {
+            self.shore.world.fail(finding);
+        }
     }
 
     /// The answer, and what is stored along with it.
@@ -159,6 +174,8 @@ impl Sink {
             (mood, _) => mood,
         };
         match mood {
+            // A batch that fails with 500 again and again is halved, whatever became of it.
+            Mood::Down if self.keeps_batches => return retry([504, 502, 503, 501][roll % 4]),
             Mood::Down => return retry([500, 502, 503, 501][roll % 4]),
             Mood::Hanging => return Reply::Hang,
             Mood::BadCredentials => return Reply::Say(Answer::Auth(failure(401))),
@@ -169,10 +186,19 @@ impl Sink {
                 let wait = Some(Duration::from_millis([0, 300, 5_000, 40_000][roll % 4]));
                 return Reply::Say(Answer::Retry(Failure { retry_after: wait, ..failure(429) }));
             }
+            _ if self.keeps_batches
+                && locked(&self.shore.oracle).knows(self.destination, &batch.token, &all) =>
+            {
+                self.take(batch, &all);
+                return match mood {
+                    Mood::Deaf => retry(504),
+                    _ => Reply::Say(Answer::Delivered),
+                };
+            }
             Mood::Narrow if all.len() > 2 => {
                 return Reply::Say(Answer::Isolate { by_size: true, failure: failure(413) });
             }
-            Mood::ItemByItem => {
+            Mood::ItemByItem if !self.keeps_batches || !self.poisoned(&all) => {
                 let verdicts = items.iter().map(|spans| {
                     if self.poisoned(spans) {
                         return ItemAnswer::Refused("poison".to_owned());
@@ -180,7 +206,7 @@ impl Sink {
                     if locked(&self.shore.rng).random_bool(0.3) {
                         return ItemAnswer::Retry;
                     }
-                    self.take(spans);
+                    self.take(batch, spans);
                     ItemAnswer::Delivered
                 });
                 return Reply::Say(Answer::PerItem(verdicts.collect()));
@@ -190,7 +216,7 @@ impl Sink {
         if self.poisoned(&all) {
             return Reply::Say(Answer::Isolate { by_size: false, failure: failure(400) });
         }
-        self.take(&all);
+        self.take(batch, &all);
         match mood {
             Mood::Partial if roll < 50 => {
                 let refused = 1 + roll as u32 % batch.spans();
@@ -205,6 +231,10 @@ impl Sink {
 impl Adapter for Sink {
     fn limits(&self) -> BatchLimits {
         self.limits
+    }
+
+    fn keeps_batches(&self) -> bool {
+        self.keeps_batches && !self.shore.unsaid
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {

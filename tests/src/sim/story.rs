@@ -1,6 +1,7 @@
 //! One simulation from the first start to the last look at the books.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -33,6 +34,8 @@ const LIVENESS: Duration = Duration::from_secs(20 * 60);
 struct Target {
     id: Uuid,
     limits: BatchLimits,
+    /// It knows batches by their tokens.
+    keeps_batches: bool,
     /// New records are stored in its private form.
     private: bool,
     version: u32,
@@ -98,6 +101,7 @@ impl Story {
         let target = Target {
             id: Uuid::from_u128(number as u128 + 1),
             limits: limits(&mut self.rng),
+            keeps_batches: self.rng.random_bool(0.5),
             private: self.rng.random_bool(0.3),
             version: 0,
             paused: false,
@@ -172,6 +176,8 @@ impl Story {
         let power_cut = matches!(end, End::PowerCut(_));
         if power_cut {
             self.power_was_cut = true;
+            // The last notes may be gone.
+            self.shore.batches_stay.store(false, Ordering::Relaxed);
             self.world.disk().cut_power();
             let durable = self.plan.log.durability == Durability::Durable;
             for books in self.shown.values_mut() {
@@ -243,23 +249,19 @@ impl Story {
     fn start(&mut self, log: Log) -> Process {
         let slots = self.slots(&log);
         let shore = self.shore.clone();
-        let limits: BTreeMap<Uuid, (usize, BatchLimits)> =
-            self.targets.iter().enumerate().map(|(i, t)| (t.id, (i, t.limits))).collect();
-        let limits = std::sync::Mutex::new(limits);
+        let known: BTreeMap<Uuid, (BatchLimits, bool)> =
+            self.targets.iter().map(|t| (t.id, (t.limits, t.keeps_batches))).collect();
         let build = move |destination: &Destination| -> Result<Arc<dyn Adapter>, BuildError> {
-            let mut limits = locked(&limits);
+            // One that came while the process ran.
+            let newcomer = BatchLimits {
+                spans_max: 10,
+                bytes_max: 8 << 10,
+                age_max: Duration::from_millis(20),
+                concurrency_max: 2,
+            };
+            let (limits, keeps_batches) = known.get(&destination.id).copied().unwrap_or((newcomer, false));
             let number = destination.id.as_u128() as usize - 1;
-            let fallback = (
-                number,
-                BatchLimits {
-                    spans_max: 10,
-                    bytes_max: 8 << 10,
-                    age_max: Duration::from_millis(20),
-                    concurrency_max: 2,
-                },
-            );
-            let (destination, limits) = *limits.entry(destination.id).or_insert(fallback);
-            Ok(Arc::new(Sink { shore: shore.clone(), destination, limits }))
+            Ok(Arc::new(Sink { shore: shore.clone(), destination: number, limits, keeps_batches }))
         };
         let delivery = Delivery::with_builder(log.clone(), Arc::new(build), self.plan.delivery.clone());
         log.subscribe(Arc::new(delivery.clone()));
