@@ -22,6 +22,7 @@ const KIND_SLOT: u8 = 1;
 const KIND_SETTLED: u8 = 2;
 const KIND_INTENT: u8 = 3;
 const KIND_SYNCED: u8 = 4;
+const KIND_TOGETHER: u8 = 6;
 // Reserved: 5 slot retired. Unknown kinds are passed over.
 
 /// One journal entry.
@@ -33,6 +34,8 @@ pub(crate) enum JournalEntry {
         key: SlotKey,
     },
     Settled(Settled),
+    /// Stretches of one slot that ended together: a crash leaves all of it or nothing.
+    Together(Slot, Vec<Settled>),
     Intent(Intent),
     /// Everything below this offset of the file was on disk when this was written.
     Synced(u64),
@@ -55,6 +58,21 @@ pub(crate) struct Settled {
 pub(crate) struct Intent {
     pub(crate) slot: Slot,
     pub(crate) ranges: Vec<Range<u64>>,
+}
+
+impl Settled {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.sequence);
+        put_varint(out, self.first);
+        put_varint(out, self.spans);
+        put_varint(out, self.bytes);
+    }
+
+    fn decode(c: &mut Cursor<'_>, slot: Slot, outcome: Outcome) -> Option<Settled> {
+        let (sequence, first, spans, bytes) = (c.varint()?, c.varint()?, c.varint()?, c.varint()?);
+        let is_sane = first <= u64::MAX / 2 && spans <= u64::MAX / 4;
+        is_sane.then_some(Settled { slot, sequence, first, spans, outcome, bytes })
+    }
 }
 
 pub(crate) fn put_ranges(out: &mut Vec<u8>, ranges: &[Range<u64>]) {
@@ -97,10 +115,17 @@ impl JournalEntry {
                 let (outcome, reason) = settled.outcome.codes();
                 out.extend_from_slice(&[KIND_SETTLED, 0, outcome, reason]); // kind, flags (1 = bitmap, reserved)
                 put_varint(out, u64::from(settled.slot));
-                put_varint(out, settled.sequence);
-                put_varint(out, settled.first);
-                put_varint(out, settled.spans);
-                put_varint(out, settled.bytes);
+                settled.encode(out);
+            }
+            JournalEntry::Together(slot, all) => {
+                out.push(KIND_TOGETHER);
+                put_varint(out, u64::from(*slot));
+                put_varint(out, all.len() as u64);
+                for settled in all {
+                    let (outcome, reason) = settled.outcome.codes();
+                    out.extend_from_slice(&[outcome, reason]);
+                    settled.encode(out);
+                }
             }
             JournalEntry::Intent(Intent { slot, ranges }) => {
                 out.push(KIND_INTENT);
@@ -131,11 +156,17 @@ impl JournalEntry {
                     return Some(None);
                 }
                 let outcome = Outcome::from_codes(c.u8()?, c.u8()?)?;
-                let (slot, sequence, first, spans) = (c.varint32()?, c.varint()?, c.varint()?, c.varint()?);
-                if first > u64::MAX / 2 || spans > u64::MAX / 4 {
-                    return None;
-                }
-                JournalEntry::Settled(Settled { slot, sequence, first, spans, outcome, bytes: c.varint()? })
+                let slot = c.varint32()?;
+                JournalEntry::Settled(Settled::decode(&mut c, slot, outcome)?)
+            }
+            KIND_TOGETHER => {
+                let slot = c.varint32()?;
+                let one = |c: &mut Cursor<'_>| {
+                    let outcome = Outcome::from_codes(c.u8()?, c.u8()?)?;
+                    Settled::decode(c, slot, outcome)
+                };
+                let all = (0..c.count()?).map(|_| one(&mut c)).collect::<Option<Vec<_>>>()?;
+                JournalEntry::Together(slot, all)
             }
             KIND_INTENT => JournalEntry::Intent(Intent { slot: c.varint32()?, ranges: read_ranges(&mut c)? }),
             KIND_SYNCED => JournalEntry::Synced(c.varint()?),

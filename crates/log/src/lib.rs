@@ -61,7 +61,8 @@
 //! span bitmap, reserved; outcome u8, reason u8, slot v, highest sequence v, first ordinal v, spans v, bytes v);
 //! 4 synced (offset v: all below was on disk when this was written; what is no entry there is damage, what is none above
 //! was cut off with the power); 3 intent (a batch about to be sent: slot v, count v; first ordinal v, spans v); 5 slot
-//! retired: reserved. Unknown kinds are passed over. A generation begins
+//! retired: reserved; 6 settled together (slot v, count v; outcome u8, reason u8, highest sequence v, first ordinal v,
+//! spans v, bytes v): what one answer decided is one frame, so that a crash leaves all of it or nothing. Unknown kinds are passed over. A generation begins
 //! with all slots, so that a lost checkpoint never hands a slot's records to another destination. The file `slots` has
 //! this format too.
 //!

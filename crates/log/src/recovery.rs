@@ -252,6 +252,7 @@ impl Recovery<'_> {
                 match entry {
                     JournalEntry::Slot { slot, key } => self.state.ledger.assign(slot, key),
                     JournalEntry::Settled(entry) => settled.push(entry),
+                    JournalEntry::Together(_, entries) => settled.extend(entries),
                     JournalEntry::Intent(intent) => intents.push(intent),
                     JournalEntry::Synced(_) => {}
                 }

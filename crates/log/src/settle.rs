@@ -212,37 +212,40 @@ fn write(inner: &Inner, on_disk: &OnDisk, items: &[Item]) -> Result<bool, LogErr
     Ok(freed)
 }
 
-/// One entry per stretch of ordinals with the same end: a batch of many records is one entry.
+/// Stretches that one entry may hold.
+const STRETCHES_MAX: usize = 1 << 16;
+
+/// One entry per slot, and in it one line per stretch of ordinals with the same end: what ended together is on disk
+/// together.
 fn encode_runs(settled: &[Run], bytes: &mut Vec<u8>) {
-    let mut open: Option<Settled> = None;
-    for run in settled {
-        match &mut open {
-            Some(entry)
-                if entry.slot == run.slot
-                    && entry.outcome == run.outcome
-                    && entry.first + entry.spans == run.first =>
-            {
-                entry.spans += run.spans;
-                entry.bytes += run.bytes;
-                entry.sequence = entry.sequence.max(run.sequence);
-            }
-            _ => {
-                let next = Settled {
+    for of_slot in settled.chunk_by(|a, b| a.slot == b.slot) {
+        let mut stretches: Vec<Settled> = Vec::new();
+        for run in of_slot {
+            match stretches.last_mut() {
+                Some(last) if last.outcome == run.outcome && last.first + last.spans == run.first => {
+                    last.spans += run.spans;
+                    last.bytes += run.bytes;
+                    last.sequence = last.sequence.max(run.sequence);
+                }
+                _ => stretches.push(Settled {
                     slot: run.slot,
                     sequence: run.sequence,
                     first: run.first,
                     spans: run.spans,
                     outcome: run.outcome,
                     bytes: run.bytes,
-                };
-                if let Some(entry) = open.replace(next) {
-                    JournalEntry::Settled(entry).encode(bytes);
+                }),
+            }
+        }
+        match stretches.as_slice() {
+            [one] => JournalEntry::Settled(one.clone()).encode(bytes),
+            _ => {
+                for part in stretches.chunks(STRETCHES_MAX) {
+                    let slot = part.first().map_or(0, |settled| settled.slot);
+                    JournalEntry::Together(slot, part.to_vec()).encode(bytes);
                 }
             }
         }
-    }
-    if let Some(entry) = open {
-        JournalEntry::Settled(entry).encode(bytes);
     }
 }
 

@@ -231,6 +231,11 @@ impl Story {
                     // Nobody was answered for them.
                     damage.quarantined_bytes = 0;
                 }
+                if ["write", "full"].iter().any(|how| self.world.disk().failed.contains(how)) {
+                    // A header page of which a failing disk wrote a part, and the process ended before it could say
+                    // that nothing is behind it.
+                    damage.quarantined_bytes = 0;
+                }
                 let spotless = self.plan.log.durability == Durability::Durable && !self.flipped;
                 if spotless && damage != Damage::default() && !self.is_dead() {
                     self.world.fail(format!(

@@ -194,7 +194,12 @@ proptest! {
         let mut bytes = Vec::new();
         let written: Vec<_> = entries.iter().map(|(slot, first, spans, outcome)| {
             let outcome = Outcome::from_codes(*outcome, 0).unwrap();
-            let entry = JournalEntry::Settled(Settled { slot: *slot, sequence: first + 9, first: *first, spans: *spans, outcome, bytes: 100 });
+            let one = Settled { slot: *slot, sequence: first + 9, first: *first, spans: *spans, outcome, bytes: 100 };
+            let other = Settled { first: first + 500, outcome: Outcome::Delivered, ..one.clone() };
+            let entry = match first % 3 {
+                0 => JournalEntry::Together(*slot, vec![one, other]),
+                _ => JournalEntry::Settled(one),
+            };
             entry.encode(&mut bytes);
             ends.push(start as usize + bytes.len());
             entry
