@@ -1,10 +1,11 @@
-//! fakesnow (DuckDB) behind Snowflake's SQL API behind `snowflake`: the rows it holds after lost answers, statements
-//! that take their time, and privacy.
+//! fakesnow (DuckDB) behind Snowflake's SQL API behind `snowflake`: the rows it holds after lost answers, a
+//! crash, statements that take their time, and privacy.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tracecast_tests::process::Home;
+use tracecast_tests::process::{Home, PATIENCE};
 
 use crate::python::{Server, client, free_port, script, venv};
 use crate::sdks::{ANSWERING_MODEL, BINARY, COST, INPUT_TOKENS, OUTPUT_TOKENS, Sent, send};
@@ -144,6 +145,29 @@ async fn snowflake_holds_one_row_a_span() {
     assert_eq!((&inserts[0]["retry"], &inserts[1]["retry"]), (&json!(false), &json!(true)));
     assert_eq!((&inserts[0]["ran"], &inserts[1]["ran"]), (&json!(true), &json!(false)));
 
+    // Lost until the gateway is gone: the next one knows the statement by its id as well.
+    query(&server, "DELETE FROM OPENROUTER_TRACES").await;
+    trouble(&server, 1_000_000, 0).await;
+    let before = before + 2;
+    let sent = send(&gateway, "http", "rows", CANARY, FULL);
+    let started = Instant::now();
+    while trouble(&server, 1_000_000, 0).await.len() == before {
+        assert!(started.elapsed() < PATIENCE, "no insert came");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gateway.kill();
+    trouble(&server, 0, 0).await;
+    let gateway = home.start();
+    gateway.settled(&id, 1500).await;
+    check(&server, &sent).await;
+    let inserts = trouble(&server, 0, 0).await.split_off(before);
+    assert!(inserts.len() > 1, "{inserts:#?}");
+    assert!(inserts.iter().all(|insert| insert["id"] == inserts[0]["id"]), "{inserts:#?}");
+    assert!(
+        inserts[1..].iter().all(|insert| insert["ran"] == false && insert["retry"] == true),
+        "{inserts:#?}"
+    );
+
     // It takes its time: it is asked for by its handle until it is done. Private from here on.
     let path = format!("/observability/destinations/{id}");
     let (status, answer) = gateway.api("PATCH", &path, Some(&json!({ "privacy_mode": true }))).await;
@@ -151,7 +175,7 @@ async fn snowflake_holds_one_row_a_span() {
     query(&server, "DELETE FROM OPENROUTER_TRACES").await;
     let before = trouble(&server, 0, 1).await.len();
     let sent = send(&gateway, "grpc", "rows", CANARY, FULL);
-    gateway.settled(&id, 1500).await;
+    gateway.settled(&id, 2000).await;
     check(&server, &sent).await;
     assert_eq!(trouble(&server, 0, 0).await.len(), before + 1, "sent again instead of asked for");
     let rows = query(&server, "SELECT * FROM OPENROUTER_TRACES").await;

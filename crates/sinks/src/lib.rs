@@ -13,7 +13,7 @@
 //! | kind | against what |
 //! | --- | --- |
 //! | `otel-collector` | Arize Phoenix and MLflow store what is sent, Datadog's test agent reads both encodings alike (`tests/backends`, as everything below that stores) |
-//! | `arize` | Phoenix, behind a front that asks for the credentials as Arize does: kinds, models, messages, tokens, cost |
+//! | `arize` | Phoenix, behind a front that asks for the credentials as Arize does: kinds, models, messages, tokens, cost; the attributes that are added are OpenInference's |
 //! | `clickhouse` | chDB, the embedded engine of ClickHouse |
 //! | `datadog` | by an agent: Datadog's test agent, and what it got fits the types of Datadog's SDK; the intake itself only against a fake |
 //! | `s3` | s3s-fs, signatures checked; roles: moto with IAM and STS enforced |
@@ -22,7 +22,8 @@
 //! | `braintrust`, `langsmith`, `opik`, `posthog` | golden bodies fit the models of the vendor's own SDK; answers and limits only against fakes |
 //! | `sentry` | golden spans pass Sentry Relay's normalizer; answers and limits only against fakes |
 //! | `webhook` | signatures read by the reference implementation of Standard Webhooks |
-//! | `grafana`, `langfuse`, `newrelic` | fakes written from the vendor's documentation only |
+//! | `langfuse` | the attributes that are added are those of its SDK; the rest against a fake written from its documentation and server |
+//! | `grafana`, `newrelic` | fakes written from the vendor's documentation only |
 //! | `ramp` | a fake only, and no documentation of the vendor |
 //!
 //! A new kind is a folder beside the others, its variant in `tracecast_destination::Config`, and one

@@ -79,14 +79,12 @@ def statement(query, body):
     again = query.get("retry") == "true" and request_id in DONE
     if is_insert:
         INSERTS.append({"id": request_id, "retry": query.get("retry") == "true", "ran": not again})
-    if again:
-        return 200, DONE[request_id]
-    if is_insert and TROUBLE["hold"]:
+    if is_insert and not again and TROUBLE["hold"]:
         TROUBLE["hold"] -= 1
         handle = str(uuid.uuid4())
         RUNNING[handle] = [request_id, body, 1]
         return 202, {"code": "333334", "message": "Asynchronous execution in progress.", "statementHandle": handle}
-    status, answer = run(body)
+    status, answer = (200, DONE[request_id]) if again else run(body)
     if status == 200:
         DONE[request_id] = answer
     if is_insert and TROUBLE["lose"]:

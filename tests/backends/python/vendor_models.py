@@ -1,7 +1,7 @@
-"""Holds the golden bodies of the sinks against the models of the vendors' own SDKs.
+"""Holds the golden bodies of the sinks against the models and names of the vendors' own SDKs.
 
 Usage: vendor_models.py crates/sinks/src
-Prints {"checked": {vendor: bodies}, "wrong": [...], "blind": [...]}: a vendor is blind if its model also takes a body
+Prints {"checked": {vendor: bodies or names}, "wrong": [...], "blind": [...]}: a vendor is blind if its model also takes a body
 with a planted mistake.
 """
 import datetime
@@ -132,6 +132,35 @@ for scene, (body,) in golden("posthog").items():
         usage = {USAGE[name]: value for name, value in properties.items() if name in USAGE}
         if usage:
             check("posthog", scene + " usage", TokenUsage, usage, {"input_tokens": "many"})
+
+
+def constants(module):
+    """The texts a module of constants holds: the names its SDK knows."""
+    return set(re.findall(r'= "([a-z_.]+)"', pathlib.Path(module).read_text()))
+
+
+def check_names(vendor, known):
+    """Each attribute that a dialect adds is one of the vendor's own; numbers in them count the items of a list."""
+    for scene, change in golden(vendor).items():
+        for span in change["spans"]:
+            for name in span.get("added", {}):
+                if name.startswith(NEUTRAL):
+                    continue
+                CHECKED[vendor] = CHECKED.get(vendor, 0) + 1
+                if not known(re.split(r"\.\d+\.", name)):
+                    WRONG.append(f"{vendor} {scene}: an attribute the SDK does not know: {name}")
+    if known(["llm.model"]) or known(["langfuse.observation.model"]):
+        BLIND.append(f"{vendor}: a name that is nearly one")
+
+
+# What every OTLP receiver is told, in the words of OpenTelemetry.
+NEUTRAL = ("gen_ai.", "user.id", "session.id")
+OPENINFERENCE = constants(importlib.util.find_spec("openinference.semconv.trace").origin)
+check_names("arize", lambda parts: all(part in OPENINFERENCE for part in parts))
+LANGFUSE = constants(pathlib.Path(importlib.util.find_spec("langfuse").origin).parent / "_client/attributes.py")
+# Beside those of the SDK: langfuse.com/integrations/native/opentelemetry, "property mapping".
+LANGFUSE |= {"langfuse.user.id", "langfuse.session.id"}
+check_names("langfuse", lambda parts: parts[0] in LANGFUSE or parts[0].startswith("langfuse.trace.metadata."))
 
 for scene, (body,) in golden("weave").items():
     for call in body["batch"]:
