@@ -8,7 +8,7 @@ use tracecast_otlp::{SpanView, Value};
 pub struct Chain<'e>(pub &'e [&'e dyn Edit]);
 
 impl Edit for Chain<'_> {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
         let mut is_decided = true;
         for edit in self.0 {
             match edit.attribute_by_key(place, key) {
@@ -24,7 +24,7 @@ impl Edit for Chain<'_> {
     fn attribute(&self, place: Place, key: &str, value: &Value<'_>) -> Verdict {
         let mut replaced: Option<String> = None;
         for edit in self.0 {
-            let verdict = edit.attribute_by_key(place, key).unwrap_or_else(|| match &replaced {
+            let verdict = edit.attribute_by_key(place, key.as_bytes()).unwrap_or_else(|| match &replaced {
                 Some(text) => edit.attribute(place, key, &Value::Str(text)),
                 None => edit.attribute(place, key, value),
             });

@@ -24,33 +24,34 @@ pub enum Class {
     Unknown,
 }
 
-/// Classifies a key. No allocation.
-pub fn classify(key: &str) -> Class {
-    let tables = &*TABLES;
-    let exact = tables.by_shape.get(shape(key)).into_iter().flatten().find(|(name, _)| *name == key);
+/// Classifies a key by its text or bytes. No allocation.
+pub fn classify(key: impl AsRef<[u8]>) -> Class {
+    let (tables, key) = (&*TABLES, key.as_ref());
+    let exact =
+        tables.by_shape.get(shape(key)).into_iter().flatten().find(|(name, _)| name.as_bytes() == key);
     if let Some((_, class)) = exact {
         return *class;
     }
-    let first = key.as_bytes().first().copied().unwrap_or(0);
-    let by_prefix = tables.by_first_byte.get(usize::from(first)).into_iter().flatten();
-    match by_prefix.into_iter().find(|(prefix, _)| key.starts_with(prefix)) {
-        Some((_, Content)) if is_harmless_leaf(key) => Known,
-        Some((_, class)) => *class,
+    let head = head(key);
+    let by_prefix = tables.by_first_byte.get(head as usize & 0xff).into_iter().flatten();
+    match by_prefix.into_iter().find(|prefix| prefix.begins(key, head)) {
+        Some(Prefix { class: Content, .. }) if is_harmless_leaf(key) => Known,
+        Some(prefix) => prefix.class,
         None if is_mastra_content(key) => Content,
         None => Class::Unknown,
     }
 }
 
 /// Mastra names its content by the step: `mastra.<step>.input`.
-fn is_mastra_content(key: &str) -> bool {
-    key.starts_with("mastra.") && (key.ends_with(".input") || key.ends_with(".output"))
+fn is_mastra_content(key: &[u8]) -> bool {
+    key.starts_with(b"mastra.") && (key.ends_with(b".input") || key.ends_with(b".output"))
 }
 
 /// Parts of content families that say nothing about what was said.
-fn is_harmless_leaf(key: &str) -> bool {
+fn is_harmless_leaf(key: &[u8]) -> bool {
     const LEAVES: [&str; 5] =
         [".finish_reason", ".mime_type", ".document.id", ".document.score", ".message_content.type"];
-    LEAVES.iter().any(|leaf| key.ends_with(leaf))
+    LEAVES.iter().any(|leaf| key.ends_with(leaf.as_bytes()))
 }
 
 /// True if the last words of an unknown name promise content (`my.app.prompt`, `systemPrompt`,
@@ -197,8 +198,8 @@ pub(crate) fn is_message_event(name: &str) -> bool {
 }
 
 /// A key's place among the exact names: its length and last bytes tell nearly all of them apart.
-fn shape(key: &str) -> usize {
-    let [.., before, last] = key.as_bytes() else { return 0 };
+fn shape(key: &[u8]) -> usize {
+    let [.., before, last] = key else { return 0 };
     (key.len() * 37 + usize::from(*before) * 7 + usize::from(*last)) % SHAPES
 }
 
@@ -209,15 +210,45 @@ type Entry = (&'static str, Class);
 struct Tables {
     by_shape: Vec<Vec<Entry>>,
     /// Longest prefix first.
-    by_first_byte: Vec<Vec<Entry>>,
+    by_first_byte: Vec<Vec<Prefix>>,
+}
+
+struct Prefix {
+    text: &'static str,
+    class: Class,
+    /// Its first eight bytes, and a mask of those it has: nearly all others are told apart at once.
+    head: u64,
+    mask: u64,
+}
+
+impl Prefix {
+    fn new(text: &'static str, class: Class) -> Prefix {
+        let mask = u64::MAX.checked_shr(64 - 8 * text.len().min(8) as u32).unwrap_or(0);
+        Prefix { text, class, head: head(text.as_bytes()), mask }
+    }
+
+    fn begins(&self, key: &[u8], head: u64) -> bool {
+        (head ^ self.head) & self.mask == 0 && key.starts_with(self.text.as_bytes())
+    }
+}
+
+/// The first eight bytes; zeros for those that are missing.
+#[inline]
+fn head(key: &[u8]) -> u64 {
+    if let Some(head) = key.first_chunk() {
+        return u64::from_le_bytes(*head);
+    }
+    let mut head = [0; 8];
+    head.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    u64::from_le_bytes(head)
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let mut by_shape = vec![Vec::new(); SHAPES];
-    let mut by_first_byte = vec![Vec::new(); 256];
+    let mut by_first_byte: Vec<Vec<Prefix>> = (0..256).map(|_| Vec::new()).collect();
     for (class, names) in [(Content, names::CONTENT), (Known, names::KNOWN), (Metadata, names::METADATA)] {
         for name in names.iter().copied() {
-            if let Some(bucket) = by_shape.get_mut(shape(name)) {
+            if let Some(bucket) = by_shape.get_mut(shape(name.as_bytes())) {
                 bucket.push((name, class));
             }
         }
@@ -227,15 +258,14 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         (Known, names::KNOWN_PREFIXES),
         (Metadata, names::METADATA_PREFIXES),
     ] {
-        for prefix in prefixes.iter().copied() {
-            let first = prefix.as_bytes().first().copied().unwrap_or(0);
-            if let Some(bucket) = by_first_byte.get_mut(usize::from(first)) {
-                bucket.push((prefix, class));
+        for prefix in prefixes.iter().map(|prefix| Prefix::new(prefix, class)) {
+            if let Some(bucket) = by_first_byte.get_mut(prefix.head as usize & 0xff) {
+                bucket.push(prefix);
             }
         }
     }
-    by_first_byte.iter_mut().for_each(|bucket: &mut Vec<Entry>| {
-        bucket.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    });
+    for bucket in &mut by_first_byte {
+        bucket.sort_by_key(|prefix| std::cmp::Reverse(prefix.text.len()));
+    }
     Tables { by_shape, by_first_byte }
 });

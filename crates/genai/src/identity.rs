@@ -76,21 +76,16 @@ fn stated(value: Value<'_>) -> Option<&str> {
     }
 }
 
-/// True for the attributes that state identity.
-pub fn is_identity(key: &str) -> bool {
-    ALL.contains(&key)
-}
-
 /// Removes stated identity from spans and resources.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StripIdentity;
 
 impl Edit for StripIdentity {
-    fn attribute_by_key(&self, _place: Place, key: &str) -> Option<Verdict> {
-        Some(if is_identity(key) { Verdict::Drop } else { Verdict::Keep })
+    fn attribute_by_key(&self, _place: Place, key: &[u8]) -> Option<Verdict> {
+        Some(if ALL.iter().any(|name| name.as_bytes() == key) { Verdict::Drop } else { Verdict::Keep })
     }
 
     fn attribute(&self, place: Place, key: &str, _value: &Value<'_>) -> Verdict {
-        self.attribute_by_key(place, key).unwrap_or(Verdict::Keep)
+        self.attribute_by_key(place, key.as_bytes()).unwrap_or(Verdict::Keep)
     }
 }

@@ -175,7 +175,7 @@ fn has_long_run(bytes: &[u8]) -> bool {
 pub struct StripMedia;
 
 impl Edit for StripMedia {
-    fn attribute_by_key(&self, _place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, _place: Place, key: &[u8]) -> Option<Verdict> {
         match classify(key) {
             Class::Content | Class::Unknown => None,
             Class::Known | Class::Metadata => Some(Verdict::Keep),
@@ -183,13 +183,14 @@ impl Edit for StripMedia {
     }
 
     fn attribute(&self, place: Place, key: &str, value: &Value<'_>) -> Verdict {
-        self.attribute_by_key(place, key).unwrap_or_else(|| judge(key, value, Marker::Size))
+        self.attribute_by_key(place, key.as_bytes()).unwrap_or_else(|| judge(key, value, Marker::Size))
     }
 }
 
 /// The same with digests in the markers: the text in the attribute's place, if it holds media.
 pub(crate) fn digested(key: &str, value: &Value<'_>) -> Option<String> {
-    match StripMedia.attribute_by_key(Place::Span, key).unwrap_or_else(|| judge(key, value, Marker::Digest)) {
+    let by_key = StripMedia.attribute_by_key(Place::Span, key.as_bytes());
+    match by_key.unwrap_or_else(|| judge(key, value, Marker::Digest)) {
         Verdict::ReplaceStr(text) => Some(text),
         _ => None,
     }

@@ -34,7 +34,7 @@ impl CountingPrivacy {
 }
 
 impl Edit for Privacy {
-    fn attribute_by_key(&self, _place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, _place: Place, key: &[u8]) -> Option<Verdict> {
         by_class(classify(key), key)
     }
 
@@ -56,7 +56,7 @@ impl Edit for Privacy {
 }
 
 impl Edit for CountingPrivacy {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
         Privacy.attribute_by_key(place, key)
     }
 
@@ -82,7 +82,7 @@ impl Edit for CountingPrivacy {
 }
 
 /// `Some` where the value does not matter.
-fn by_class(class: Class, key: &str) -> Option<Verdict> {
+fn by_class(class: Class, key: &[u8]) -> Option<Verdict> {
     match class {
         Class::Unknown => None,
         _ if is_reduced(key) => None,
@@ -92,23 +92,23 @@ fn by_class(class: Class, key: &str) -> Option<Verdict> {
 }
 
 /// Keys of which a harmless part is kept.
-pub(crate) fn is_reduced(key: &str) -> bool {
-    matches!(
-        key,
-        keys::PROVIDER_METADATA
-            | "langfuse.observation.model.parameters"
-            | "trace.metadata.openrouter_generation"
-            | "metadata.openrouter_generation"
-    )
+pub(crate) fn is_reduced(key: &[u8]) -> bool {
+    const REDUCED: [&str; 4] = [
+        keys::PROVIDER_METADATA,
+        "langfuse.observation.model.parameters",
+        "trace.metadata.openrouter_generation",
+        "metadata.openrouter_generation",
+    ];
+    REDUCED.iter().any(|name| name.as_bytes() == key)
 }
 
 /// The verdict, and whether the key is in no list.
 fn judge(key: &str, value: &Value<'_>) -> (Verdict, bool) {
     let class = classify(key);
-    if let Some(verdict) = by_class(class, key) {
+    if let Some(verdict) = by_class(class, key.as_bytes()) {
         return (verdict, false);
     }
-    if is_reduced(key) {
+    if is_reduced(key.as_bytes()) {
         return (reduced(key, value), false);
     }
     let verdict = match value {

@@ -109,7 +109,7 @@ fn may_be_cut(key: &str) -> bool {
         Class::Unknown => looks_like_content(key),
         Class::Known | Class::Metadata => false,
     };
-    is_content && !is_reduced(key)
+    is_content && !is_reduced(key.as_bytes())
 }
 
 /// What is inside, so that the texts in it can be cut and it stays readable for machines. `plain`: only if

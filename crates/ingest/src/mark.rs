@@ -13,12 +13,12 @@ const KEY_LIMIT: &str = "key_limit";
 pub(crate) struct MarkOverLimit;
 
 impl Edit for MarkOverLimit {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
-        Some(if place == Place::Span && key == EXCEEDED { Verdict::Drop } else { Verdict::Keep })
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
+        Some(if place == Place::Span && key == EXCEEDED.as_bytes() { Verdict::Drop } else { Verdict::Keep })
     }
 
     fn attribute(&self, place: Place, key: &str, _value: &Value<'_>) -> Verdict {
-        self.attribute_by_key(place, key).unwrap_or(Verdict::Keep)
+        self.attribute_by_key(place, key.as_bytes()).unwrap_or(Verdict::Keep)
     }
 
     fn extra_attributes(&self, _span: SpanView<'_>, out: &mut Vec<u8>) {

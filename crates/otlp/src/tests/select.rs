@@ -142,8 +142,8 @@ impl ByHash {
 }
 
 impl Edit for ByHash {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
-        key.len().is_multiple_of(2).then(|| self.verdict(place, key))
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
+        key.len().is_multiple_of(2).then(|| self.verdict(place, std::str::from_utf8(key).unwrap()))
     }
     fn attribute(&self, place: Place, key: &str, _: &Value<'_>) -> Verdict {
         self.verdict(place, key)

@@ -2,7 +2,7 @@
 
 use super::{keeps, keeps_scope, scopes_of};
 use crate::index::{ResourceRec, ScopeRec, Traces};
-use crate::schema::{EVENT, KEY_VALUE, Kind, LINK, Message, RESOURCE, SCOPE, SPAN, STATUS};
+use crate::schema::{EVENT, Kind, LINK, Message, RESOURCE, SCOPE, SPAN, STATUS};
 use crate::span_set::SpanSet;
 use crate::value::{RawAttribute, Value, text};
 use crate::view::SpanView;
@@ -41,9 +41,9 @@ pub enum Verdict {
 /// Attributes of a resource or scope are asked for once per `ResourceSpans` or `ScopeSpans`, those
 /// of spans, events and links once per span. Keys inside of structured values are not asked for.
 pub trait Edit {
-    /// The verdict where the key alone decides it. `None` asks [`Edit::attribute`]; answering here
-    /// saves reading the value.
-    fn attribute_by_key(&self, _place: Place, _key: &str) -> Option<Verdict> {
+    /// The verdict where the key alone decides it; its bytes are UTF-8. `None` asks [`Edit::attribute`];
+    /// answering here saves reading key and value.
+    fn attribute_by_key(&self, _place: Place, _key: &[u8]) -> Option<Verdict> {
         None
     }
     /// The verdict on one attribute.
@@ -70,8 +70,8 @@ pub trait Edit {
 
 /// The verdict of an edit on one attribute.
 pub(crate) fn judge(edit: &dyn Edit, place: Place, attribute: RawAttribute<'_>) -> Verdict {
-    let key = attribute.key();
-    edit.attribute_by_key(place, key).unwrap_or_else(|| edit.attribute(place, key, &attribute.value()))
+    edit.attribute_by_key(place, attribute.key_bytes())
+        .unwrap_or_else(|| edit.attribute(place, attribute.key(), &attribute.value()))
 }
 
 pub(super) fn select(traces: &Traces, spans: &SpanSet, edit: &dyn Edit, out: &mut Vec<u8>) {
@@ -132,9 +132,7 @@ impl Editor<'_> {
             1 => {
                 let content = this.traces.body.get(field.from..field.to).unwrap_or_default();
                 let open = open(this.out, 1, content.len());
-                this.parts(message, content, strip, |this, part, raw| {
-                    part.number == attributes && this.attribute(attributes, raw, place, strip)
-                });
+                this.parts(message, content, (attributes, place), strip, |_, _, _| false);
                 if place == Place::Resource {
                     this.out.extend_from_slice(&this.resource_extra);
                 }
@@ -187,16 +185,15 @@ impl Editor<'_> {
         let content = span.content();
         let strip = !self.keep_unknown && span.rec().unknown;
         let open = open(self.out, 2, content.len());
-        self.parts(&SPAN, content, strip, |this, part, raw| match part.number {
-            9 => this.attribute(9, raw, Place::Span, strip),
+        self.parts(&SPAN, content, (9, Place::Span), strip, |this, part, raw| match part.number {
             11 => {
                 if this.edit.keep_event(text(find_bytes(raw, 2))) {
-                    this.nested(11, &EVENT, raw, 3, Place::Event, strip);
+                    this.nested(11, &EVENT, raw, (3, Place::Event), strip);
                 }
                 true
             }
             13 => {
-                this.nested(13, &LINK, raw, 4, Place::Link, strip);
+                this.nested(13, &LINK, raw, (4, Place::Link), strip);
                 true
             }
             15 => this.status(span, raw, strip),
@@ -212,28 +209,34 @@ impl Editor<'_> {
         number: u32,
         message: &'static Message,
         content: &[u8],
-        attributes: u32,
-        place: Place,
+        attributes: (u32, Place),
         strip: bool,
     ) {
         let open = open(self.out, number, content.len());
-        self.parts(message, content, strip, |this, part, raw| {
-            part.number == attributes && this.attribute(attributes, raw, place, strip)
-        });
+        self.parts(message, content, attributes, strip, |_, _, _| false);
         close(self.out, open);
     }
 
-    /// Writes a message part by part. `handle` gets a field and its content and says whether it
-    /// wrote (or dropped) it; everything else is copied, in runs.
+    /// Writes a message part by part. `attributes` are in the field of that number. `handle` gets any other message
+    /// in a field and says whether it wrote (or dropped) it; everything else is copied, in runs.
     fn parts(
         &mut self,
         message: &'static Message,
         content: &[u8],
+        attributes: (u32, Place),
         strip: bool,
         mut handle: impl FnMut(&mut Self, &Field, &[u8]) -> bool,
     ) {
         let mut run = 0..0;
         for field in Fields::new(content) {
+            let verdict = (field.number == attributes.0).then(|| {
+                let raw = RawAttribute::new(content.get(field.from..field.to).unwrap_or_default());
+                (judge(self.edit, attributes.1, raw), raw)
+            });
+            if !strip && field.at == run.end && matches!(verdict, Some((Verdict::Keep, _))) {
+                run.end = field.to;
+                continue;
+            }
             let kind = message.field(field.number).map(|spec| spec.kind);
             let drop = kind.is_none() && strip;
             if drop || field.at != run.end || matches!(kind, Some(Kind::Message(_))) {
@@ -246,7 +249,16 @@ impl Editor<'_> {
             }
             if let Some(Kind::Message(sub)) = kind {
                 let raw = content.get(field.from..field.to).unwrap_or_default();
-                if handle(self, &field, raw) {
+                let is_done = match verdict {
+                    None => handle(self, &field, raw),
+                    Some((Verdict::Keep, _)) => false,
+                    Some((Verdict::Drop, _)) => true,
+                    Some((Verdict::ReplaceStr(value), attribute)) => {
+                        put_string_attribute(self.out, field.number, attribute.key_bytes(), &value);
+                        true
+                    }
+                };
+                if is_done {
                     continue;
                 }
                 if strip {
@@ -257,20 +269,6 @@ impl Editor<'_> {
             run.end = field.to;
         }
         self.out.extend_from_slice(content.get(run).unwrap_or_default());
-    }
-
-    /// False: copy it as it is.
-    fn attribute(&mut self, number: u32, raw: &[u8], place: Place, strip: bool) -> bool {
-        let attribute = RawAttribute::new(raw);
-        match judge(self.edit, place, attribute) {
-            Verdict::Keep if strip => stripped(number, &KEY_VALUE, raw, self.out),
-            Verdict::Keep => return false,
-            Verdict::Drop => {}
-            Verdict::ReplaceStr(value) => {
-                put_string_attribute(self.out, number, attribute.key_bytes(), &value)
-            }
-        }
-        true
     }
 
     /// False: copy it as it is.

@@ -29,15 +29,15 @@ impl Dialect {
 }
 
 impl Edit for Dialect {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
         let is_project = place == Place::Resource
-            && matches!(key, "openinference.project.name" | "arize.project.name" | "model_id");
+            && matches!(key, b"openinference.project.name" | b"arize.project.name" | b"model_id");
         // The destination decides the project; two values for one key would be anybody's guess.
         Some(if is_project { Verdict::Drop } else { Verdict::Keep })
     }
 
     fn attribute(&self, place: Place, key: &str, _: &Value<'_>) -> Verdict {
-        self.attribute_by_key(place, key).unwrap_or(Verdict::Keep)
+        self.attribute_by_key(place, key.as_bytes()).unwrap_or(Verdict::Keep)
     }
 
     fn extra_resource_attributes(&self, out: &mut Vec<u8>) {

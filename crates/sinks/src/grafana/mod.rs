@@ -43,7 +43,7 @@ pub(crate) type Grafana = OtlpVendor<Gateway>;
 pub(crate) struct Gateway;
 
 impl Edit for Gateway {
-    fn attribute_by_key(&self, _: Place, _: &str) -> Option<Keep> {
+    fn attribute_by_key(&self, _: Place, _: &[u8]) -> Option<Keep> {
         Some(Keep::Keep)
     }
 

@@ -24,21 +24,21 @@ const NAME_CHARS_MAX: usize = 200;
 pub(super) struct Dialect;
 
 impl Edit for Dialect {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
         if place != Place::Span {
             return Some(Verdict::Keep);
         }
         match key {
             // Dropped only as text, in which form the input and output below repeat them.
-            "gen_ai.prompt" | "gen_ai.completion" => None,
-            "span.input" | "span.output" | "trace.input" | "trace.output" => Some(Verdict::Drop),
-            _ if key.starts_with("gen_ai.usage.") => Some(Verdict::Drop),
+            b"gen_ai.prompt" | b"gen_ai.completion" => None,
+            b"span.input" | b"span.output" | b"trace.input" | b"trace.output" => Some(Verdict::Drop),
+            _ if key.starts_with(b"gen_ai.usage.") => Some(Verdict::Drop),
             _ => Some(Verdict::Keep),
         }
     }
 
     fn attribute(&self, place: Place, key: &str, value: &Value<'_>) -> Verdict {
-        self.attribute_by_key(place, key).unwrap_or(match value {
+        self.attribute_by_key(place, key.as_bytes()).unwrap_or(match value {
             Value::Str(_) => Verdict::Drop,
             _ => Verdict::Keep,
         })

@@ -13,14 +13,14 @@ use crate::family::neutral::{self, Additions};
 pub(super) struct Dialect;
 
 impl Edit for Dialect {
-    fn attribute_by_key(&self, place: Place, key: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
         // Written again below, in the shape that is rendered and carries tokens and cost.
-        let is_replaced = place == Place::Span && matches!(key, "gen_ai.prompt" | "gen_ai.completion");
+        let is_replaced = place == Place::Span && matches!(key, b"gen_ai.prompt" | b"gen_ai.completion");
         Some(if is_replaced { Verdict::Drop } else { Verdict::Keep })
     }
 
     fn attribute(&self, place: Place, key: &str, _: &Value<'_>) -> Verdict {
-        self.attribute_by_key(place, key).unwrap_or(Verdict::Keep)
+        self.attribute_by_key(place, key.as_bytes()).unwrap_or(Verdict::Keep)
     }
 
     fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {

@@ -42,7 +42,7 @@ pub(crate) type Ramp = OtlpVendor<Receiver>;
 pub(crate) struct Receiver;
 
 impl Edit for Receiver {
-    fn attribute_by_key(&self, _: Place, _: &str) -> Option<Keep> {
+    fn attribute_by_key(&self, _: Place, _: &[u8]) -> Option<Keep> {
         Some(Keep::Keep)
     }
 

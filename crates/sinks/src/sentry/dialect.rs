@@ -10,7 +10,7 @@ use crate::family::neutral::{self, Additions};
 pub(super) struct Dialect;
 
 impl Edit for Dialect {
-    fn attribute_by_key(&self, _: Place, _: &str) -> Option<Verdict> {
+    fn attribute_by_key(&self, _: Place, _: &[u8]) -> Option<Verdict> {
         Some(Verdict::Keep)
     }
 
