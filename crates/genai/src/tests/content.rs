@@ -24,10 +24,10 @@ fn every_key_that_is_read_is_classified() {
         keys::COMPLETION_PREFIX,
         keys::OI_TOOLS_PREFIX,
     ] {
-        assert_eq!(classify(&format!("{prefix}0.content")), Class::Content, "{prefix}");
+        assert_eq!(classify(format!("{prefix}0.content")), Class::Content, "{prefix}");
     }
     for prefix in keys::METADATA_PREFIXES {
-        assert_eq!(classify(&format!("{prefix}any.key")), Class::Metadata, "{prefix}");
+        assert_eq!(classify(format!("{prefix}any.key")), Class::Metadata, "{prefix}");
     }
 }
 
@@ -41,7 +41,7 @@ fn no_name_is_in_two_lists() {
         assert_eq!(classify(name), Class::Content, "{name}");
     }
     for prefix in CONTENT_PREFIXES {
-        assert_eq!(classify(&format!("{prefix}0.x")), Class::Content, "{prefix}");
+        assert_eq!(classify(format!("{prefix}0.x")), Class::Content, "{prefix}");
     }
 }
 
