@@ -11,7 +11,7 @@
 //! | auth | `DD-API-KEY`; an agent adds its own key, so that none is sent to it |
 //! | body | `{"data":{"type":"span","attributes":{"ml_app","tags","spans":[...]}}}`, uncompressed; by an agent what Datadog's SDK sends it, an envelope per span |
 //! | what arrives | generations as kind `llm`, roots as `workflow`, tools as `tool`; messages, model, provider, tokens and the billed cost (which overrides Datadog's estimate), session, `user_id:` and the trace's tags |
-//! | limits | 200 spans, 4.5 MB of the 5 MB allowed, 1 s; a larger span is cut and marked. Datadog takes spans that started more than 24 h ago, and loses them: they become dead letters here. Tags end at 200 characters |
+//! | limits | 200 spans, 4.5 MB of the 5 MB allowed, 1 s; a larger span is cut and marked. Spans that started more than 24 h ago are not accepted, which the answer does not tell: they become dead letters here. Tags end at 200 characters |
 //! | 202 | taken; what is invalid vanishes later, unseen, so only what the reference names is sent |
 //! | privacy | `input`, `output` and the text of errors are not sent |
 //! | test | `GET /api/v1/validate`: proves key and site, not that LLM Observability is part of the plan. By an agent `GET /info`: proves that the agent passes spans on |

@@ -54,7 +54,7 @@ pub(crate) trait Vendor: Debug + Send + Sync + 'static {
     const LIMITS: BatchLimits;
     /// Bodies are compressed.
     const GZIP: bool;
-    /// Spans that started longer ago are taken by the vendor, and lost without a word.
+    /// Spans that started longer ago are not accepted, by a vendor that answers before it looks.
     const AGE_MAX: Option<Duration> = None;
 
     /// The requests for these spans, sent one after the other until one is not taken. `route` counts the ways a
@@ -187,7 +187,7 @@ fn encoded<V: Vendor>(vendor: &V, batch: &Batch, route: u8, now: Option<Timestam
     let is_old = |row: &Row<'_>| oldest.is_some_and(|oldest| row.span.start_unix_nano() < oldest);
     let why = || {
         let hours = V::AGE_MAX.unwrap_or_default().as_secs() / 3600;
-        format!("not sent: it started more than {hours} h ago, and would be lost there without a word")
+        format!("not sent: it started more than {hours} h ago, and older spans are not accepted")
     };
     let (mut all, mut refused, mut isolate) = (Vec::new(), Vec::new(), None);
     for (i, item) in items.iter().enumerate() {
