@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Where data directories are made: choose the disk that durable runs should sync to.
     #[arg(long, value_name = "DIR", default_value = "target")]
     dir: PathBuf,
+    /// The measured process gets so many cores (by taskset), generator and receivers all of them.
+    #[arg(long, value_name = "N")]
+    cores: Option<usize>,
     /// The bodies are made from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -51,8 +54,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }));
     subjects.extend(peer::read_all(&args.peer)?.into_iter().map(Subject::Peer));
     std::fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
-    let machine = machine::describe(&args.dir);
-    let place = run::Place { dir: args.dir.clone(), seed: args.seed };
+    let mut machine = machine::describe(&args.dir);
+    if let Some(cores) = args.cores {
+        machine.push_str(&format!("; the measured process on {cores} of the cores"));
+    }
+    let place = run::Place { dir: args.dir.clone(), seed: args.seed, cores: args.cores };
 
     let mut all: Vec<Measured> = Vec::new();
     for round in 1..=args.rounds {

@@ -12,13 +12,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it with stdout for us.
-    pub(crate) fn start(mut command: Command) -> anyhow::Result<(Running, impl Iterator<Item = String>)> {
-        let mut child = command
+    /// Starts it with stdout for us, on the first so many cores.
+    pub(crate) fn start(
+        mut command: Command,
+        cores: Option<usize>,
+    ) -> anyhow::Result<(Running, impl Iterator<Item = String>)> {
+        let confined = cores.map(Confined::to).transpose()?;
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()));
+        drop(confined);
+        let mut child = child?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
         Ok((Running { child }, lines))
@@ -47,6 +53,41 @@ impl Running {
         let path = format!("/proc/{}/{file}", self.child.id());
         std::fs::read_to_string(&path).with_context(|| path)
     }
+}
+
+/// This thread on some cores only, until it is dropped: a process it starts meanwhile inherits them, and counts them as
+/// all there are.
+struct Confined {
+    thread: String,
+    before: String,
+}
+
+impl Confined {
+    fn to(cores: usize) -> anyhow::Result<Confined> {
+        let thread = std::fs::read_link("/proc/thread-self")?;
+        let thread =
+            thread.file_name().context("/proc/thread-self has another form")?.to_string_lossy().into_owned();
+        let status = std::fs::read_to_string("/proc/thread-self/status")?;
+        let before = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let before = before.context("/proc/thread-self/status names no cores")?.trim().to_owned();
+        taskset(&format!("0-{}", cores.max(1) - 1), &thread)?;
+        Ok(Confined { thread, before })
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        if let Err(error) = taskset(&self.before, &self.thread) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn taskset(cores: &str, thread: &str) -> anyhow::Result<()> {
+    let status = Command::new("taskset").args(["-cp", cores, thread]).stdout(Stdio::null()).status();
+    let status = status.context("cannot start taskset")?;
+    anyhow::ensure!(status.success(), "taskset -cp {cores} {thread}: {status}");
+    Ok(())
 }
 
 impl Drop for Running {

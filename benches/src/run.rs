@@ -29,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(20);
 pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     pub(crate) seed: u64,
+    /// So many cores for the measured process; all if absent.
+    pub(crate) cores: Option<usize>,
 }
 
 /// Sinks and subject.
@@ -45,7 +47,7 @@ impl Stage {
             sinks.push(Sink::start(SocketAddr::from(([127, 0, 0, 1], 0)), options.clone()).await?);
         }
         let urls: Vec<String> = sinks.iter().map(|sink| format!("http://{}", sink.address())).collect();
-        let started = subject.start(scenario, &urls, &place.dir).await?;
+        let started = subject.start(scenario, &urls, place).await?;
         Ok(Stage { started, sinks })
     }
 

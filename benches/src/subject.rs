@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::peer::Peer;
 use crate::process::Running;
+use crate::run::Place;
 use crate::scenario::{Base, Course, Rules, Scenario};
 
 /// The name under which this binary is the gateway.
@@ -79,19 +80,19 @@ impl Subject {
         &self,
         scenario: &Scenario,
         sinks: &[String],
-        dir: &Path,
+        place: &Place,
     ) -> anyhow::Result<Started> {
-        let dir = tempfile::tempdir_in(dir)?;
+        let (dir, cores) = (tempfile::tempdir_in(&place.dir)?, place.cores);
         match self {
             Subject::Zlib => anyhow::bail!("zlib-rs alone is no process"),
-            Subject::Peer(peer) => start_peer(peer, sinks, dir).await,
+            Subject::Peer(peer) => start_peer(peer, sinks, dir, cores).await,
             Subject::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg("floor");
                 sinks.iter().for_each(|sink| {
                     command.args(["--to", &format!("{sink}/v1/traces")]);
                 });
-                let (process, mut lines) = Running::start(command)?;
+                let (process, mut lines) = Running::start(command, cores)?;
                 let ingest = address(&mut lines, "ingest http").context("the floor does not listen")?;
                 drain(lines);
                 Ok(Started { process, url: format!("{ingest}/v1/traces"), key: None, admin: None, _dir: dir })
@@ -100,10 +101,10 @@ impl Subject {
                 let mut destinations = destinations(scenario, sinks);
                 if scenario.rules == Rules::Tenants {
                     // A workspace must exist before the file can name it.
-                    let before = gateway.start(&[], dir.path())?;
+                    let before = gateway.start(&[], dir.path(), cores)?;
                     destinations.extend(make_tenants(&before.2, destinations.len()).await?);
                 }
-                let (process, ingest, admin) = gateway.start(&destinations, dir.path())?;
+                let (process, ingest, admin) = gateway.start(&destinations, dir.path(), cores)?;
                 let url = format!("{ingest}/v1/traces");
                 Ok(Started { process, url, key: Some(KEY.to_owned()), admin: Some(admin), _dir: dir })
             }
@@ -134,7 +135,12 @@ async fn api(admin: &str, path: &str, body: Option<&Json>) -> anyhow::Result<Jso
 
 impl Gateway {
     /// The process and its two addresses: ingest, admin.
-    fn start(&self, destinations: &[Json], dir: &Path) -> anyhow::Result<(Running, String, String)> {
+    fn start(
+        &self,
+        destinations: &[Json],
+        dir: &Path,
+        cores: Option<usize>,
+    ) -> anyhow::Result<(Running, String, String)> {
         let config = json!({
             "ingest": {
                 "http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "keys": [{ "name": "bench", "key": KEY }],
@@ -156,7 +162,7 @@ impl Gateway {
         // Its hints are about rules that match nothing, which is what some scenarios are about.
         let messages = dir.join("messages");
         command.stderr(std::fs::File::create(&messages)?);
-        let (process, mut lines) = Running::start(command)?;
+        let (process, mut lines) = Running::start(command, cores)?;
         let mut address = |listener| {
             address(&mut lines, listener).with_context(|| {
                 let said = std::fs::read_to_string(&messages).unwrap_or_default();
@@ -179,7 +185,12 @@ fn drain(lines: impl Iterator<Item = String> + Send + 'static) {
     std::thread::spawn(move || lines.for_each(drop));
 }
 
-async fn start_peer(peer: &Peer, sinks: &[String], dir: tempfile::TempDir) -> anyhow::Result<Started> {
+async fn start_peer(
+    peer: &Peer,
+    sinks: &[String],
+    dir: tempfile::TempDir,
+    cores: Option<usize>,
+) -> anyhow::Result<Started> {
     let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let config = dir.path().join("peer.config");
     let fill = |text: &str| Peer::fill(text, &listen, sinks, &config, dir.path());
@@ -187,7 +198,7 @@ async fn start_peer(peer: &Peer, sinks: &[String], dir: tempfile::TempDir) -> an
     let mut words = peer.command.iter().map(|word| fill(word));
     let mut command = Command::new(words.next().context("command names no program")?);
     command.args(words).current_dir(dir.path());
-    let (process, lines) = Running::start(command)?;
+    let (process, lines) = Running::start(command, cores)?;
     drain(lines);
     let listening = async {
         while tokio::net::TcpStream::connect(&listen).await.is_err() {
