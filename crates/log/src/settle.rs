@@ -252,12 +252,10 @@ fn encode_runs(settled: &[Run], bytes: &mut Vec<u8>) {
 impl Inner {
     /// Marks spans final: through the journal, or at once when there is none.
     pub(crate) fn settle(&self, settlement: Settlement) {
-        if self.on_disk.is_some() {
-            return self.settlements.push(Item::Settled(settlement));
+        match self.on_disk {
+            Some(_) => self.settlements.push(Item::Settled(settlement)),
+            None => self.settle_now(&[settlement]),
         }
-        let mut settled = Vec::new();
-        runs(&self.state().ledger, &mut HashMap::new(), &settlement, &mut settled);
-        self.apply(&settled, 0);
     }
 
     /// The same for what ended together.
@@ -265,7 +263,16 @@ impl Inner {
         if self.on_disk.is_some() {
             return self.settlements.push_all(settlements.into_iter().map(Item::Settled), false);
         }
-        settlements.into_iter().for_each(|settlement| self.settle(settlement));
+        self.settle_now(&settlements);
+    }
+
+    fn settle_now(&self, settlements: &[Settlement]) {
+        let mut settled = Vec::with_capacity(settlements.len());
+        let mut batch = HashMap::new();
+        let state = self.state();
+        settlements.iter().for_each(|settlement| runs(&state.ledger, &mut batch, settlement, &mut settled));
+        drop(state);
+        self.apply(&settled, 0);
     }
 
     /// Marks a stretch of a slot's ordinals final without its records being read. In memory mode entries belong to

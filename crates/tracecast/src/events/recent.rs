@@ -135,14 +135,20 @@ impl Seen {
     /// Lists the traces; answers which one each span belongs to.
     fn index(&mut self, traces: &Traces) -> Vec<u32> {
         let mut positions: HashMap<TraceId, u32> = HashMap::new();
+        let mut last: Option<(TraceId, u32)> = None;
         traces
             .spans()
             .map(|span| {
                 let (id, started) = (span.trace_id(), span.start_unix_nano());
-                let at = *positions.entry(id).or_insert_with(|| {
-                    self.traces.push((id, started));
-                    self.traces.len() as u32 - 1
-                });
+                let at = match last {
+                    // Spans of a trace mostly stand together.
+                    Some((of, at)) if of == id => at,
+                    _ => *positions.entry(id).or_insert_with(|| {
+                        self.traces.push((id, started));
+                        self.traces.len() as u32 - 1
+                    }),
+                };
+                last = Some((id, at));
                 if let Some((_, earliest)) = self.traces.get_mut(at as usize) {
                     *earliest = started.min(*earliest);
                 }
@@ -167,6 +173,9 @@ impl Seen {
 
     fn change(&mut self, slot: Slot, spans: &SpanSet, change: &Change) {
         let Some((_, fates)) = self.fates.iter_mut().find(|(of, _)| *of == slot) else { return };
+        if let ([only], false) = (fates.as_mut_slice(), spans.is_empty()) {
+            return only.change(spans.count(), change);
+        }
         let mut counts = vec![0u32; fates.len()];
         for position in spans.iter() {
             let trace = self.of_span.get(position as usize).copied().unwrap_or(0);
@@ -175,27 +184,34 @@ impl Seen {
             }
         }
         for (fate, n) in fates.iter_mut().zip(counts).filter(|(_, n)| *n > 0) {
-            match change {
-                Change::Sending => {
-                    fate.in_flight += n;
-                    fate.attempts += 1;
+            fate.change(n, change);
+        }
+    }
+}
+
+impl Fate {
+    /// Something happened to so many of its spans.
+    fn change(&mut self, n: u32, change: &Change) {
+        match change {
+            Change::Sending => {
+                self.in_flight += n;
+                self.attempts += 1;
+            }
+            Change::Answered(trouble) => {
+                self.in_flight = self.in_flight.saturating_sub(n);
+                if trouble.is_some() {
+                    self.trouble.clone_from(trouble);
                 }
-                Change::Answered(trouble) => {
-                    fate.in_flight = fate.in_flight.saturating_sub(n);
-                    if trouble.is_some() {
-                        fate.trouble.clone_from(trouble);
-                    }
-                }
-                Change::Settled(Outcome::Delivered) => {
-                    fate.delivered += n;
-                    fate.delivered_unix_nano = unix_nano();
-                }
-                Change::Settled(Outcome::DeadLettered(reason)) => {
-                    fate.dead.get_mut(*reason as usize).into_iter().for_each(|count| *count += n);
-                }
-                Change::Settled(Outcome::Dropped(reason)) => {
-                    fate.dropped.get_mut(*reason as usize).into_iter().for_each(|count| *count += n);
-                }
+            }
+            Change::Settled(Outcome::Delivered) => {
+                self.delivered += n;
+                self.delivered_unix_nano = unix_nano();
+            }
+            Change::Settled(Outcome::DeadLettered(reason)) => {
+                self.dead.get_mut(*reason as usize).into_iter().for_each(|count| *count += n);
+            }
+            Change::Settled(Outcome::Dropped(reason)) => {
+                self.dropped.get_mut(*reason as usize).into_iter().for_each(|count| *count += n);
             }
         }
     }
