@@ -290,6 +290,19 @@ pub(super) fn verdict(put: Put, key: &str) -> Verdict {
         Put::Refused { class, code, failure } => {
             let (diagnosis, advice) = match (class, code.as_str()) {
                 (Class::Stored, _) => return Verdict::ok(failure.status, &left()),
+                (_, "sts:NoIdentity") => (
+                    Diagnosis::Auth,
+                    "give the gateway one: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, or the role of \
+                     its container or instance",
+                ),
+                (
+                    Class::Auth | Class::Config,
+                    "sts:InvalidClientTokenId"
+                    | "sts:SignatureDoesNotMatch"
+                    | "sts:UnrecognizedClientException"
+                    | "sts:ExpiredToken"
+                    | "sts:ExpiredTokenException",
+                ) => (Diagnosis::Auth, "the gateway's own credentials at aws are wrong or have ended"),
                 (Class::Auth | Class::Config, code) if code.starts_with("sts:") => (
                     Diagnosis::Auth,
                     "check roleArn, and that the role's trust policy names this gateway and config.externalId",

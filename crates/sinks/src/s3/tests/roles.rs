@@ -140,6 +140,17 @@ async fn a_role_that_may_not_be_assumed_holds_the_destination() {
     assert!(report.hint.contains("trust policy"), "{}", report.hint);
     assert!(s3.received().is_empty());
 
+    let unknown: &[u8] = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
+    let sts = Server::start(vec![(403, "", unknown)]).await;
+    let own = [
+        ("AWS_ACCESS_KEY_ID", "AKIAOWN"),
+        ("AWS_SECRET_ACCESS_KEY", "own-secret"),
+        ("AWS_ENDPOINT_URL_STS", sts.url.as_str()),
+    ];
+    let report = super::roles::adapter(&s3.url, &own).test().await;
+    assert_eq!(report.diagnosis, Diagnosis::Auth);
+    assert!(report.hint.contains("gateway's own credentials"), "{}", report.hint);
+
     let ill = Server::start(vec![(503, "", b"")]).await;
     let own = [
         ("AWS_ACCESS_KEY_ID", "AKIAOWN"),
@@ -217,4 +228,7 @@ async fn the_gateways_identity_comes_from_where_the_sdks_look() {
         [("AWS_EC2_METADATA_SERVICE_ENDPOINT", nobody.as_str()), ("AWS_ENDPOINT_URL_STS", &sts.url)];
     let Answer::Auth(failure) = send(&adapter(&s3.url, &variables)).await else { panic!() };
     assert!(failure.message.contains("no identity at aws"), "{}", failure.message);
+    let report = adapter(&s3.url, &variables).test().await;
+    assert_eq!(report.diagnosis, Diagnosis::Auth);
+    assert!(report.hint.contains("give the gateway one: AWS_ACCESS_KEY_ID"), "{}", report.hint);
 }
