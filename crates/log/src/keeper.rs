@@ -26,12 +26,14 @@ const CHECKPOINT_JOURNAL: u64 = 16 << 20;
 const GIVE_UP_WAIT: Duration = Duration::from_millis(200);
 /// While the newest are refused, nobody is asked to give up the oldest before space was short for so long.
 const REFUSE_WAIT: Duration = Duration::from_secs(1);
+/// For so long after a failure of the disk nobody is asked to give anything up.
+const MEND_WAIT: Duration = Duration::from_secs(5);
 /// A segment is left alone for so long after its last record came: most of what is wanted of it is on its way.
 const SETTLE_DOWN: Duration = Duration::from_secs(10);
 /// Above so much of the cap in use, segments are carried over without that wait, and retained or not.
 const PRESSURE_PERCENT: u64 = 80;
-/// Attempts to write a seal.
-const SEAL_TRIES: u32 = 3;
+/// Attempts to write a seal, a second apart. What is wanted of a segment without one cannot be carried over.
+const SEAL_TRIES: u32 = 30;
 
 /// Messages to the keeper.
 #[derive(Debug, Default)]
@@ -42,9 +44,18 @@ pub(crate) struct Inbox {
     due_at: AtomicU64,
 }
 
+/// A segment that takes no more records and waits for its seal.
+#[derive(Debug)]
+struct Unsealed {
+    sealing: Sealing,
+    tries: u32,
+    /// Not before; after a failure.
+    after: Option<Instant>,
+}
+
 #[derive(Debug, Default)]
 struct InboxState {
-    to_seal: VecDeque<(Sealing, u32)>,
+    to_seal: VecDeque<Unsealed>,
     checkpoint: bool,
     woken: bool,
     stopped: bool,
@@ -56,7 +67,7 @@ impl Inbox {
     }
 
     pub(crate) fn seal(&self, sealing: Sealing) {
-        lock(&self.state).to_seal.push_back((sealing, 0));
+        lock(&self.state).to_seal.push_back(Unsealed { sealing, tries: 0, after: None });
         self.wake();
     }
 
@@ -101,6 +112,8 @@ pub(crate) struct Keeper {
     waiting: Option<(Slot, u64, Instant)>,
     asked_at: Instant,
     short_since: Option<Instant>,
+    /// When appends or seals were last seen to fail.
+    failed_at: Option<Instant>,
     carry: Option<Box<Carry>>,
     /// Not before; after a failure.
     carry_after: Option<Instant>,
@@ -121,6 +134,7 @@ impl Keeper {
             waiting: None,
             asked_at: now,
             short_since: None,
+            failed_at: None,
             carry: None,
             carry_after: None,
             replaced: Vec::new(),
@@ -225,7 +239,7 @@ impl Keeper {
         }
         let current = lock(&on_disk.current).clone();
         let waiting: Vec<_> =
-            lock(&self.inner.inbox.state).to_seal.iter().map(|(s, _)| s.file.clone()).collect();
+            lock(&self.inner.inbox.state).to_seal.iter().map(|u| u.sealing.file.clone()).collect();
         for file in waiting.into_iter().chain(current) {
             let started = world::now();
             if let Err(source) = file.sync() {
@@ -241,7 +255,12 @@ impl Keeper {
 
     fn seal_waiting(&mut self, on_disk: &OnDisk) {
         let waiting = std::mem::take(&mut lock(&self.inner.inbox.state).to_seal);
-        for (mut sealing, tries) in waiting {
+        let (now, closed) = (world::now(), self.inner.is_closed());
+        for Unsealed { mut sealing, tries, after } in waiting {
+            if !closed && after.is_some_and(|at| now < at) {
+                lock(&self.inner.inbox.state).to_seal.push_back(Unsealed { sealing, tries, after });
+                continue;
+            }
             let number = sealing.number;
             match sealing.seal() {
                 Ok(shorter) => {
@@ -257,9 +276,15 @@ impl Keeper {
                     on_disk.indexes.end(number);
                     self.checkpoint_wanted = true;
                 }
+                // Each try writes all of the seal again, and the records were synced before: a sync that failed once
+                // is not called good.
                 Err(error) if tries + 1 < SEAL_TRIES => {
-                    tracing::warn!(%error, "segment not sealed yet");
-                    lock(&self.inner.inbox.state).to_seal.push_back((sealing, tries + 1));
+                    if tries == 0 {
+                        tracing::warn!(%error, "segment not sealed yet");
+                    }
+                    self.failed_at = Some(now);
+                    let again = Unsealed { sealing, tries: tries + 1, after: Some(now + RETRY) };
+                    lock(&self.inner.inbox.state).to_seal.push_back(again);
                 }
                 Err(error) => {
                     tracing::error!(%error, "segment not sealed, its file is not used again");
@@ -420,9 +445,18 @@ impl Keeper {
 
     /// Short of space: the slot with the most pending bytes is asked for its oldest, and nobody else.
     fn relieve(&mut self) {
+        if self.inner.failed.load(Ordering::Acquire) {
+            self.failed_at = Some(world::now());
+        }
         if !self.is_short() {
             self.asked.clear();
             self.waiting = None;
+            self.short_since = None;
+            return;
+        }
+        // A disk that failed is not helped by giving anything up: once it works again, what could not be sealed or
+        // copied makes room.
+        if self.failed_at.is_some_and(|at| world::elapsed(at) < MEND_WAIT) {
             self.short_since = None;
             return;
         }
@@ -465,7 +499,13 @@ impl Keeper {
 fn give_back(on_disk: &OnDisk, segment: &Segment) {
     on_disk.indexes.forget(segment.life);
     on_disk.files.forget(segment.file);
-    on_disk.pool.give_back(segment.file, segment.bytes);
+    if segment.kept {
+        lock(&on_disk.unsealed).retain(|(number, _)| *number != segment.life.number);
+        on_disk.indexes.end(segment.life.number);
+        on_disk.pool.discard(segment.file, segment.bytes);
+    } else {
+        on_disk.pool.give_back(segment.file, segment.bytes);
+    }
 }
 
 /// Records received before this need not be kept once nobody wants them.

@@ -176,6 +176,12 @@ impl Pool {
         self.state().free.insert(0, file);
     }
 
+    /// A file that is not to be written to again.
+    pub(crate) fn discard(&self, file: u32, bytes: u64) {
+        self.remove(&mut self.state(), file, bytes);
+        self.changed.notify_all();
+    }
+
     /// A file became shorter.
     pub(crate) fn shrunk(&self, by: u64) {
         let mut state = self.state();

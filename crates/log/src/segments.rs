@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     pub(crate) newest_unix_nano: u64,
     /// It takes no more records.
     pub(crate) sealed: bool,
-    /// Its seal could not be written: the file is not used again by this process.
+    /// Its seal could not be written: the file is not used again, and removed when nothing in it is wanted.
     pub(crate) kept: bool,
     /// What is wanted of it is being copied: it is not given back before that is done.
     pub(crate) carrying: bool,
@@ -241,7 +241,6 @@ impl Segments {
     pub(crate) fn returnable(&self, checkpointed: Sequence, journal_synced: u64) -> Vec<(u64, u64)> {
         let free = |s: &Segment| {
             s.sealed
-                && !s.kept
                 && !s.carrying
                 && s.is_settled()
                 && s.last_sequence <= checkpointed

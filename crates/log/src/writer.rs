@@ -149,6 +149,8 @@ impl Writer {
 
     fn fail(&mut self, waiting: VecDeque<Waiting>, error: &LogError) {
         self.inner.failed.store(true, Ordering::Release);
+        // The keeper asks nobody to give anything up for a disk that fails.
+        self.inner.inbox.wake();
         self.retry_at = Some(world::now() + RETRY);
         waiting.into_iter().for_each(|w| w.refuse(same_error(error)));
     }
