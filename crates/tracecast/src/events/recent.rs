@@ -11,6 +11,7 @@ use tracecast_delivery::LastError;
 use tracecast_ingest::Decided;
 use tracecast_log::{DropReason, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet, TraceId, Traces};
+use tracecast_rules::Skip;
 
 use super::fate::Fate;
 use super::unix_nano;
@@ -23,13 +24,23 @@ const ITEM: usize = 64;
 /// What was decided about one request.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// With the earliest start of a span.
-    traces: Vec<(TraceId, u64)>,
+    traces: Vec<SeenTrace>,
     /// Per span of the record's payload the position of its trace; empty if there is one trace only.
     of_span: Vec<u32>,
     /// Per destination and trace.
     fates: Vec<(Slot, Vec<Fate>)>,
+    /// Destinations that get nothing of the request, for one reason: usually the most, so they must not cost much.
+    passed_by: Vec<(Slot, Skip)>,
     received_unix_nano: u64,
+}
+
+/// A trace as one request speaks of it.
+#[derive(Debug)]
+struct SeenTrace {
+    id: TraceId,
+    /// The earliest of its spans.
+    started_unix_nano: u64,
+    spans: u32,
 }
 
 /// What happened to spans.
@@ -84,7 +95,11 @@ impl Seen {
                 spans_of(fates, position as usize, &|fate| fate.selected += 1);
             }
         }
-        for (slot, reason, _) in &decision.skips {
+        for (slot, reason, spans) in &decision.skips {
+            if *spans as usize == traces.len() {
+                seen.passed_by.push((*slot, *reason));
+                continue;
+            }
             let mixed = decision.mixed.iter().find(|(of, _)| of == slot).map(|(_, reasons)| reasons);
             let selected = decision.routes.iter().find(|r| r.slot == *slot).map(|r| &r.spans);
             let fates = seen.fates_of(*slot);
@@ -129,7 +144,13 @@ impl Seen {
     }
 
     fn empty(received_unix_nano: u64) -> Seen {
-        Seen { traces: Vec::new(), of_span: Vec::new(), fates: Vec::new(), received_unix_nano }
+        Seen {
+            traces: Vec::new(),
+            of_span: Vec::new(),
+            fates: Vec::new(),
+            passed_by: Vec::new(),
+            received_unix_nano,
+        }
     }
 
     /// Lists the traces; answers which one each span belongs to.
@@ -144,13 +165,14 @@ impl Seen {
                     // Spans of a trace mostly stand together.
                     Some((of, at)) if of == id => at,
                     _ => *positions.entry(id).or_insert_with(|| {
-                        self.traces.push((id, started));
+                        self.traces.push(SeenTrace { id, started_unix_nano: started, spans: 0 });
                         self.traces.len() as u32 - 1
                     }),
                 };
                 last = Some((id, at));
-                if let Some((_, earliest)) = self.traces.get_mut(at as usize) {
-                    *earliest = started.min(*earliest);
+                if let Some(trace) = self.traces.get_mut(at as usize) {
+                    trace.started_unix_nano = started.min(trace.started_unix_nano);
+                    trace.spans += 1;
                 }
                 at
             })
@@ -168,7 +190,8 @@ impl Seen {
 
     fn bytes(&self) -> usize {
         let fates = self.fates.len() * (ITEM + self.traces.len() * size_of::<Fate>());
-        size_of::<Seen>() + self.traces.len() * (ITEM + 40) + self.of_span.len() * 4 + fates
+        let passed_by = self.passed_by.len() * size_of::<(Slot, Skip)>();
+        size_of::<Seen>() + self.traces.len() * (ITEM + 40) + self.of_span.len() * 4 + fates + passed_by
     }
 
     fn change(&mut self, slot: Slot, spans: &SpanSet, change: &Change) {
@@ -252,8 +275,8 @@ impl Recent {
             early.iter().for_each(|(slot, spans, change)| seen.change(*slot, spans, change));
         }
         state.bytes += seen.bytes();
-        for (trace, _) in &seen.traces {
-            state.by_trace.entry(*trace).or_default().push(sequence);
+        for SeenTrace { id, .. } in &seen.traces {
+            state.by_trace.entry(*id).or_default().push(sequence);
         }
         state.records.insert(sequence, seen);
         while state.bytes > self.bytes_max
@@ -301,15 +324,20 @@ impl Recent {
         let mut remembered = Remembered { complete: true, ..Remembered::default() };
         for sequence in &sequences {
             let Some(seen) = state.records.get(sequence) else { continue };
-            let Some(at) = seen.traces.iter().position(|(of, _)| of == trace) else { continue };
+            let found = seen.traces.iter().enumerate().find(|(_, of)| of.id == *trace);
+            let Some((at, of_trace)) = found else { continue };
             for (slot, fates) in &seen.fates {
                 if let Some(fate) = fates.get(at) {
                     remembered.fates.entry(*slot).or_default().add(fate);
                 }
             }
+            for (slot, reason) in &seen.passed_by {
+                let mut fate = Fate { received_unix_nano: seen.received_unix_nano, ..Fate::default() };
+                fate.skipped.get_mut(*reason as usize).into_iter().for_each(|count| *count = of_trace.spans);
+                remembered.fates.entry(*slot).or_default().add(&fate);
+            }
             // An event does not arrive before it begins.
-            let started = seen.traces.get(at).map_or(0, |(_, started)| *started);
-            remembered.complete &= started >= state.since_unix_nano;
+            remembered.complete &= of_trace.started_unix_nano >= state.since_unix_nano;
         }
         remembered.sequences = sequences;
         Some(remembered)
@@ -320,11 +348,11 @@ impl State {
     fn forget(&mut self, sequence: Sequence, seen: &Seen) {
         self.bytes = self.bytes.saturating_sub(seen.bytes());
         self.since_unix_nano = self.since_unix_nano.max(seen.received_unix_nano);
-        for (trace, _) in &seen.traces {
-            if let Some(sequences) = self.by_trace.get_mut(trace) {
+        for SeenTrace { id, .. } in &seen.traces {
+            if let Some(sequences) = self.by_trace.get_mut(id) {
                 sequences.retain(|of| *of != sequence);
                 if sequences.is_empty() {
-                    self.by_trace.remove(trace);
+                    self.by_trace.remove(id);
                 }
             }
         }
