@@ -10,6 +10,10 @@ mod answers;
 mod canaries;
 mod crashes;
 mod disk;
+#[cfg(feature = "failing-disk")]
+mod errors;
+#[cfg(feature = "failing-disk")]
+mod failing_disk;
 mod neighbours;
 mod scene;
 mod table;

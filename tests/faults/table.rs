@@ -8,6 +8,7 @@ const ORDER: &[&str] = &[
     "twenty_rolling_restarts",
     "sigterm_with_all_destinations_hung",
     "a_full_disk",
+    "a_disk_that_errs",
     "two_hundred_corruptions",
     "every_fault_and_then_recovery",
     "every_form_of_retry_after",

@@ -184,6 +184,14 @@ impl Gateway {
         (status, serde_json::from_str(&text).unwrap_or(Json::String(text)))
     }
 
+    /// A path of the admin listener that needs no key: status and text.
+    pub async fn get_admin(&self, path: &str) -> (u16, String) {
+        let response = self.client.get(format!("{}{path}", self.admin)).send().await;
+        let response = response.expect("the admin listener answers");
+        let status = response.status().as_u16();
+        (status, response.text().await.expect("a body"))
+    }
+
     /// Creates a destination and returns its id.
     pub async fn destination(&self, body: Json) -> String {
         let (status, answer) = self.api("POST", "/observability/destinations", Some(&body)).await;
