@@ -17,7 +17,7 @@ const STEP: &str = "TRACECAST_BENCHES_STEP";
 /// Instructions a step may take per span: a sixth more than it took when this was written.
 fn bound(name: &str) -> u64 {
     match name {
-        "walk" => 8_500,
+        "walk" => 8_000,
         "decide" => 2_900,
         "splice half as it is" => 550,
         "splice without content" => 12_700,

@@ -81,8 +81,11 @@ fn is_ascii(text: &[u8]) -> bool {
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
     match text.last_chunk::<8>() {
         Some(last) => {
-            let words = text.as_chunks::<8>().0.iter().chain([last]);
-            words.fold(0, |all, word| all | u64::from_ne_bytes(*word)) & HIGH_BITS == 0
+            let mut all = u64::from_ne_bytes(*last);
+            for word in text.as_chunks::<8>().0 {
+                all |= u64::from_ne_bytes(*word);
+            }
+            all & HIGH_BITS == 0
         }
         None => text.iter().fold(0, |all, byte| all | byte) < 0x80,
     }
