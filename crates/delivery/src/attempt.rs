@@ -15,7 +15,6 @@ use tracecast_sinks::{Batch, Item, Sent};
 
 use crate::job::{Part, Piece, Refusal};
 use crate::lane::{Lane, Setup};
-use crate::ruling::within;
 use crate::stack::Sender;
 use crate::stats::unix_nano;
 
@@ -78,13 +77,13 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
     };
     let Some(_room) = shared.room.take(lane.slot, memory_of(pieces)).await else { return Done::Unsent };
     // Asked for together: what lies together is read together.
-    let read = join_all(pieces.iter().map(|piece| shared.log.payload(&piece.entry))).await;
+    let read = join_all(pieces.iter().map(|piece| shared.log.stored(&piece.entry))).await;
     let mut payloads = Vec::with_capacity(pieces.len());
     let mut unread = Unread::default();
-    for ((i, piece), payload) in pieces.iter().enumerate().zip(read) {
-        match payload {
-            Ok(payload) if within(&piece.spans, payload.spans()) => payloads.push(payload),
-            Ok(_) => unread.damaged.push(i),
+    for ((i, piece), stored) in pieces.iter().enumerate().zip(read) {
+        match stored.map(|stored| (stored.positions(&piece.spans), stored.payload)) {
+            Ok((Some(spans), payload)) => payloads.push((payload, spans)),
+            Ok((None, _)) => unread.damaged.push(i),
             Err(error) => unread.add(i, error),
         }
     }
@@ -94,11 +93,11 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
     // Read after the payloads, as late as can be: privacy switched on by now counts.
     let setup = lane.setup();
     let Ok(sender) = &setup.sender else { return Done::Unsent };
-    let items = pieces.iter().zip(payloads).map(|(piece, payload)| Item {
+    let items = pieces.iter().zip(payloads).map(|(piece, (payload, spans))| Item {
         sequence: piece.entry.sequence,
         received_unix_nano: piece.entry.received_unix_nano,
         payload,
-        spans: piece.spans.clone(),
+        spans,
         private: is_private(piece, &setup),
         shared: piece.entry.routes.len() > 1,
     });
@@ -141,9 +140,10 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
     let mut letters = Vec::with_capacity(part.pieces.len());
     let mut unread = Unread::default();
     for (i, piece) in part.pieces.iter().enumerate() {
-        match lane.shared.log.payload(&piece.entry).await {
-            Ok(payload) if within(&piece.spans, payload.spans()) => letters.push((piece.clone(), payload)),
-            Ok(_) => unread.damaged.push(i),
+        let stored = lane.shared.log.stored(&piece.entry).await;
+        match stored.map(|stored| (stored.positions(&piece.spans), stored.payload)) {
+            Ok((Some(spans), payload)) => letters.push((piece.clone(), payload, spans)),
+            Ok((None, _)) => unread.damaged.push(i),
             Err(error) => unread.add(i, error),
         }
     }
@@ -152,7 +152,7 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
     }
     let write = move || {
         let setup = lane.setup();
-        for (piece, payload) in letters {
+        for (piece, payload, spans) in letters {
             let private = is_private(&piece, &setup);
             let excerpt = if private && !refusal.private {
                 // What was refused still held content, and the vendor's words may quote it.
@@ -174,7 +174,7 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
                 excerpt,
                 attempts: part.attempts,
                 spans: piece.count(),
-                payload: project(&payload, &piece.spans, private).map_err(|e| e.to_string())?,
+                payload: project(&payload, &spans, private).map_err(|e| e.to_string())?,
             };
             lane.shared.log.dead_letters().append(letter).map_err(|e| e.to_string())?;
         }

@@ -266,10 +266,10 @@ pub(crate) fn cut(pieces: Vec<Piece>, spans_max: u32, bytes_max: u64) -> Vec<Vec
 
 /// Halves `pieces` by weight so that neither half is empty; `None` if there is only one span.
 ///
-/// `weight` is given the position of the piece and of the span in its payload.
+/// `weight` is given the position of the piece, and of the span among those of the piece.
 pub(crate) fn halve(
     pieces: &[Piece],
-    weight: impl Fn(usize, u32) -> u64,
+    weight: impl Fn(usize, usize) -> u64,
 ) -> Option<(Vec<Piece>, Vec<Piece>)> {
     let spans: u32 = pieces.iter().map(Piece::count).sum();
     if spans < 2 {
@@ -280,7 +280,7 @@ pub(crate) fn halve(
         .enumerate()
         .flat_map(|(i, piece)| {
             let weight = &weight;
-            piece.spans.iter().map(move |position| weight(i, position).max(1))
+            (0..piece.count() as usize).map(move |rank| weight(i, rank).max(1))
         })
         .collect();
     let total = weights.iter().fold(0u64, |sum, w| sum.saturating_add(*w));

@@ -1,8 +1,7 @@
 //! From a vendor's answer to what becomes of each span: a pure function.
 
 use tracecast_log::{DeadReason, DropReason, Outcome};
-use tracecast_otlp::SpanSet;
-use tracecast_sinks::{Answer, Batch, Failure, ItemAnswer};
+use tracecast_sinks::{Answer, Batch, Failure, Item, ItemAnswer};
 
 use crate::health::Signal;
 use crate::job::{Part, Piece, Refusal, halve};
@@ -147,7 +146,12 @@ fn isolate(part: Part, batch: &Batch, by_size: bool, failure: Failure, context: 
     let mut ruling = Ruling::new(Class::Isolate, Signal::Refused);
     ruling.note = Some((failure.status, excerpt(&failure.message)));
     ruling.too_large = by_size;
-    let halves = if by_size { halve(&part.pieces, weigher(batch)) } else { halve(&part.pieces, |_, _| 1) };
+    let halves = if by_size {
+        let lengths = lengths(batch);
+        halve(&part.pieces, |item, rank| lengths.get(item).and_then(|l| l.get(rank)).copied().unwrap_or(1))
+    } else {
+        halve(&part.pieces, |_, _| 1)
+    };
     match halves {
         Some(halves) => {
             push_halves(&part, halves, &mut ruling.next);
@@ -195,20 +199,22 @@ fn failure(message: String) -> Failure {
     Failure { status: None, message, retry_after: None }
 }
 
-/// Weighs spans by their encoded length where the payload can be read, else all alike.
-fn weigher(batch: &Batch) -> impl Fn(usize, u32) -> u64 {
-    move |item, position| {
-        let traces = batch.items.get(item).and_then(|i| i.payload.traces().ok());
-        let position = position as usize;
-        traces.filter(|t| position < t.len()).map_or(1, |t| t.span(position).encoded_len() as u64)
-    }
+/// The encoded length of each span, by item, where the payload can be read, else all alike.
+fn lengths(batch: &Batch) -> Vec<Vec<u64>> {
+    let of = |item: &Item| {
+        let traces = item.payload.traces().ok();
+        let length = |position: u32| {
+            let position = position as usize;
+            traces.filter(|t| position < t.len()).map_or(1, |t| t.span(position).encoded_len() as u64)
+        };
+        item.spans.iter().map(length).collect()
+    };
+    batch.items.iter().map(of).collect()
 }
 
 /// The spans' length as they were received.
 pub(crate) fn encoded_bytes(batch: &Batch) -> u64 {
-    let weigh = weigher(batch);
-    let weigh = &weigh;
-    batch.items.iter().enumerate().flat_map(|(i, item)| item.spans.iter().map(move |p| weigh(i, p))).sum()
+    lengths(batch).into_iter().flatten().sum()
 }
 
 /// At most [`EXCERPT_MAX`] bytes on one line, without control characters.
@@ -231,9 +237,4 @@ pub(crate) fn take_out(part: &Part, positions: &[usize]) -> (Vec<Piece>, Option<
     }
     let left = (!kept.is_empty()).then(|| part.with_pieces(kept));
     (gone, left)
-}
-
-/// Positions of a span set lie within the payload.
-pub(crate) fn within(spans: &SpanSet, payload_spans: u32) -> bool {
-    spans.len() <= payload_spans || spans.iter().all(|i| i < payload_spans)
 }

@@ -1,8 +1,9 @@
 //! Carry-over: what is still wanted of old segments is copied into one file, which takes their place.
 //!
 //! Neighbours become one segment with the number of the first of them, so numbers, sequences and ordinals stay in
-//! order, and an entry that knows its old segment finds the new one. A record that somebody wants something of is
-//! copied whole; those that nobody wants are left behind. Done when it gives at least one file back: below half.
+//! order, and an entry that knows its old segment finds the new one. Of a record that somebody wants something of the
+//! spans are copied that are still wanted, under the positions they have; the rest is left behind, as are records that
+//! nobody wants. Done when it gives at least one file back: below half.
 //!
 //! Nothing of it counts before a checkpoint names the new file instead of the old ones, which keep what they hold
 //! until then.
@@ -11,10 +12,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracecast_otlp::Payload;
+use tracecast_otlp::write::select;
+use tracecast_otlp::{Payload, SpanSet};
 
 use crate::books::Ledger;
 use crate::disk::{Disk, DiskFile};
+use crate::entry::EntryRoute;
 use crate::examine::{Found, read_index};
 use crate::format::{
     ALIGN, HEADER_PAGE, Life, Meta, RECORD_HEADER, RecordHeader, SegmentHeader, StoredRoute, is_intact,
@@ -156,8 +159,9 @@ fn list(inner: &Inner, on_disk: &OnDisk, number: u64) -> Option<(Source, u64)> {
         let ledger = &inner.state().ledger;
         for row in rows.by_ref().take(JUDGED_AT_ONCE) {
             let row = row?;
-            if is_wanted(ledger, &row.routes) {
-                bytes += row.bytes + row.index_most;
+            let wanted = wanted(ledger, &row.routes, row.spans);
+            if !wanted.is_empty() {
+                bytes += row.copied(wanted.count()) + row.index_most;
                 source.records.push_back((row.offset, row.bytes));
             }
         }
@@ -165,12 +169,36 @@ fn list(inner: &Inner, on_disk: &OnDisk, number: u64) -> Option<(Source, u64)> {
     Some((source, bytes))
 }
 
-/// Whether anybody wants something of a record. A slot whose owner is not known is nobody.
-fn is_wanted(ledger: &Ledger, routes: &[StoredRoute]) -> bool {
-    routes.iter().any(|route| {
+/// Which spans of a record anybody still wants. A slot whose owner is not known is nobody.
+fn wanted(ledger: &Ledger, routes: &[StoredRoute], spans: u32) -> SpanSet {
+    let mut wanted = SpanSet::none(spans);
+    for route in routes {
         let account = ledger.account(route.slot).filter(|account| account.key.is_some());
-        account.is_some_and(|account| account.done.next_missing(route.ordinal) < route.end())
-    })
+        let Some(done) = account.map(|account| &account.done) else { continue };
+        if done.next_missing(route.ordinal) >= route.end() {
+            continue;
+        }
+        let open = done.missing(route.ordinal, route.end());
+        wanted = if open == [(route.ordinal, route.end())] {
+            wanted.union(&route.spans)
+        } else {
+            let ranks: Vec<_> = open.iter().map(|(a, b)| (a - route.ordinal, b - route.ordinal)).collect();
+            wanted.union(&EntryRoute::rest(route.clone(), &ranks).spans)
+        };
+        if wanted.is_all() {
+            break;
+        }
+    }
+    wanted
+}
+
+/// The payload with these spans of it alone; `None` if it cannot be cut.
+fn cut(payload: &Payload, spans: &SpanSet) -> Option<Payload> {
+    let mut bytes = Vec::new();
+    select(payload.traces().ok()?, spans, None, &mut bytes);
+    let cut = Payload::new(bytes.into(), spans.count());
+    let is_right = cut.traces().ok()?.len() == spans.count() as usize;
+    is_right.then_some(cut)
 }
 
 fn start(inner: &Inner, on_disk: &OnDisk, sources: VecDeque<Source>) -> Result<Option<Box<Carry>>, LogError> {
@@ -307,13 +335,24 @@ impl Source {
         }
         let meta = bytes.get(RECORD_HEADER..body).and_then(|meta| Meta::decode(meta, header.spans));
         let meta = meta.ok_or_else(damaged)?;
-        Ok(is_wanted(&inner.state().ledger, &meta.routes).then(|| Prepared {
+        let wanted = wanted(&inner.state().ledger, &meta.routes, header.spans);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let there = meta.kept.clone().unwrap_or_else(|| SpanSet::all(header.spans));
+        let whole = Payload::new(payload, there.count());
+        let smaller = if wanted == there { None } else { cut(&whole, &wanted.within(&there)) };
+        let (payload, kept) = match smaller {
+            Some(smaller) => (smaller, Some(wanted)),
+            None => (whole, meta.kept),
+        };
+        Ok(Some(Prepared {
             sequence: header.sequence,
             received_unix_nano: header.received_unix_nano,
             accepted: header.accepted,
-            meta,
-            payload_crc: header.payload_crc,
-            payload: Arc::new(Payload::new(payload, header.spans)),
+            meta: Meta { kept, ..meta },
+            payload_crc: crc32c::crc32c(payload.bytes()),
+            payload: Arc::new(payload),
         }))
     }
 }

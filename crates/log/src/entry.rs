@@ -28,6 +28,31 @@ pub struct Entry {
     unsettled: AtomicU64,
 }
 
+/// A record's payload as it is kept.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Spans in their order.
+    pub payload: Arc<Payload>,
+    /// Positions in the record whose spans the payload has; `None`: all of them.
+    pub(crate) kept: Option<Arc<SpanSet>>,
+}
+
+impl Stored {
+    pub(crate) fn whole(payload: Arc<Payload>) -> Stored {
+        Stored { payload, kept: None }
+    }
+
+    /// Where spans of the record stand in the payload; `None` if not all of them are there.
+    pub fn positions(&self, spans: &SpanSet) -> Option<SpanSet> {
+        let found = match &self.kept {
+            Some(kept) => spans.within(kept),
+            None => spans.clone(),
+        };
+        let are_there = found.len() <= self.payload.spans() || found.iter().all(|i| i < self.payload.spans());
+        (found.count() == spans.count() && are_there).then_some(found)
+    }
+}
+
 /// One destination's part of an entry.
 #[derive(Clone, Debug)]
 pub struct EntryRoute {

@@ -7,6 +7,8 @@ use crate::types::{Origin, Projection, Sequence, Skip, SkipReason, Slot};
 
 /// Format version of segments, journal, checkpoint and dead letters. A newer one is refused.
 pub(crate) const VERSION: u16 = 1;
+/// That of carry segments, whose payloads may hold less than their records speak of.
+pub(crate) const CARRY_VERSION: u16 = 2;
 /// The header page: header at 0, seal at 2048, records from here on.
 pub(crate) const HEADER_PAGE: u64 = 4096;
 pub(crate) const SEAL_AT: usize = 2048;
@@ -86,8 +88,9 @@ impl SegmentHeader {
         let mut out = Vec::with_capacity(HEADER_PAGE as usize);
         out.extend_from_slice(&SEGMENT_MAGIC);
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[if self.is_carry { KIND_CARRY } else { KIND_LOG }, 0]); // kind, flags
+        let (version, kind) = if self.is_carry { (CARRY_VERSION, KIND_CARRY) } else { (VERSION, KIND_LOG) };
+        out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&[kind, 0]); // kind, flags
         out.extend_from_slice(&self.life.number.to_le_bytes());
         out.extend_from_slice(&self.life.epoch.to_le_bytes());
         out.extend_from_slice(&self.life.nonce.to_le_bytes());
@@ -114,7 +117,7 @@ impl SegmentHeader {
             return None;
         }
         let version = c.u16()?;
-        if version > VERSION {
+        if version > CARRY_VERSION {
             return Some(Err(version));
         }
         let (is_carry, _flags) = (c.u8()? == KIND_CARRY, c.u8()?);
@@ -221,7 +224,7 @@ pub(crate) struct RecordHeader {
     /// above is a commit that did not finish.
     pub(crate) answered: u64,
     pub(crate) accepted: u32,
-    /// Spans of the payload.
+    /// Spans of the payload, as it was committed.
     pub(crate) spans: u32,
 }
 
@@ -335,6 +338,8 @@ pub(crate) struct Meta {
     pub(crate) skips: Vec<Skip>,
     pub(crate) trace_keys: Bytes,
     pub(crate) origin: Origin,
+    /// Of a carried record: the positions whose spans the payload still has, if not all of them.
+    pub(crate) kept: Option<SpanSet>,
 }
 
 impl Meta {
@@ -359,9 +364,12 @@ impl Meta {
             put_varint(out, u64::from(skip.spans));
         }
         put_sized(out, &self.trace_keys);
-        if self.origin != Origin::default() {
+        if self.origin != Origin::default() || self.kept.is_some() {
             put_sized(out, &self.origin.via);
             put_sized(out, &self.origin.sender);
+        }
+        if let Some(kept) = &self.kept {
+            kept.encode(out);
         }
         routing_len
     }
@@ -383,7 +391,11 @@ impl Meta {
             origin.via = Bytes::copy_from_slice(c.sized()?);
             origin.sender = Bytes::copy_from_slice(c.sized()?);
         }
-        Some(Meta { workspace, config_generation, routes, skips, trace_keys, origin })
+        let kept = match c.is_empty() {
+            true => None,
+            false => Some(SpanSet::decode(c.rest())?.0).filter(|kept| kept.len() == spans),
+        };
+        Some(Meta { workspace, config_generation, routes, skips, trace_keys, origin, kept })
     }
 }
 

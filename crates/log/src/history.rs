@@ -146,17 +146,23 @@ impl Inner {
                 state.ledger.account(route.slot).map(|account| account.done.missing(route.ordinal, end));
             past_route(route, &left.unwrap_or_default())
         });
+        let mut routes: Vec<PastRoute> = routes.collect();
+        if let Some(kept) = &meta.kept {
+            for route in &mut routes {
+                (route.spans, route.pending) = (route.spans.within(kept), route.pending.within(kept));
+            }
+        }
         Some(Past {
             sequence: header.sequence,
             received_unix_nano: header.received_unix_nano,
             workspace: meta.workspace,
             origin: meta.origin,
-            routes: routes.collect(),
+            routes,
             file,
             offset: record.offset + RECORD_HEADER as u64 + u64::from(header.meta_len),
             len: header.payload_len,
             crc: header.payload_crc,
-            spans: header.spans,
+            spans: meta.kept.map_or(header.spans, |kept| kept.count()),
         })
     }
 }

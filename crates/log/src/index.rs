@@ -72,7 +72,19 @@ pub(crate) struct Listed {
     pub(crate) bytes: u64,
     /// What it takes in an index at most.
     pub(crate) index_most: u64,
+    /// Of the record as it was committed.
+    pub(crate) spans: u32,
+    payload_len: u32,
     pub(crate) routes: Vec<StoredRoute>,
+}
+
+impl Listed {
+    /// About how many bytes a copy of so many of its spans takes.
+    pub(crate) fn copied(&self, spans: u32) -> u64 {
+        let payload = u64::from(self.payload_len);
+        let share = payload * u64::from(spans.min(self.spans)) / u64::from(self.spans.max(1));
+        self.bytes - payload + share + u64::from(self.spans / 8) + ALIGN
+    }
 }
 
 /// The index of a sealed segment, still encoded: it is read where it is asked.
@@ -252,7 +264,8 @@ impl SealedIndex {
             let routes = read_routes(&mut Cursor::new(row.routing), row.spans)?;
             let bytes = record_len(row.meta_len, row.payload_len);
             let index_most = most_of(row.routing.len(), routes.len());
-            Some(Listed { offset, bytes, index_most, routes })
+            let (spans, payload_len) = (row.spans, row.payload_len);
+            Some(Listed { offset, bytes, index_most, spans, payload_len, routes })
         })
     }
 

@@ -178,7 +178,11 @@ pub fn read_records(
                     Ok(read) if read < bytes.len() || crc32c::crc32c(&bytes) != header.payload_crc => {
                         Err("its payload does not match its checksum".to_owned())
                     }
-                    Ok(_) => Ok(Payload::new(Bytes::from(bytes), header.spans)),
+                    Ok(_) => {
+                        let kept = Meta::decode(&record.meta, header.spans).and_then(|meta| meta.kept);
+                        let spans = kept.map_or(header.spans, |kept| kept.count());
+                        Ok(Payload::new(Bytes::from(bytes), spans))
+                    }
                 };
                 each(found, payload);
             }

@@ -24,7 +24,8 @@
 //! | `quarantine/*` | damaged bytes and files | by recovery | never |
 //!
 //! Files are 0600, directories 0700. Numbers are little endian, `v` is a LEB128 varint, checksums are CRC32C. Every
-//! format has a version (now 1); a newer one is refused by name, an older one is read. A file name is not content:
+//! format has a version (now 1, of carry segments 2); a newer one is refused by name, an older one is read. A file
+//! name is not content:
 //! a segment file keeps its name over its lives.
 //!
 //! # Segment
@@ -44,7 +45,7 @@
 //! | 24 | sequence u64, received u64, number u64, epoch u32, nonce u32 |
 //! | 56 | *answered* u64: records below this offset had been answered when this one was written |
 //! | 64 | spans accepted u32, spans of the payload u32 |
-//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8, first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes); then, unless both are empty, via and sender (length v, bytes each) |
+//! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8, first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes); then, unless both are empty and nothing follows, via and sender (length v, bytes each); then, of a carried copy that was cut, the set of positions whose spans the payload still has |
 //!
 //! Bits of a projection: 1 without content, 2 requeued (the spans count as `requeued` instead of `selected`: a
 //! replayed dead letter or a backfill is a record of its own, with one route and nothing accepted), 128 refused at arrival.
@@ -138,8 +139,8 @@
 //! An append that finds no space waits up to 2 s, then fails with `Full`.
 //!
 //! Carry-over: 10 s after their last record, or at once from 80 % of the cap on, neighbouring segments whose wanted
-//! records fit one file are copied into one, the records whole and with sequence, times and ordinals as they were; it
-//! takes their place under the number of the first. So what is held is at least half wanted, and a destination that
+//! spans fit one file are copied into one: of each record the spans that are still wanted, with sequence, times, positions
+//! and ordinals as they were; it takes their place under the number of the first. So what is held is at least half wanted, and a destination that
 //! is slow but wants little holds little. The last free file is the copier's; nobody is asked to give up anything
 //! while there is something to carry over. Index, seal and sync, then the checkpoint that names the new file instead
 //! of the old ones, and only then are these given back; a copy that no checkpoint names does not count. Readers look
@@ -191,7 +192,7 @@ mod writer;
 pub use backlog::Pending;
 pub use dead_letters::{DeadLetter, DeadLetters, LetterFilter, LetterHead};
 pub use durations::Durations;
-pub use entry::{Entry, EntryRoute};
+pub use entry::{Entry, EntryRoute, Stored};
 pub use history::{Past, PastRoute};
 pub use log::Log;
 pub use types::{

@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::dead_letters::{DeadLetters, Limits};
 use crate::disk::{Disk, DiskFile};
 use crate::durations::Durations;
-use crate::entry::Entry;
+use crate::entry::{Entry, Stored};
 use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::history::Past;
 use crate::journal::Intent;
@@ -181,17 +181,25 @@ impl Log {
         answered.await.unwrap_or(Err(LogError::Closed))
     }
 
-    /// The record's payload, from memory or read back.
-    pub async fn payload(&self, entry: &Entry) -> Result<Arc<Payload>, LogError> {
+    /// The record's payload, from memory or read back; what was carried over may have only some of its spans left.
+    pub async fn stored(&self, entry: &Entry) -> Result<Stored, LogError> {
         if let Some(payload) = entry.in_memory() {
-            return Ok(payload);
+            return Ok(Stored::whole(payload));
         }
         let inner = &self.handle.inner;
-        let payload = match inner.cache.get(entry.sequence) {
-            Some(payload) => payload,
+        let stored = match inner.cache.get(entry.sequence) {
+            Some(payload) => Stored::whole(payload),
             None => reads::payload(inner, entry.sequence, entry.location).await?,
         };
-        Ok(entry.share(payload))
+        match stored.kept {
+            None => Ok(Stored::whole(entry.share(stored.payload))),
+            Some(_) => Ok(stored),
+        }
+    }
+
+    /// The payload of [`Log::stored`].
+    pub async fn payload(&self, entry: &Entry) -> Result<Arc<Payload>, LogError> {
+        Ok(self.stored(entry).await?.payload)
     }
 
     /// What the slot has pending from an ordinal on, oldest first, at most `max_records` records of it. Reads

@@ -157,6 +157,7 @@ pub(crate) fn prepare(record: NewRecord, is_for_disk: bool) -> Prepared {
             skips: record.skips,
             trace_keys: record.trace_keys,
             origin: record.origin,
+            kept: None,
         },
         payload_crc: if is_for_disk { crc32c::crc32c(record.payload.bytes()) } else { 0 },
         payload: record.payload,

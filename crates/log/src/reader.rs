@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracecast_otlp::Payload;
+use tracecast_otlp::{Payload, SpanSet};
 
 use crate::disk::DiskFile;
-use crate::entry::Location;
-use crate::format::{RECORD_HEADER, RecordHeader, is_intact, record_len};
+use crate::entry::{Location, Stored};
+use crate::format::{CARRIED, Meta, RECORD_HEADER, RecordHeader, is_intact, record_len};
 use crate::reads::Blocks;
 use crate::shared::{Inner, OnDisk, lock};
 use crate::types::{LogError, Sequence};
@@ -50,7 +50,7 @@ pub(crate) fn read_payload(
     blocks: &mut Blocks,
     sequence: Sequence,
     location: Location,
-) -> Result<Arc<Payload>, LogError> {
+) -> Result<Stored, LogError> {
     let Some(on_disk) = &inner.on_disk else {
         let reason = "it was settled everywhere and has left memory";
         return Err(LogError::Damaged(sequence, reason.to_owned()));
@@ -96,7 +96,7 @@ fn read_at(
     blocks: &mut Blocks,
     sequence: Sequence,
     location: Location,
-) -> Result<Arc<Payload>, LogError> {
+) -> Result<Stored, LogError> {
     let damaged = |reason: &str| LogError::Damaged(sequence, reason.to_owned());
     let file = on_disk.files.get(on_disk, location.file)?;
     let len = record_len(location.meta_len, location.payload_len);
@@ -110,11 +110,11 @@ fn read_at(
         Ok(payload) => Ok(payload),
         Err(_) => read(true)?,
     };
-    payload.map(|payload| Arc::new(Payload::new(payload, location.spans))).map_err(damaged)
+    payload.map_err(damaged)
 }
 
 /// The payload in a record's bytes, or what is wrong with them.
-fn payload_of(bytes: Vec<u8>, sequence: Sequence, location: Location) -> Result<Bytes, &'static str> {
+fn payload_of(bytes: Vec<u8>, sequence: Sequence, location: Location) -> Result<Stored, &'static str> {
     let start = RECORD_HEADER + location.meta_len as usize;
     let end = start + location.payload_len as usize;
     if bytes.len() < end {
@@ -130,9 +130,15 @@ fn payload_of(bytes: Vec<u8>, sequence: Sequence, location: Location) -> Result<
     if !same_shape || !is_intact(&bytes, header.meta_len, crc) {
         return Err("its header does not match its checksum");
     }
-    let payload = Bytes::from(bytes).slice(start..end);
+    let bytes = Bytes::from(bytes);
+    let payload = bytes.slice(start..end);
     if crc32c::crc32c(&payload) != header.payload_crc {
         return Err("its payload does not match its checksum");
     }
-    Ok(payload)
+    let kept = match header.flags & CARRIED {
+        0 => None,
+        _ => Meta::decode(&bytes[RECORD_HEADER..start], header.spans).and_then(|meta| meta.kept),
+    };
+    let spans = kept.as_ref().map_or(location.spans, SpanSet::count);
+    Ok(Stored { payload: Arc::new(Payload::new(payload, spans)), kept: kept.map(Arc::new) })
 }

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tracecast_otlp::Payload;
 
 use crate::backlog::{self, Pending};
 use crate::disk::DiskFile;
-use crate::entry::Location;
+use crate::entry::{Location, Stored};
 use crate::reader::read_payload;
 use crate::shared::{Inner, lock};
 use crate::types::{LogError, Sequence, Slot};
@@ -47,7 +46,7 @@ struct Page {
 struct Record {
     sequence: Sequence,
     location: Location,
-    answer: oneshot::Sender<Result<Arc<Payload>, LogError>>,
+    answer: oneshot::Sender<Result<Stored, LogError>>,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +103,7 @@ pub(crate) async fn payload(
     inner: &Arc<Inner>,
     sequence: Sequence,
     location: Location,
-) -> Result<Arc<Payload>, LogError> {
+) -> Result<Stored, LogError> {
     let (answer, answered) = oneshot::channel();
     let record = Record { sequence, location, answer };
     let place = (location.life.number, location.offset);

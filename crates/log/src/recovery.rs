@@ -10,6 +10,7 @@ use crate::books::Account;
 use crate::carry;
 use crate::checkpoint::{self, Checkpoint, Unusable, Wanted};
 use crate::disk::{Disk, DiskFile};
+use crate::entry::EntryRoute;
 use crate::examine::{FileState, Found, WalkedSegment, examine, index_of, read_index, walk_all};
 use crate::format::{Kind, Life, Meta, RecordHeader, Seal};
 use crate::journal::{self, Intent, Journal, JournalEntry, Settled};
@@ -428,6 +429,14 @@ impl Recovery<'_> {
                 }
             }
             self.state.ledger.select(route, header.received_unix_nano);
+            let Some(kept) = &meta.kept else { continue };
+            // What a copy has left out had ended; in what state, only the lost checkpoint knew.
+            let route = EntryRoute::whole(route.clone());
+            let account = self.state.ledger.account_made(route.slot);
+            for gone in route.ordinals(&route.spans.difference(kept)) {
+                let bytes = account.bytes_of(gone.end - gone.start);
+                account.settle(gone.start, gone.end, bytes, Outcome::Dropped(DropReason::Damaged));
+            }
         }
         for skip in &meta.skips {
             self.state.ledger.skip(skip.slot, skip.reason, skip.spans);

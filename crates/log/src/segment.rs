@@ -152,7 +152,7 @@ impl Active {
             life: self.life(),
             answered: self.at,
             accepted: record.accepted,
-            spans: record.payload.spans(),
+            spans: record.meta.kept.as_ref().map_or(record.payload.spans(), tracecast_otlp::SpanSet::len),
         };
         let routes = record.meta.routes.len();
         let indexed_len = routing_len + record.meta.origin.via.len();

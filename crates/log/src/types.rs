@@ -262,7 +262,7 @@ pub enum LogError {
 
 impl LogError {
     pub(crate) fn newer(path: PathBuf, version: u16) -> LogError {
-        let known = crate::format::VERSION;
+        let known = crate::format::CARRY_VERSION;
         LogError::Format {
             path,
             reason: format!(

@@ -1,11 +1,11 @@
 //! What was promised, what arrived, and whether the two agree: conservation, span by span.
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tracecast_log::{Books, DeadLetter, DropReason};
-use tracecast_otlp::Payload;
-use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans};
+use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans, select};
+use tracecast_otlp::{Payload, SpanSet};
 
 /// Content that privacy mode must remove.
 pub(super) const PROMPT: &str = "the secret of the simulation";
@@ -60,7 +60,6 @@ pub(super) struct Causes {
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     pub(super) records: Vec<Record>,
-    by_payload: HashMap<Bytes, usize>,
     /// By destination: how often it took each span.
     pub(super) taken: BTreeMap<usize, BTreeMap<Span, u32>>,
     /// By destination: what a token stood for.
@@ -97,14 +96,31 @@ impl Oracle {
         let mut payload = Vec::new();
         resource_spans(&[], "sim", "1", &built, &mut payload);
         let payload = Bytes::from(payload);
-        self.by_payload.insert(payload.clone(), record);
         let answer = Answer::None;
         self.records.push(Record { payload, spans, shares, poison, answer, excused: false });
         record
     }
 
-    pub(super) fn record_of(&self, payload: &Bytes) -> Option<usize> {
-        self.by_payload.get(payload).copied()
+    /// Which spans these are. A payload may have lost spans that nobody wants, but what is selected of it is what
+    /// was sent in, byte for byte.
+    pub(super) fn spans_of_item(&self, payload: &Payload, selected: &SpanSet) -> Result<Vec<Span>, String> {
+        let traces = payload.traces().map_err(|error| format!("a payload that makes no sense: {error}"))?;
+        let spans: Vec<Span> =
+            selected.iter().map(|position| span_of(traces.span(position as usize).span_id())).collect();
+        let record = spans.first().and_then(|(record, _)| self.records.get(*record));
+        let record = record.ok_or("a foreign payload")?;
+        let sent = Payload::new(record.payload.clone(), record.spans);
+        let positions = SpanSet::from_positions(record.spans, spans.iter().map(|(_, position)| *position));
+        let bytes = |payload: &Payload, spans: &SpanSet| {
+            let mut bytes = Vec::new();
+            let traces = payload.traces().map_err(|error| error.to_string())?;
+            select(traces, spans, None, &mut bytes);
+            Ok::<_, String>(bytes)
+        };
+        match bytes(payload, selected)? == bytes(&sent, &positions)? {
+            true => Ok(spans),
+            false => Err(format!("an altered payload: {spans:?}")),
+        }
     }
 
     /// Whether a destination may be sent this: the finding if not.

@@ -114,11 +114,10 @@ impl Sink {
         let mut oracle = locked(&self.shore.oracle);
         let mut items = Vec::new();
         for item in &batch.items {
-            let Some(record) = oracle.record_of(item.payload.bytes()) else {
-                let bytes = item.payload.bytes().len();
-                world.fail(format!("destination {}: a foreign payload of {bytes} bytes", self.destination));
+            let spans = match oracle.spans_of_item(&item.payload, &item.spans) {
+                Ok(spans) => spans,
+                Err(finding) => world.fail(format!("destination {}: {finding}", self.destination)),
             };
-            let spans: Vec<Span> = item.spans.iter().map(|position| (record, position)).collect();
             if let Err(finding) = oracle.check_sent(self.destination, &spans, item.private) {
                 world.fail(finding);
             }

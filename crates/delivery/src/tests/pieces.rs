@@ -83,7 +83,7 @@ async fn halves_are_a_partition_and_neither_is_empty() {
     let entries =
         entries(vec![SpanSet::all(3), SpanSet::from_positions(8, [1, 4, 6, 7]), SpanSet::all(1)]).await;
     let pieces = queue(&entries, now).drain(usize::MAX);
-    type Weight = fn(usize, u32) -> u64;
+    type Weight = fn(usize, usize) -> u64;
     let weights: [Weight; 5] = [
         |_, _| 1,
         |_, _| 0,

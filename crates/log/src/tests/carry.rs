@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans, select};
 
 /// Settles at once whatever it gets.
 const FAST: Slot = 0;
@@ -294,4 +295,141 @@ fn a_lost_checkpoint_finds_carried_records_too() {
     let books = log.books(SLOW);
     assert!(books.balanced(), "{books:?}");
     assert_eq!((books.pending, books.dropped, log.damage().records), (40, [0; 6], 0));
+}
+
+/// Spans of several resources and scopes, each with text of its own.
+fn request(seed: u64, spans: u32) -> Payload {
+    let mut bytes = Vec::new();
+    for group in 0..spans.div_ceil(2) {
+        let of_group: Vec<SpanBuilder> = (2 * group..spans.min(2 * group + 2))
+            .map(|i| SpanBuilder {
+                trace_id: [7; 16],
+                span_id: ((seed << 8) | (u64::from(i) + 1)).to_be_bytes(),
+                name: format!("span {i} of {seed}"),
+                attributes: vec![(
+                    "text".to_owned(),
+                    OwnedValue::Str("x".repeat(150 + (seed as usize + i as usize) % 200)),
+                )],
+                ..SpanBuilder::default()
+            })
+            .collect();
+        let resource = [("host".to_owned(), OwnedValue::Str(format!("{seed} {group}")))];
+        resource_spans(&resource, "scope", "1", &of_group, &mut bytes);
+    }
+    Payload::new(bytes.into(), spans)
+}
+
+fn body(payload: &Payload, spans: &SpanSet) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    select(payload.traces().unwrap(), spans, None, &mut bytes);
+    bytes
+}
+
+/// What every slot would be sent now is what it would have been sent at first; how many records were cut.
+fn check_bodies(log: &Log, sent: &HashMap<Sequence, Payload>) -> usize {
+    let mut cut = 0;
+    for entry in read_backlog(log) {
+        let stored = block_on(log.stored(&entry)).unwrap_or_else(|e| panic!("{e}"));
+        let whole = &sent[&entry.sequence];
+        cut += usize::from(stored.payload.spans() < whole.spans());
+        for route in &entry.routes {
+            let positions = stored.positions(&route.spans).expect("all of it is there");
+            assert_eq!(body(&stored.payload, &positions), body(whole, &route.spans));
+        }
+    }
+    cut
+}
+
+#[test]
+fn what_is_carried_are_the_wanted_spans_and_bodies_are_what_they_were() {
+    const SPANS: u32 = 6;
+    for seed in 0..soak(4) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(small(dir.path())).unwrap();
+        let collector = Collector::on(&log);
+        let slots: Vec<Slot> = (1..4).map(|n| log.slot(key(n))).collect();
+        let mut sent: HashMap<Sequence, Payload> = HashMap::new();
+        let begun = Instant::now();
+        let mut seen = 0;
+        // Everybody wants something of every record, and after a while few of its spans.
+        while log.activity().carried < 3 {
+            assert!(begun.elapsed() < PATIENCE, "seed {seed}: nothing is carried");
+            let number = sent.len() as u64 + 1;
+            let some = |rng: &mut StdRng| {
+                SpanSet::from_positions(SPANS, (0..SPANS).filter(|_| rng.random_bool(0.5)))
+            };
+            let routes = slots.iter().map(|slot| Route {
+                slot: *slot,
+                projection: Projection::AS_IS,
+                spans: some(&mut rng),
+            });
+            let new = NewRecord {
+                accepted: SPANS,
+                routes: routes.collect(),
+                payload: Arc::new(request(number, SPANS)),
+                ..record(number, SPANS, 0, &[])
+            };
+            let sequence = match block_on(log.append(new)) {
+                Ok(sequence) => sequence,
+                Err(LogError::Full) => continue,
+                Err(error) => panic!("{error}"),
+            };
+            sent.insert(sequence, request(number, SPANS));
+            let entries = collector.upto(sequence);
+            for entry in &entries[seen..] {
+                for route in &entry.routes {
+                    let kept = rng.random_range(0..SPANS * 4);
+                    let ended = SpanSet::from_positions(
+                        SPANS,
+                        route.spans.iter().filter(|position| *position != kept),
+                    );
+                    if !ended.is_empty() {
+                        let outcome = Outcome::Delivered;
+                        log.settle(Settlement {
+                            slot: route.slot,
+                            entry: entry.clone(),
+                            spans: ended,
+                            outcome,
+                        });
+                    }
+                }
+            }
+            seen = entries.len();
+        }
+        log.flush().unwrap();
+        let cut = check_bodies(&log, &sent);
+        assert!(cut > 0, "seed {seed}: something is cut");
+        // Whoever looks at the past sees what is there, under the positions it has now.
+        let mut pending = 0;
+        log.history(0, |past| {
+            let payload = past.payload().unwrap();
+            for route in past.routes.iter().filter(|route| !route.pending.is_empty()) {
+                let ids = |payload: &Payload, spans: &SpanSet| -> Vec<[u8; 8]> {
+                    spans.iter().map(|i| payload.traces().unwrap().span(i as usize).span_id()).collect()
+                };
+                let of_record = ids(&payload, &route.pending);
+                assert!(
+                    of_record
+                        .iter()
+                        .all(|id| u64::from_be_bytes(*id) >> 8 == sequence_of(&sent, past.sequence))
+                );
+                pending += of_record.len() as u64;
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(pending, slots.iter().map(|slot| log.books(*slot).pending).sum::<u64>());
+        log.close();
+        drop(log);
+        let (log, recovered) = Log::open(small(dir.path())).unwrap();
+        assert_eq!(recovered.notes, Vec::<String>::new());
+        // More may have been carried since.
+        assert!(check_bodies(&log, &sent) >= cut);
+    }
+}
+
+/// The number a record's spans were made from.
+fn sequence_of(sent: &HashMap<Sequence, Payload>, sequence: Sequence) -> u64 {
+    u64::from_be_bytes(sent[&sequence].traces().unwrap().span(0).span_id()) >> 8
 }

@@ -82,6 +82,9 @@ fn meta_strategy() -> impl Strategy<Value = (Meta, u32)> {
                 reason: SkipReason::from_code(reason).unwrap(),
                 spans,
             });
+            let kept = (generation % 3 == 0).then(|| {
+                SpanSet::from_positions(spans, (0..spans).filter(|i| (generation >> (i % 60)) & 1 == 1))
+            });
             let meta = Meta {
                 workspace: [9; 16],
                 config_generation: generation,
@@ -89,6 +92,7 @@ fn meta_strategy() -> impl Strategy<Value = (Meta, u32)> {
                 skips: skips.collect(),
                 trace_keys: Bytes::from_static(b"keys"),
                 origin,
+                kept,
             };
             (meta, spans)
         })
@@ -237,7 +241,7 @@ proptest! {
         for (sequence, len) in (1u64..).zip(&lens) {
             let (start, payload) = (bytes.len(), content(sequence, *len));
             let mut record = vec![0; RECORD_HEADER];
-            Meta { workspace: [1; 16], config_generation: 1, routes: Vec::new(), skips: Vec::new(), trace_keys: Bytes::new(), origin: Origin::default() }.encode(&mut record);
+            Meta { workspace: [1; 16], config_generation: 1, routes: Vec::new(), skips: Vec::new(), trace_keys: Bytes::new(), origin: Origin::default(), kept: None }.encode(&mut record);
             let head = record_header(sequence, record.len() - RECORD_HEADER, &payload, 0);
             head.encode_before_meta(&mut record, 0);
             record.extend_from_slice(&payload);
