@@ -18,6 +18,8 @@ impl Config {
                 ("log.durability", format!("{:?}", config.durability)),
                 ("log.max_bytes", config.log_max_bytes.to_string()),
                 ("log.max_age", format!("{:?}", config.log_max_age)),
+                ("log.on_full", format!("{:?}", config.log_on_full)),
+                ("log.retain", format!("{:?}", config.log_retain)),
                 ("limits.body_bytes", config.body_bytes.to_string()),
                 ("limits.inflated_body_bytes", config.inflated_body_bytes.to_string()),
                 ("limits.memory_bytes", config.memory_bytes.to_string()),

@@ -315,6 +315,37 @@ fn the_store_is_asked_for_its_workspaces_once_and_not_for_each_destination() {
 }
 
 #[test]
+fn what_needs_a_restart_is_named() {
+    let before = fine("");
+    assert!(before.restart_needed(&fine("")).is_empty());
+    let settings = [
+        ("ingest.http", "ingest: { http: 127.0.0.1:9 }"),
+        ("ingest.auth", "ingest: { auth: none }"),
+        ("ingest.region", "ingest: { region: us }"),
+        ("ingest.media", "ingest: { media: keep }"),
+        ("ingest.service_name", "ingest: { service_name: x }"),
+        ("admin.listen", "admin: { listen: 127.0.0.1:9 }"),
+        ("data_dir", "data_dir: elsewhere"),
+        ("log.durability", "log: { durability: memory }"),
+        ("log.max_bytes", "log: { max_bytes: 1GiB }"),
+        ("log.max_age", "log: { max_age: 1h }"),
+        ("log.on_full", "log: { on_full: drop_newest }"),
+        ("log.retain", "log: { retain: 1h }"),
+        ("limits.body_bytes", "limits: { body_bytes: 1MiB }"),
+        ("limits.memory_bytes", "limits: { memory_bytes: 64MiB }"),
+        ("limits.destinations_per_kind", "limits: { destinations_per_kind: 6 }"),
+        ("outbound", "outbound: { deny_private_addresses: true }"),
+        ("telemetry.otlp", "telemetry: { otlp: 'http://127.0.0.1:9' }"),
+    ];
+    for (name, text) in settings {
+        assert_eq!(before.restart_needed(&fine(text)), [name]);
+    }
+    // Taken over while it runs.
+    let more = "ingest: { keys: [{ name: a, key: k }] }\ndestinations: [{ type: webhook, name: a, config: { url: 'http://h/' } }]";
+    assert!(before.restart_needed(&fine(more)).is_empty());
+}
+
+#[test]
 fn sizes_and_durations() {
     for (text, want) in
         [("0", 0), ("1048576", 1 << 20), ("1MiB", 1 << 20), ("1.5 GiB", 3 << 29), ("2MB", 2_000_000)]
