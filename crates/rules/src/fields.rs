@@ -47,6 +47,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The readings of a text field, any of which may match; numeric fields have none.
+    #[inline]
     pub(crate) fn texts(&self, field: Field) -> [Option<&str>; 2] {
         let span = &self.span;
         match field {

@@ -222,6 +222,7 @@ struct Trace {
     /// When it was learned or last refreshed.
     since: u64,
     key: Option<StoredKey>,
+    /// By slot, rising.
     verdicts: Box<[Verdict]>,
 }
 
@@ -239,15 +240,16 @@ impl Trace {
     }
 
     fn verdict(&self, slot: u32) -> Option<bool> {
-        self.verdicts.iter().find(|verdict| verdict.slot == slot).map(|verdict| verdict.passed)
+        let at = self.verdicts.binary_search_by_key(&slot, |verdict| verdict.slot).ok()?;
+        self.verdicts.get(at).map(|verdict| verdict.passed)
     }
 
     fn merge(&mut self, verdicts: impl Iterator<Item = Verdict>) {
         let mut all = std::mem::take(&mut self.verdicts).into_vec();
         for verdict in verdicts {
-            match all.iter_mut().find(|known| known.slot == verdict.slot) {
-                Some(known) => known.passed |= verdict.passed,
-                None => all.push(verdict),
+            match all.binary_search_by_key(&verdict.slot, |known| known.slot) {
+                Ok(at) => all[at].passed |= verdict.passed,
+                Err(at) => all.insert(at, verdict),
             }
         }
         self.verdicts = all.into();
