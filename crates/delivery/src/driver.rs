@@ -23,11 +23,12 @@ use tracecast_sinks::{Answer, Batch, Failure, Sent};
 use crate::attempt::{self, Done, Unread, WITHHELD};
 use crate::health::{Gate, Request};
 use crate::job::{Job, Part, Piece};
-use crate::lane::{Closing, Lane, Orders, Reading, Shared, Take};
+use crate::lane::{Closing, Lane, Orders, Reading, Take};
 use crate::limits::Size;
 use crate::policy::{self, IO_TRIES, PACE, PACE_AFTER, PROBE_SPANS_MAX, Policy, RETRY_ONE_IN};
 use crate::reform::{self, Found, Plan};
 use crate::ruling::{Context, encoded_bytes, rule, take_out};
+use crate::shared::Shared;
 use crate::stats::{Class, LastError, unix_nano};
 
 /// Records of backlog read at once.

@@ -2,21 +2,20 @@
 //! its driver. Shared by the log's writer, the control plane and the driver; every lock is short.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracecast_destination::Destination;
-use tracecast_log::{DropReason, Entry, Log, LogError, Outcome, Pending, Sequence, Settlement, Slot};
+use tracecast_log::{DropReason, Entry, LogError, Outcome, Pending, Sequence, Slot};
 use tracecast_sinks::BatchLimits;
 use uuid::Uuid;
 
+use crate::State;
+use crate::course::Course;
 use crate::driver::{self, Running};
-use crate::fair::Fair;
 use crate::health::{Gate, Health, Request, Signal};
 use crate::history::{History, Memo, Transition};
 use crate::job::{Part, Piece, cut};
@@ -25,54 +24,14 @@ use crate::policy::{self, Policy};
 use crate::queue::{Queue, Ref};
 use crate::rate::Rate;
 use crate::reform::{Found, Plan};
-use crate::room::Room;
+use crate::shared::Shared;
 use crate::stack::Sender;
 use crate::stats::{Meters, Stats, unix_nano};
-use crate::{Observer, Options, State};
 
 /// Spans between the first that is not final and the last that was read: beyond, a destination does not read on.
 const SPREAD_MAX: u64 = 65_536;
 /// References settled under one lock, so that giving up a long backlog does not hold up the log's writer.
 const CHUNK: usize = 4096;
-
-/// What all lanes share.
-pub(crate) struct Shared {
-    pub(crate) log: Log,
-    pub(crate) options: Options,
-    pub(crate) runtime: Handle,
-    pub(crate) room: Room,
-    /// How many drivers are running.
-    pub(crate) running: watch::Sender<usize>,
-    /// Who may send next.
-    pub(crate) fair: Arc<Fair>,
-    /// References in all queues.
-    pub(crate) refs: Arc<AtomicUsize>,
-    /// When this began: (monotonic, unix nanoseconds).
-    pub(crate) began: (Instant, u64),
-    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
-}
-
-impl Shared {
-    /// How long ago something was received, by the wall clock, but never longer than this process and the clock
-    /// at its beginning can account for: a clock that jumps forward ages nothing.
-    pub(crate) fn age(&self, received_unix_nano: u64, now: Instant) -> Duration {
-        let (began, wall) = self.began;
-        let before = Duration::from_nanos(wall.saturating_sub(received_unix_nano));
-        let since = now.saturating_duration_since(began);
-        Duration::from_nanos(unix_nano().saturating_sub(received_unix_nano)).min(before + since)
-    }
-
-    /// Settles what ended together with the log.
-    pub(crate) fn settle(&self, slot: Slot, ended: impl IntoIterator<Item = (Piece, Outcome)>) {
-        let settlement = |(piece, outcome): (Piece, Outcome)| {
-            if let Some(observer) = self.observer.get() {
-                observer.settled(slot, piece.entry.sequence, &piece.spans, outcome);
-            }
-            Settlement { slot, entry: piece.entry, spans: piece.spans, outcome }
-        };
-        self.log.settle_all(ended.into_iter().map(settlement).collect());
-    }
-}
 
 /// One configuration of a destination, ready for use.
 #[derive(Debug)]
@@ -124,27 +83,6 @@ struct Desk {
     since_unix_nano: u64,
     running: bool,
     driver: Option<AbortHandle>,
-}
-
-/// How far the queue goes, and whether the log goes on from there.
-#[derive(Debug, Default)]
-struct Course {
-    /// The ordinal up to which everything pending was queued.
-    next: u64,
-    /// Everything from `next` on is read from the log when the queue runs low; otherwise it comes by itself.
-    behind: bool,
-    /// A page is being read.
-    reading: bool,
-    /// The end of what came while behind.
-    seen: u64,
-    /// The record queued last.
-    taken: Sequence,
-    /// Of what follows, that which is on its way already: batches that were formed again.
-    formed: Vec<Range<u64>>,
-    /// Nothing below is pending.
-    low: u64,
-    failures: u32,
-    not_before: Option<Instant>,
 }
 
 /// What the driver is to do now.
@@ -698,28 +636,6 @@ impl Lane {
             (0, 0) => tracing::debug!(%destination, name, from, to, "destination changed state"),
             _ => tracing::info!(%destination, name, from, to, "destination changed state"),
         }
-    }
-}
-
-impl Course {
-    /// Everything pending up to `next` was queued.
-    fn advance(&mut self, next: u64) {
-        self.next = self.next.max(next);
-        let next = self.next;
-        self.formed.retain(|range| range.end > next);
-    }
-
-    /// Of a stretch what is not on its way.
-    fn not_formed(&self, rest: Range<u64>) -> Vec<Range<u64>> {
-        let mut left = Vec::new();
-        let mut at = rest.start;
-        for formed in self.formed.iter().filter(|formed| formed.start < rest.end) {
-            left.push(at..formed.start);
-            at = at.max(formed.end);
-        }
-        left.push(at..rest.end);
-        left.retain(|range| !range.is_empty());
-        left
     }
 }
 

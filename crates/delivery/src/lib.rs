@@ -14,6 +14,8 @@
 //! | --- | --- |
 //! | `delivery` | the set of destinations; where the log and the control plane come in |
 //! | `lane` | one destination's queue, configuration and state, shared under one short lock |
+//! | `shared` | what all lanes share |
+//! | `course` | how far a destination has read in the log |
 //! | `queue` | a bounded number of references in log order, and how a batch is cut from them |
 //! | `fair` | whose turn it is, when all destinations together want more than there is |
 //! | `reform` | batches of an earlier process, formed again of the same spans |
@@ -53,6 +55,7 @@
 
 mod attempt;
 mod backfill;
+mod course;
 mod delivery;
 mod driver;
 mod fair;
@@ -68,6 +71,7 @@ mod reform;
 mod replay;
 mod room;
 mod ruling;
+mod shared;
 mod stack;
 mod stats;
 
