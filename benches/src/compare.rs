@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// The measured process gets so many cores (by taskset), generator and receivers all of them.
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
+    /// Connections of the load where it goes as fast as it can, with a request on each.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    connections: usize,
     /// The bodies are made from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -58,7 +61,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(cores) = args.cores {
         machine.push_str(&format!("; the measured process on {cores} of the cores"));
     }
-    let place = run::Place { dir: args.dir.clone(), seed: args.seed, cores: args.cores };
+    let place = run::Place {
+        dir: args.dir.clone(),
+        seed: args.seed,
+        connections: args.connections,
+        cores: args.cores,
+    };
 
     let mut all: Vec<Measured> = Vec::new();
     for round in 1..=args.rounds {

@@ -13,8 +13,6 @@ use crate::report::{Measured, Percentiles};
 use crate::scenario::{Rules, Scenario};
 use crate::subject::{PRIVATE, Started, Subject};
 
-/// Connections of the closed loop.
-const CONNECTIONS: usize = 8;
 /// A sink without news for this long has what it will get.
 const QUIET: Duration = Duration::from_secs(10);
 /// A load that is not over by then is cut, and counts what it has.
@@ -29,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(20);
 pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     pub(crate) seed: u64,
+    /// Of the closed loop.
+    pub(crate) connections: usize,
     /// So many cores for the measured process; all if absent.
     pub(crate) cores: Option<usize>,
 }
@@ -84,7 +84,7 @@ fn options(place: &Place, scenario: &Scenario) -> load::Options {
         key: None,
         pace: match scenario.rate {
             Some(requests) => Pace::Rate(requests * scenario.spans_per_request as f64),
-            None => Pace::Closed(CONNECTIONS),
+            None => Pace::Closed(place.connections),
         },
         spans_per_request: scenario.spans_per_request,
         body_bytes: scenario.body_bytes,

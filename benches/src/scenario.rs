@@ -19,7 +19,7 @@ pub(crate) struct Scenario {
     pub(crate) rules: Rules,
     /// Spans of a measured run.
     pub(crate) spans: u64,
-    /// Requests per second; as fast as eight connections can if absent.
+    /// Requests per second; as fast as the connections can if absent.
     pub(crate) rate: Option<f64>,
     pub(crate) base: Base,
     /// What the ratio to the base may be: in memory mode, in durable mode.

@@ -67,7 +67,8 @@ impl Subject {
     pub(crate) fn can(&self, scenario: &Scenario) -> bool {
         match self {
             Subject::Floor => scenario.base == Base::Floor,
-            Subject::Gateway(_) => true,
+            // What waits would not fit the memory: the oldest of it would be given up, counted.
+            Subject::Gateway(gateway) => scenario.course != Course::Backlog || gateway.durability != "memory",
             Subject::Zlib => scenario.base == Base::Zlib,
             Subject::Peer(peer) => {
                 scenario.course == Course::Load && peer.scenarios.iter().any(|name| name == scenario.name)
