@@ -6,6 +6,8 @@ use tracecast_destination::Field;
 use tracecast_genai::{Cost, Generation, Usage};
 
 type Text<'a> = OnceCell<Option<&'a str>>;
+/// Two values a rule may mean.
+type Either<'a> = OnceCell<[Option<&'a str>; 2]>;
 type LongText<'a> = OnceCell<Option<Cow<'a, str>>>;
 
 /// The fields of one span.
@@ -13,10 +15,8 @@ type LongText<'a> = OnceCell<Option<Cow<'a, str>>>;
 pub(crate) struct Fields<'a> {
     span: Generation<'a>,
     api_key_name: Option<&'a str>,
-    model: Text<'a>,
-    response_model: Text<'a>,
-    provider_name: Text<'a>,
-    provider_slug: Text<'a>,
+    models: Either<'a>,
+    providers: Either<'a>,
     session_id: Text<'a>,
     user_id: Text<'a>,
     finish_reason: LongText<'a>,
@@ -32,10 +32,8 @@ impl<'a> Fields<'a> {
         Fields {
             span,
             api_key_name,
-            model: Text::new(),
-            response_model: Text::new(),
-            provider_name: Text::new(),
-            provider_slug: Text::new(),
+            models: Either::new(),
+            providers: Either::new(),
             session_id: Text::new(),
             user_id: Text::new(),
             finish_reason: LongText::new(),
@@ -51,14 +49,8 @@ impl<'a> Fields<'a> {
     pub(crate) fn texts(&self, field: Field) -> [Option<&str>; 2] {
         let span = &self.span;
         match field {
-            Field::Model => [
-                *self.model.get_or_init(|| span.model()),
-                *self.response_model.get_or_init(|| span.response_model()),
-            ],
-            Field::Provider => [
-                *self.provider_name.get_or_init(|| span.provider_name()),
-                *self.provider_slug.get_or_init(|| span.provider_slug()),
-            ],
+            Field::Model => *self.models.get_or_init(|| [span.model(), span.response_model()]),
+            Field::Provider => *self.providers.get_or_init(|| [span.provider_name(), span.provider_slug()]),
             Field::SessionId => [*self.session_id.get_or_init(|| span.session_id()), None],
             Field::UserId => [*self.user_id.get_or_init(|| span.user_id()), None],
             Field::ApiKeyName => [self.api_key_name.or_else(|| span.api_key_name()), None],
