@@ -12,8 +12,9 @@ import sys
 import threading
 import uuid
 import warnings
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
+
+from json_front import AnswerLost, Front, serve
 
 warnings.filterwarnings("ignore")
 import fakesnow.instance  # noqa: E402
@@ -26,10 +27,6 @@ ONE_AT_A_TIME = threading.Lock()
 TROUBLE = {"lose": 0, "hold": 0}
 INSERTS, DONE, RUNNING = [], {}, {}
 FIELDS = {"statement", "timeout", "database", "schema", "warehouse", "role", "bindings", "parameters"}
-
-
-class AnswerLost(Exception):
-    pass
 
 
 def refused(status, code, message, state=""):
@@ -107,14 +104,12 @@ def asked(handle):
     return status, answer
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
+class Snowflake(Front):
     def reply(self, url):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        with ONE_AT_A_TIME:
+            return self.route(url, self.body())
+
+    def route(self, url, body):
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         if url.path == "/health":
             return 200, {}
@@ -140,21 +135,5 @@ class Handler(BaseHTTPRequestHandler):
             return refused(400, "391911", f"unknown fields {sorted(set(body) - FIELDS)}")
         return statement(query, body)
 
-    def answer(self):
-        try:
-            with ONE_AT_A_TIME:
-                status, out = self.reply(urlsplit(self.path))
-        except AnswerLost:
-            self.close_connection = True
-            return
-        text = json.dumps(out).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
 
-    do_GET = do_POST = answer
-
-
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+serve(PORT, Snowflake)

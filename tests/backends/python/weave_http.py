@@ -13,10 +13,11 @@ import json
 import sys
 import threading
 import types
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import pydantic
+
+from json_front import AnswerLost, Front, serve
 
 # The package without its client, of which a few object classes want two names.
 weave = types.ModuleType("weave")
@@ -33,10 +34,6 @@ SERVER = sqlite_trace_server.SqliteTraceServer(DATABASE)
 SERVER.setup_tables()
 ONE_AT_A_TIME = threading.Lock()
 STATE = {"lose": 0, "again": 0}
-
-
-class AnswerLost(Exception):
-    pass
 
 
 def upsert(request):
@@ -71,14 +68,9 @@ ROUTES = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
+class Weave(Front):
     def reply(self, url):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.body()
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         if url.path == "/health":
@@ -98,20 +90,5 @@ class Handler(BaseHTTPRequestHandler):
         with ONE_AT_A_TIME:
             return 200, serve(request)
 
-    def answer(self):
-        try:
-            status, out = self.reply(urlsplit(self.path))
-        except AnswerLost:
-            self.close_connection = True
-            return
-        text = json.dumps(out).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
 
-    do_GET = do_POST = answer
-
-
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+serve(PORT, Weave)
