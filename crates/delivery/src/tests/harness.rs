@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub(super) struct Scripted {
     taken: Mutex<BTreeMap<SpanKey, u32>>,
     /// Requests under way, and the most there ever were.
     load: Mutex<(usize, usize)>,
+    /// Nothing leaves the process any more: it was killed.
+    cut_off: AtomicBool,
 }
 
 impl fmt::Debug for Scripted {
@@ -111,6 +114,7 @@ impl Scripted {
             calls: Mutex::default(),
             taken: Mutex::default(),
             load: Mutex::default(),
+            cut_off: AtomicBool::new(false),
         })
     }
 
@@ -127,6 +131,11 @@ impl Scripted {
 
     pub(super) fn then(&self, script: impl FnMut(&Call) -> Reply + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// From now on a request is neither noted nor answered.
+    pub(super) fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
@@ -170,6 +179,9 @@ impl Adapter for Scripted {
 
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
         Box::pin(async move {
+            if self.cut_off.load(Ordering::SeqCst) {
+                return std::future::pending().await;
+            }
             let items: Vec<Vec<SpanKey>> = batch.items.iter().map(keys).collect();
             let call = Call {
                 at: Instant::now(),

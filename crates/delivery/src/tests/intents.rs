@@ -37,8 +37,10 @@ async fn called(adapter: &Scripted, calls: usize) {
     }
 }
 
-/// What `kill -9` leaves of the directory: all that was written to its files.
-async fn killed(bench: Bench, dir: &Path, left: &Path) {
+/// What `kill -9` leaves of the directory: all that was written to its files. The process lives on while they are
+/// copied, but no request leaves it that the copy may not know of.
+async fn killed(bench: Bench, adapter: &Scripted, dir: &Path, left: &Path) {
+    adapter.cut_off();
     let (log, from, to) = (bench.log.clone(), dir.to_path_buf(), left.to_path_buf());
     tokio::task::spawn_blocking(move || {
         log.flush().expect("the journal is written");
@@ -100,7 +102,7 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_the_same() {
     send_one_by_one(&first, &adapter, slot, &[2, 1, 3]).await;
     // What has no place to be sent yet: nobody is bound by it.
     first.append(4, &[slot]).await;
-    killed(first, &before, &after).await;
+    killed(first, &adapter, &before, &after).await;
 
     let second = bench(&after);
     assert_eq!(second.log.intents(slot).len(), 2);
@@ -140,7 +142,7 @@ async fn above_todays_limits_it_is_cut_and_the_parts_are_others() {
     let adapter = Scripted::keeping(SMALL, |_| Reply::Hang);
     let slot = first.add("a", &adapter);
     send_one_by_one(&first, &adapter, slot, &[7, 2]).await;
-    killed(first, &before, &after).await;
+    killed(first, &adapter, &before, &after).await;
 
     let second = bench(&after);
     let limits = BatchLimits { spans_max: 3, ..SMALL };
@@ -168,7 +170,7 @@ async fn halves_are_noted_as_they_are_sent() {
     let slot = first.add("a", &adapter);
     first.append(6, &[slot]).await;
     called(&adapter, 2).await;
-    killed(first, &before, &after).await;
+    killed(first, &adapter, &before, &after).await;
 
     let second = bench(&after);
     let again = Scripted::keeping(SMALL, |_| Answer::Delivered.into());
@@ -238,7 +240,7 @@ async fn kill_and_start(lives: Vec<Life>) {
             sleep(Duration::from_millis(bits % 5)).await;
         }
         let left = dir.path().join(format!("{}", n + 1));
-        killed(bench, &place, &left).await;
+        killed(bench, &adapter, &place, &left).await;
         calls.extend(adapter.calls());
         place = left;
     }
