@@ -84,7 +84,7 @@ impl Budget {
 
 /// The writer's thread: for those that have to wait for room, and those that come behind them.
 pub(crate) fn run(inner: &Inner, writer: &Mutex<Writer>) {
-    while let Some(mut waiting) = inner.queue.take(None) {
+    while let Some(mut waiting) = inner.queue.take(None, Duration::ZERO) {
         while let Some(first) = waiting.front() {
             let since = first.since;
             if lock(writer).keep(&mut waiting) > 0 {

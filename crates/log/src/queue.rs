@@ -9,10 +9,12 @@ use crate::format::{Meta, StoredRoute};
 use crate::segment::Prepared;
 use crate::shared::lock;
 use crate::types::{LogError, NewRecord, Sequence};
-use crate::world::{self, Condvar, Mutex};
+use crate::world::{self, Condvar, Mutex, MutexGuard};
 
 /// One commit takes at most this many bytes (or one record).
 const COMMIT_BYTES: u64 = 16 << 20;
+/// A commit of so many bytes gains little by more company.
+const COMMIT_ENOUGH: u64 = 1 << 20;
 /// Appends waiting hold at most this much; beyond, the log is full.
 const QUEUE_BYTES: u64 = 256 << 20;
 
@@ -48,8 +50,10 @@ pub(crate) struct Queue {
 struct QueueState {
     items: VecDeque<Waiting>,
     bytes: u64,
-    /// The writer waits for work.
-    writer_waits: bool,
+    /// The writer waits until so many are here; 0: it does not wait.
+    wanted: usize,
+    /// Appends of the last commit.
+    taken: usize,
     stopped: bool,
 }
 
@@ -72,9 +76,12 @@ impl Queue {
         state.bytes = bytes;
         state.items.push_back(waiting);
         // Telling costs a system call, also when nobody listens.
-        let writer_waits = std::mem::take(&mut state.writer_waits);
+        let is_awaited = state.wanted > 0 && (state.items.len() >= state.wanted || bytes >= COMMIT_ENOUGH);
+        if is_awaited {
+            state.wanted = 0;
+        }
         drop(state);
-        if writer_waits {
+        if is_awaited {
             self.work.notify_one();
         }
         Ok(answered)
@@ -102,13 +109,20 @@ impl Queue {
     }
 
     /// What is waiting, at most one commit of it. Empty after `most`; `None` when stopped and done.
-    pub(crate) fn take(&self, most: Option<Duration>) -> Option<VecDeque<Waiting>> {
+    ///
+    /// Those whom the last commit answered may be back soon, and together with those who came meanwhile they make one
+    /// commit instead of two: they are waited for, as long as `patience`. Who was alone waits for nobody.
+    pub(crate) fn take(&self, most: Option<Duration>, patience: Duration) -> Option<VecDeque<Waiting>> {
         let mut state = lock(&self.state);
+        let company = state.taken + state.items.len();
+        if company > 1 {
+            state = self.gather(state, company, patience);
+        }
         while state.items.is_empty() {
             if state.stopped {
                 return None;
             }
-            state.writer_waits = true;
+            state.wanted = 1;
             match most {
                 None => state = self.work.wait(state),
                 Some(most) => {
@@ -120,7 +134,7 @@ impl Queue {
                 }
             }
         }
-        state.writer_waits = false;
+        state.wanted = 0;
         let mut taken = VecDeque::new();
         let mut bytes = 0;
         while let Some(next) = state.items.front()
@@ -131,7 +145,27 @@ impl Queue {
             taken.push_back(next);
         }
         state.bytes = state.bytes.saturating_sub(bytes);
+        state.taken = taken.len();
         Some(taken)
+    }
+
+    /// Waits until so many are here, or enough bytes, or `patience` is over.
+    fn gather<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, QueueState>,
+        company: usize,
+        patience: Duration,
+    ) -> MutexGuard<'a, QueueState> {
+        let until = world::now() + patience;
+        while !state.stopped && state.items.len() < company && state.bytes < COMMIT_ENOUGH {
+            let left = until.saturating_duration_since(world::now());
+            if left.is_zero() {
+                break;
+            }
+            state.wanted = company;
+            state = self.work.wait_timeout(state, left).0;
+        }
+        state
     }
 }
 
@@ -161,5 +195,113 @@ pub(crate) fn prepare(record: NewRecord, is_for_disk: bool) -> Prepared {
         },
         payload_crc: if is_for_disk { crc32c::crc32c(record.payload.bytes()) } else { 0 },
         payload: record.payload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use tracecast_otlp::Payload;
+
+    use super::*;
+    use crate::types::Origin;
+
+    /// Longer than any test runs.
+    const FOR_EVER: Duration = Duration::from_secs(1 << 20);
+
+    fn push(queue: &Queue, bytes: usize) {
+        let record = NewRecord {
+            workspace: [7; 16],
+            config_generation: 0,
+            received_unix_nano: 0,
+            accepted: 1,
+            routes: Vec::new(),
+            skips: Vec::new(),
+            trace_keys: Bytes::new(),
+            origin: Origin::default(),
+            payload: Arc::new(Payload::new(Bytes::from(vec![0; bytes]), 1)),
+        };
+        queue.push(prepare(record, false)).expect("there is room");
+    }
+
+    fn taken(queue: &Queue, patience: Duration) -> usize {
+        queue.take(None, patience).expect("not stopped").len()
+    }
+
+    /// Until a writer waits for so many.
+    fn wanted(queue: &Queue, appends: usize) {
+        while lock(&queue.state).wanted != appends {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn who_is_alone_waits_for_nobody() {
+        let queue = Queue::default();
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| taken(&queue, FOR_EVER));
+                wanted(&queue, 1);
+                push(&queue, 10);
+                assert_eq!(writer.join().unwrap(), 1);
+            });
+        }
+    }
+
+    #[test]
+    fn those_who_were_answered_are_waited_for() {
+        let queue = Queue::default();
+        push(&queue, 10);
+        push(&queue, 10);
+        assert_eq!(taken(&queue, FOR_EVER), 2);
+        // One came meanwhile; with the two that were answered that makes three.
+        push(&queue, 10);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| taken(&queue, FOR_EVER));
+            wanted(&queue, 3);
+            push(&queue, 10);
+            push(&queue, 10);
+            assert_eq!(writer.join().unwrap(), 3);
+        });
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_there_is_patience() {
+        let queue = Queue::default();
+        push(&queue, 10);
+        push(&queue, 10);
+        assert_eq!(taken(&queue, FOR_EVER), 2);
+        push(&queue, 10);
+        assert_eq!(taken(&queue, Duration::from_millis(1)), 1);
+        // The others are gone, and forgotten.
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| taken(&queue, FOR_EVER));
+            wanted(&queue, 1);
+            push(&queue, 10);
+            assert_eq!(writer.join().unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn a_large_commit_waits_for_nobody() {
+        let queue = Queue::default();
+        push(&queue, 10);
+        push(&queue, 10);
+        assert_eq!(taken(&queue, FOR_EVER), 2);
+        push(&queue, COMMIT_ENOUGH as usize);
+        assert_eq!(taken(&queue, FOR_EVER), 1);
+    }
+
+    #[test]
+    fn who_stops_waits_for_nobody() {
+        let queue = Queue::default();
+        push(&queue, 10);
+        push(&queue, 10);
+        assert_eq!(taken(&queue, FOR_EVER), 2);
+        push(&queue, 10);
+        queue.stop();
+        assert_eq!(taken(&queue, FOR_EVER), 1);
+        assert!(queue.take(None, FOR_EVER).is_none());
     }
 }

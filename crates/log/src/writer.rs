@@ -1,7 +1,8 @@
 //! The writer: one thread that turns the appends waiting for it into one write and one sync.
 //!
-//! It gathers while the previous sync runs: whoever comes meanwhile is in the next commit, and a lone request
-//! is synced at once. Sequence and ordinals are given here, so that their order is the order on disk.
+//! It gathers while the previous sync runs: whoever comes meanwhile is in the next commit, and whom that sync answered
+//! has as long again to be in it too, so that clients who come back at once share one sync instead of taking turns. A
+//! lone request is synced at once. Sequence and ordinals are given here, so that their order is the order on disk.
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,8 @@ pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// A segment that is full sooner than this asks for more files ahead.
 const FAST: Duration = Duration::from_secs(5);
+/// Nobody waits longer than this for the company of others.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -65,8 +68,12 @@ impl Writer {
 
     pub(crate) fn run(mut self, on_disk: &OnDisk) {
         let inner = self.inner.clone();
-        while let Some(batch) = inner.queue.take(self.retry_at.map(|_| RETRY)) {
+        // As long as the last commit took: it doubles the way of a request at most.
+        let mut patience = Duration::ZERO;
+        while let Some(batch) = inner.queue.take(self.retry_at.map(|_| RETRY), patience) {
+            let began = world::now();
             self.commit(on_disk, batch);
+            patience = world::elapsed(began).min(PATIENCE_MAX);
         }
         if inner.is_closed()
             && let Some(active) = self.active.take()
