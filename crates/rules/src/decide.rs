@@ -121,7 +121,7 @@ impl Plan {
             .collect();
         let verdicts = (!filtered.is_empty())
             .then(|| Verdicts::new(traces, &index, context.api_key_name, &filtered, &mut recall));
-
+        let passing = verdicts.as_ref().map(Verdicts::any).unwrap_or_default();
         let mut column = 0;
         for (destination, kept) in open.into_iter().zip(&kept) {
             let kept = kept.as_deref();
@@ -131,6 +131,11 @@ impl Plan {
             }
             let kept = kept.filter(|kept| kept.contains(&false));
             let verdicts = verdicts.as_ref().filter(|_| destination.filter.is_some());
+            if kept.is_none() && verdicts.is_some() && !passing[column] {
+                decision.skips.push((destination.slot, Skip::Filter, spans));
+                column += 1;
+                continue;
+            }
             decision.sift(destination, traces, |i| {
                 if kept.is_some_and(|kept| !kept[index.trace_of(i) as usize]) {
                     return Some(Skip::Sampled);

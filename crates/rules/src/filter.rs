@@ -1,6 +1,7 @@
 //! Filter rules, compiled: all groups must pass, inside a group its logic holds.
 
 use crate::fields::Fields;
+use crate::needs::Needs;
 use memchr::memmem::Finder;
 use regex::Regex;
 use tracecast_destination::{Field, FilterRule, FilterRules, FilterValue, Logic, Operator, filter_regex};
@@ -9,6 +10,7 @@ use tracecast_destination::{Field, FilterRule, FilterRules, FilterValue, Logic, 
 #[derive(Debug)]
 pub(crate) struct Filter {
     groups: Box<[Group]>,
+    pub(crate) needs: Needs,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,8 @@ impl Filter {
                 groups.push(Group { number, logic: group.logic, rules });
             }
         }
-        Ok((!groups.is_empty()).then(|| Filter { groups: groups.into() }))
+        let needs = groups.iter().find_map(Group::needs).unwrap_or(Needs::NOTHING);
+        Ok((!groups.is_empty()).then(|| Filter { groups: groups.into(), needs }))
     }
 
     #[inline]
@@ -91,6 +94,17 @@ impl Filter {
                 see(group.number, i, rule.holds(fields));
             }
         }
+    }
+}
+
+impl Group {
+    /// A text without which it does not pass.
+    fn needs(&self) -> Option<Needs> {
+        let each_must_hold = self.logic == Logic::And || self.rules.len() == 1;
+        self.rules.iter().filter(|_| each_must_hold).find_map(|rule| match &rule.test {
+            Test::Text { matcher: Matcher::Equals(text), negated: false } => Needs::new(rule.field, text),
+            _ => None,
+        })
     }
 }
 

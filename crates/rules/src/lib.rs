@@ -48,6 +48,7 @@ mod fields;
 mod filter;
 mod kinds;
 mod memory;
+mod needs;
 mod plan;
 mod sampling;
 mod snapshot;

@@ -4,6 +4,7 @@ use crate::family::Family;
 use crate::fields::Fields;
 use crate::filter::Filter;
 use crate::memory::Recall;
+use crate::needs::{Asked, Needs, Prints};
 use crate::trace_index::TraceIndex;
 use tracecast_genai::Generation;
 use tracecast_otlp::Traces;
@@ -43,6 +44,9 @@ impl Verdicts {
         let mut rows = vec![false; traces.len() * columns];
         let mut generations = vec![false; traces.len()];
         let mut of_traces: Vec<Option<bool>> = vec![None; index.ids().len() * columns];
+        // Side by side: most of them decide, and the filters themselves are not touched.
+        let needs: Vec<Needs> = filtered.iter().map(|destination| destination.filter.needs).collect();
+        let asked = Asked::by(&needs);
 
         for (i, span) in traces.spans().enumerate() {
             let generation = Generation::new(span);
@@ -52,12 +56,14 @@ impl Verdicts {
             generations[i] = true;
             let trace = index.trace_of(i) as usize;
             let fields = Fields::new(generation, api_key_name);
-            for (column, destination) in filtered.iter().enumerate() {
+            let prints = Prints::of(&fields, asked);
+            let row = &mut rows[i * columns..][..columns];
+            let of_trace = &mut of_traces[trace * columns..][..columns];
+            let judged = row.iter_mut().zip(of_trace).zip(&needs).zip(filtered);
+            for (((passed, of_trace), needs), destination) in judged {
                 if destination.reaches(trace) {
-                    let passed = destination.filter.passes(&fields);
-                    rows[i * columns + column] = passed;
-                    let of_trace = &mut of_traces[trace * columns + column];
-                    *of_trace = Some(passed || of_trace.unwrap_or(false));
+                    *passed = prints.may_have(needs) && destination.filter.passes(&fields);
+                    *of_trace = Some(*passed || *of_trace == Some(true));
                 }
             }
         }
@@ -88,6 +94,15 @@ impl Verdicts {
             }
         }
         Verdicts { columns, rows }
+    }
+
+    /// Whether some span passes, by column.
+    pub(crate) fn any(&self) -> Vec<bool> {
+        let mut any = vec![false; self.columns];
+        for row in self.rows.chunks_exact(self.columns.max(1)) {
+            any.iter_mut().zip(row).for_each(|(any, passed)| *any |= *passed);
+        }
+        any
     }
 
     /// `column`: position of the destination among the filtered ones.

@@ -4,6 +4,7 @@ use super::*;
 use crate::filter::Filter;
 use Field::*;
 use Operator::*;
+use proptest::prelude::*;
 
 /// Whether a lone span passes a lone rule.
 fn holds(span: &SpanBuilder, rule: FilterRule) -> bool {
@@ -297,4 +298,62 @@ fn a_regex_stays_linear() {
     let long = "a".repeat(200_000);
     let span = bare().with("user.id", long.as_str());
     assert!(!holds(&span, rule(UserId, Regex, text("(a*)*b"))));
+}
+
+/// What the fields of [`full`] read as.
+fn readings(field: Field) -> &'static [&'static str] {
+    match field {
+        Model => &["acme/large", "acme/large-2026"],
+        Provider => &["Amazon Bedrock", "amazon-bedrock/global"],
+        SessionId => &["session-7"],
+        UserId => &["Ünal"],
+        ApiKeyName => &["own key"],
+        FinishReason => &["stop"],
+        Input => &["where is the cat"],
+        Output => &["on the mat"],
+        _ => &[],
+    }
+}
+
+fn comparison() -> impl Strategy<Value = (Field, bool, String)> {
+    let field = proptest::sample::select(&TEXT_FIELDS[..]);
+    (field, any::<bool>(), any::<proptest::sample::Index>(), 0..4u8).prop_map(|(field, equal, at, change)| {
+        let texts = readings(field);
+        let text = texts[at.index(texts.len())];
+        let text = match change {
+            0 | 1 => text.to_owned(),
+            // Of the same length, with the same beginning and end where that is possible.
+            2 => {
+                let middle = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
+                text.char_indices().map(|(i, c)| if i == middle { '#' } else { c }).collect()
+            }
+            _ => String::new(),
+        };
+        (field, equal, text)
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_filter_cannot_do_without_it_passes_as_its_rules_say(
+        groups in proptest::collection::vec(
+            (any::<bool>(), proptest::collection::vec(comparison(), 1..4)),
+            1..4,
+        ),
+    ) {
+        let holds = |(field, equal, text): &(Field, bool, String)| readings(*field).contains(&text.as_str()) == *equal;
+        let expected = groups.iter().all(|(and, rules)| match and {
+            true => rules.iter().all(holds),
+            false => rules.iter().any(holds),
+        });
+        let written = groups.iter().map(|(and, comparisons)| {
+            let rules = comparisons.iter().map(|(field, equal, value)| {
+                rule(*field, if *equal { Equals } else { NotEquals }, text(value))
+            });
+            (if *and { Logic::And } else { Logic::Or }, rules.collect())
+        });
+        let plan = plan(&[destination(1, |d| d.filter_rules = rules(written.collect()))]);
+        let decision = decide(&plan, &[full()], &TraceMemory::default());
+        prop_assert_eq!(!decision.routes.is_empty(), expected);
+    }
 }
