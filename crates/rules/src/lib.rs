@@ -64,4 +64,5 @@ pub use explain::{Check, Explanation};
 pub use memory::{DEFAULT_MEMORY_BYTES, MEMORY_WINDOW_NANOS, TraceMemory};
 pub use plan::{CompileError, Place, Plan};
 pub use snapshot::{CanAssert, IngestKey, Snapshot};
+pub use trace_index::TraceIndex;
 pub use trace_keys::MAX_KEY_BYTES;

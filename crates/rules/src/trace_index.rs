@@ -8,13 +8,14 @@ const SCAN_LIMIT: usize = 16;
 
 /// The distinct trace ids of a request, in order of appearance, and the number of each span's trace.
 #[derive(Debug)]
-pub(crate) struct TraceIndex {
+pub struct TraceIndex {
     ids: Vec<TraceId>,
     of_span: Vec<u32>,
 }
 
 impl TraceIndex {
-    pub(crate) fn new(traces: &Traces) -> TraceIndex {
+    /// One look at each span.
+    pub fn new(traces: &Traces) -> TraceIndex {
         let mut ids: Vec<TraceId> = Vec::new();
         let mut of_span: Vec<u32> = Vec::with_capacity(traces.len());
         let mut numbers: HashMap<TraceId, u32> = HashMap::new();
@@ -46,12 +47,18 @@ impl TraceIndex {
         TraceIndex { ids, of_span }
     }
 
-    pub(crate) fn ids(&self) -> &[TraceId] {
+    /// The trace ids, each once.
+    pub fn ids(&self) -> &[TraceId] {
         &self.ids
     }
 
     /// The number of the trace of span `i` of the request.
     pub(crate) fn trace_of(&self, i: usize) -> u32 {
         self.of_span[i]
+    }
+
+    /// The same of all spans, in their order.
+    pub fn into_numbers(self) -> Vec<u32> {
+        self.of_span
     }
 }

@@ -11,7 +11,7 @@ use tracecast_delivery::LastError;
 use tracecast_ingest::Decided;
 use tracecast_log::{DropReason, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet, TraceId, Traces};
-use tracecast_rules::Skip;
+use tracecast_rules::{Skip, TraceIndex};
 
 use super::fate::Fate;
 use super::unix_nano;
@@ -155,28 +155,17 @@ impl Seen {
 
     /// Lists the traces; answers which one each span belongs to.
     fn index(&mut self, traces: &Traces) -> Vec<u32> {
-        let mut positions: HashMap<TraceId, u32> = HashMap::new();
-        let mut last: Option<(TraceId, u32)> = None;
-        traces
-            .spans()
-            .map(|span| {
-                let (id, started) = (span.trace_id(), span.start_unix_nano());
-                let at = match last {
-                    // Spans of a trace mostly stand together.
-                    Some((of, at)) if of == id => at,
-                    _ => *positions.entry(id).or_insert_with(|| {
-                        self.traces.push(SeenTrace { id, started_unix_nano: started, spans: 0 });
-                        self.traces.len() as u32 - 1
-                    }),
-                };
-                last = Some((id, at));
-                if let Some(trace) = self.traces.get_mut(at as usize) {
-                    trace.started_unix_nano = started.min(trace.started_unix_nano);
-                    trace.spans += 1;
-                }
-                at
-            })
-            .collect()
+        let index = TraceIndex::new(traces);
+        let unseen = |id: &TraceId| SeenTrace { id: *id, started_unix_nano: u64::MAX, spans: 0 };
+        self.traces = index.ids().iter().map(unseen).collect();
+        let trace_of = index.into_numbers();
+        for (span, at) in traces.spans().zip(&trace_of) {
+            if let Some(trace) = self.traces.get_mut(*at as usize) {
+                trace.started_unix_nano = trace.started_unix_nano.min(span.start_unix_nano());
+                trace.spans += 1;
+            }
+        }
+        trace_of
     }
 
     fn fates_of(&mut self, slot: Slot) -> &mut Vec<Fate> {
