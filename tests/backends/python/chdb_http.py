@@ -6,17 +6,16 @@ POST /lose-answers?count=N: the next N inserts are done, but their connections e
 the deduplication tokens of all inserts done so far.
 """
 import base64
-import gzip
-import json
 import os
 import re
 import sys
 import tempfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from chdb import session
+
+from front import AnswerLost, Front, serve
 
 PORT, DATA = int(sys.argv[1]), sys.argv[2]
 CREDENTIALS = (os.environ["CH_USER"], os.environ["CH_PASSWORD"])
@@ -31,10 +30,6 @@ STATUS = {"60": 404, "81": 404, "16": 404, "47": 404, "62": 400, "27": 400, "26"
 
 
 class Refused(Exception):
-    pass
-
-
-class AnswerLost(Exception):
     pass
 
 
@@ -68,23 +63,7 @@ def execute(parameters, body):
         return bytes(result.bytes() or b"") if hasattr(result, "bytes") else b""
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def body(self):
-        if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            out = b""
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                out += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        else:
-            out = self.rfile.read(int(self.headers.get("content-length", 0)))
-        return gzip.decompress(out) if self.headers.get("content-encoding") == "gzip" else out
-
+class Clickhouse(Front):
     def credentials(self, parameters):
         if "x-clickhouse-user" in self.headers:
             return self.headers["x-clickhouse-user"], self.headers.get("x-clickhouse-key", "")
@@ -93,41 +72,27 @@ class Handler(BaseHTTPRequestHandler):
             return tuple(base64.b64decode(authorization[6:]).decode().split(":", 1))
         return parameters.get("user", "default"), parameters.get("password", "")
 
-    def answer(self):
-        url = urlsplit(self.path)
+    def reply(self, url):
         parameters = dict(parse_qsl(url.query, keep_blank_values=True))
         body = self.body()
-        code = None
+        if url.path == "/ping":
+            return 200, b"Ok.\n"
+        if url.path == "/lose-answers":
+            with ONE_AT_A_TIME:
+                INSERTS["lose"] = int(parameters["count"])
+                return 200, INSERTS["tokens"]
         try:
-            if url.path == "/ping":
-                status, out = 200, b"Ok.\n"
-            elif url.path == "/lose-answers":
-                with ONE_AT_A_TIME:
-                    INSERTS["lose"] = int(parameters["count"])
-                    status, out = 200, json.dumps(INSERTS["tokens"]).encode()
-            else:
-                if self.credentials(parameters) != CREDENTIALS:
-                    raise Refused("Code: 516. DB::Exception: Authentication failed (AUTHENTICATION_FAILED)")
-                if parameters.get("decompress") == "1":
-                    raise Refused("Code: 1. DB::Exception: block compression is not served here")
-                status, out = 200, execute(parameters, body)
+            if self.credentials(parameters) != CREDENTIALS:
+                raise Refused("Code: 516. DB::Exception: Authentication failed (AUTHENTICATION_FAILED)")
+            if parameters.get("decompress") == "1":
+                raise Refused("Code: 1. DB::Exception: block compression is not served here")
+            return 200, execute(parameters, body)
         except AnswerLost:
-            self.close_connection = True
-            return
+            raise
         except Exception as error:
-            out = str(error).encode()
             found = re.search(r"Code: (\d+)", str(error))
             code = found[1] if found else "1002"
-            status = STATUS.get(code, 500)
-        self.send_response(status)
-        self.send_header("content-type", "text/plain; charset=UTF-8")
-        self.send_header("content-length", str(len(out)))
-        if code:
-            self.send_header("x-clickhouse-exception-code", code)
-        self.end_headers()
-        self.wfile.write(out)
-
-    do_GET = do_POST = answer
+            return STATUS.get(code, 500), str(error).encode(), {"x-clickhouse-exception-code": code}
 
 
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+serve(PORT, Clickhouse)

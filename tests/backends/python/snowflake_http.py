@@ -14,7 +14,7 @@ import uuid
 import warnings
 from urllib.parse import parse_qsl
 
-from json_front import AnswerLost, Front, serve
+from front import AnswerLost, Front, serve
 
 warnings.filterwarnings("ignore")
 import fakesnow.instance  # noqa: E402

@@ -7,7 +7,6 @@ POST /lose-answers?count=N: the next N batches are stored, but their connections
 parts of calls have come again so far.
 """
 import base64
-import gzip
 import importlib.util
 import json
 import sys
@@ -17,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import pydantic
 
-from json_front import AnswerLost, Front, serve
+from front import AnswerLost, Front, serve
 
 # The package without its client, of which a few object classes want two names.
 weave = types.ModuleType("weave")
@@ -71,8 +70,6 @@ ROUTES = {
 class Weave(Front):
     def reply(self, url):
         body = self.body()
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
         if url.path == "/health":
             return 200, {}
         if url.path == "/lose-answers":
