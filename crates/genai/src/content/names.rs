@@ -86,6 +86,8 @@ pub(crate) const CONTENT: &[&str] = &[
     "image.url",
     "audio.url",
     "audio.transcript",
+    // Sentry
+    "gen_ai.embeddings.input",
     // OpenRouter
     "span.input",
     "span.output",

@@ -1,12 +1,12 @@
 //! OpenInference attributes for spans of any other dialect.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use tracecast_genai::{Completion, Generation};
 use tracecast_otlp::write::{Edit, Place, RESOURCE_ATTRIBUTES, Verdict, append_attribute};
 use tracecast_otlp::{SpanView, Value};
 
-use crate::family::chat;
 use crate::family::neutral::{self, Additions};
+use crate::family::{chat, custom, provider};
 
 const INPUT_MESSAGES: &str = "llm.input_messages.";
 const OUTPUT_MESSAGES: &str = "llm.output_messages.";
@@ -51,11 +51,21 @@ impl Edit for Dialect {
         additions.add("openinference.span.kind", kind(&generation));
         content(&generation, &mut additions);
         if generation.is_generation() {
-            model(&generation, &mut additions);
+            match kind(&generation) {
+                "EMBEDDING" => embedding(&generation, &mut additions),
+                _ => model(&generation, &mut additions),
+            }
             tokens(&generation, &mut additions);
+        } else {
+            named(&generation, &mut additions);
         }
         additions.list("tag.tags", generation.tags());
-        additions.add("metadata", metadata(&generation));
+        if additions.lacks("metadata")
+            && let metadata = metadata(&generation)
+            && !metadata.is_empty()
+        {
+            additions.add("metadata", Json::Object(metadata).to_string());
+        }
     }
 }
 
@@ -75,19 +85,49 @@ fn kind(generation: &Generation<'_>) -> &'static str {
     }
 }
 
-fn model(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
-    to.text("llm.model_name", generation.response_model().or(generation.model()));
-    to.text("llm.request.model_name", generation.model());
-    to.text("llm.response.model_name", generation.response_model());
-    if kind(generation) == "EMBEDDING" {
-        to.text("embedding.model_name", generation.response_model().or(generation.model()));
+/// A tool or an agent by its name.
+fn named(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    let span = generation.span();
+    for (key, known_as) in [
+        ("tool.name", ["gen_ai.tool.name", "ai.toolCall.name"]),
+        ("tool.id", ["gen_ai.tool.call.id", "ai.toolCall.id"]),
+        ("tool.description", ["gen_ai.tool.description", ""]),
+        ("agent.name", ["gen_ai.agent.name", ""]),
+    ] {
+        to.text(key, known_as.iter().find_map(|key| span.attribute(key)?.as_str()));
     }
-    to.text("llm.provider", generation.provider_slug().or(generation.provider_name()));
-    to.text("llm.system", generation.provider_slug());
+}
+
+/// The convention knows neither system nor provider of an embedding ("Attributes not used in embedding spans").
+fn embedding(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    to.text("embedding.model_name", generation.response_model().or(generation.model()));
+    parameters("embedding.invocation_parameters", generation, to);
+    let texts = generation.messages();
+    let texts = texts.iter().filter_map(|message| message.get("content")?.as_str());
+    for (i, text) in texts.enumerate() {
+        to.add(&format!("embedding.embeddings.{i}.embedding.text"), text);
+    }
+}
+
+fn parameters(key: &str, generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
     let parameters = generation.model_parameters();
     if !parameters.is_empty() {
-        to.add("llm.invocation_parameters", Json::Object(parameters).to_string());
+        to.add(key, Json::Object(parameters).to_string());
     }
+}
+
+fn model(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    let model = generation.response_model().or(generation.model());
+    to.text("llm.model_name", model);
+    to.text("llm.request.model_name", generation.model());
+    to.text("llm.response.model_name", generation.response_model());
+    if kind(generation) == "RERANKER" {
+        to.text("reranker.model_name", model);
+    }
+    let provider = provider::of(generation);
+    to.text("llm.provider", provider.map(|provider| provider.openinference_provider()));
+    to.text("llm.system", provider.map(|provider| provider.openinference_system()));
+    parameters("llm.invocation_parameters", generation, to);
     to.text("llm.finish_reason", generation.finish_reason().as_deref());
     if let Some(Json::Array(tools)) = generation.tools() {
         for (i, tool) in tools.iter().enumerate() {
@@ -192,20 +232,13 @@ fn put_tool_calls(at: &str, calls: &[Json], to: &mut Additions<'_, '_>) {
     }
 }
 
-/// The convention wants one JSON text.
-fn metadata(generation: &Generation<'_>) -> String {
-    let mut metadata = generation.metadata();
-    for (key, value) in [
-        ("environment", generation.environment()),
-        ("release", generation.release()),
-        ("trace_name", generation.trace_name()),
-    ] {
-        if let Some(value) = value {
-            metadata.entry(key).or_insert_with(|| value.into());
-        }
-    }
-    if let Some(ms) = generation.first_token_ms() {
-        metadata.entry("time_to_first_token_ms").or_insert_with(|| ms.into());
-    }
-    Json::Object(metadata).to_string()
+/// The convention wants them in one JSON text.
+fn metadata(generation: &Generation<'_>) -> Map<String, Json> {
+    let own = chat::compact([
+        ("environment", chat::text(generation.environment())),
+        ("release", chat::text(generation.release())),
+        ("trace_name", chat::text(generation.trace_name())),
+        ("time_to_first_token_ms", chat::number(generation.first_token_ms())),
+    ]);
+    custom::beside(own, generation, |_| false)
 }

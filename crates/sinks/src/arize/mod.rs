@@ -1,7 +1,8 @@
 //! `arize`: traces in OpenInference words, to Arize AX or a Phoenix.
 //!
 //! Contract: Arize documentation "OpenTelemetry (arize-otel)", the `arize-otel` SDK 0.14 (headers, resource), the
-//! OpenInference semantic conventions 0.1.42; sinks-llm-platforms.md 6, 11.
+//! OpenInference semantic conventions 0.1.42 and `spec/` (LLM, embedding and tool spans; well-known providers);
+//! sinks-llm-platforms.md 6, 11.
 //!
 //! | | |
 //! | --- | --- |
@@ -22,7 +23,7 @@ mod tests;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, header};
 use tracecast_destination::{ArizeConfig, ExposeSecret};
 use tracecast_otlp::write::Edit;
 
@@ -83,16 +84,16 @@ impl Arize {
         let url = urls::parse("config.baseUrl", &config.traces_url())?;
         let key = headers::secret("config.apiKey", config.api_key.expose_secret())?;
         let space = headers::secret("config.spaceKey", config.space_key.expose_secret())?;
-        let mut own = HeaderMap::new();
-        own.insert(header::AUTHORIZATION, key.clone());
-        own.insert(OLD_API_KEY, key);
-        for name in OLD_SPACE {
-            own.insert(name, space.clone());
-        }
-        own.insert(SPACE_ID, space);
-        own.insert(INTERFACE, HeaderValue::from_static("otel"));
-        let secrets = vec![config.api_key.clone(), config.space_key.clone()];
-        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        let [space_id, space_key] = OLD_SPACE;
+        let own = [
+            (header::AUTHORIZATION, key.clone()),
+            (OLD_API_KEY, key),
+            (SPACE_ID, space.clone()),
+            (space_id, space.clone()),
+            (space_key, space),
+            (INTERFACE, HeaderValue::from_static("otel")),
+        ];
+        let endpoint = Endpoint::new(clients, url, own, &config.headers, &[])?;
         let space = Space { dialect: Dialect::new(&config.model_id) };
         Ok(OtlpVendor::assemble(endpoint, space, vec![Form::PACKED]))
     }

@@ -14,17 +14,15 @@
 //! | identity | row `id` is made of trace and span id: a retry replaces the row |
 //! | 421 | the key is of another region |
 //! | privacy | `input`, `output` and the text of `error` are not sent |
-//! | test | `GET /v1/project/{projectId}`: proves key, region and project; it cannot prove the right to write |
+//! | test | `GET /v1/project/{projectId}`: proves key, region and project; then an insert of no rows, which needs the right to write |
 
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
-use tracecast_destination::{BraintrustConfig, ExposeSecret};
+use http::{Method, header};
+use tracecast_destination::BraintrustConfig;
 use url::Url;
 
 use crate::family::endpoint::Endpoint;
@@ -34,7 +32,7 @@ use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::{answer, headers, urls};
-use crate::{Answer, BatchLimits, BuildError, Clients};
+use crate::{Answer, BuildError, Clients};
 
 /// Of a body, unless the data plane says otherwise.
 const BYTES_MAX: usize = 6 << 20;
@@ -50,12 +48,6 @@ pub(crate) struct Project {
 }
 
 impl Vendor for Project {
-    const LIMITS: BatchLimits = BatchLimits {
-        spans_max: 100,
-        bytes_max: 5_000_000,
-        age_max: Duration::from_secs(1),
-        concurrency_max: 4,
-    };
     const GZIP: bool = false;
 
     fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
@@ -77,7 +69,12 @@ impl Vendor for Project {
         outgoing
     }
 
+    fn empty_write(&self) -> Option<Part> {
+        Some(Part::json(&self.insert, request::body(&[])))
+    }
+
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
+        let not_its_name = "config.projectId is the project's id (a uuid), not its name";
         let region = "EU accounts have their own base url: https://api-eu.braintrust.dev";
         let advice = [
             (
@@ -85,15 +82,13 @@ impl Vendor for Project {
                 "the key is unknown here; EU accounts have their own base url: https://api-eu.braintrust.dev",
             ),
             (403, "the key has no access to this project"),
-            (404, "config.projectId is the project's id (a uuid), not its name"),
+            (400, not_its_name),
+            (404, not_its_name),
             (421, region),
         ];
-        verdict(
-            reply,
-            redactor,
-            "the key may read this project; the right to write shows with the first rows",
-            &advice,
-        )
+        let ok_hint =
+            "key and project are right, and an insert of no rows was not refused for lack of rights";
+        verdict(reply, redactor, ok_hint, &advice)
     }
 }
 
@@ -102,11 +97,8 @@ impl Braintrust {
     pub(crate) fn new(config: &BraintrustConfig, clients: &Clients) -> Result<Self, BuildError> {
         let insert = urls::parse("config.baseUrl", &config.insert_url())?;
         let project = urls::parse("config.baseUrl", &config.project_url())?;
-        let key = config.api_key.expose_secret();
-        let mut own = HeaderMap::new();
-        own.insert(header::AUTHORIZATION, headers::secret("config.apiKey", &format!("Bearer {key}"))?);
-        let secrets = vec![config.api_key.clone()];
-        let endpoint = Endpoint::new(clients, Method::POST, insert.clone(), own, &config.headers, secrets)?;
+        let own = [(header::AUTHORIZATION, headers::bearer("config.apiKey", &config.api_key)?)];
+        let endpoint = Endpoint::new(clients, insert.clone(), own, &config.headers, &[])?;
         Ok(JsonVendor::assemble(endpoint, Project { insert, project }))
     }
 }

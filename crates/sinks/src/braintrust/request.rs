@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 use tracecast_otlp::hex;
 
 use crate::family::rows::Row;
-use crate::family::{chat, json};
+use crate::family::{chat, custom, json};
 
 pub(super) fn body(rows: &[Row<'_>]) -> Vec<u8> {
     let events: Vec<Json> = rows.iter().map(row).collect();
@@ -56,34 +56,33 @@ fn kind(row: &Row<'_>) -> &'static str {
 
 fn metadata(row: &Row<'_>) -> Map<String, Json> {
     let generation = &row.generation;
-    let text = |value: Option<&str>| value.map(Json::from);
-    let mut metadata = generation.metadata();
     let model = generation.response_model().or(generation.model());
     // Braintrust's price table knows models by their bare names.
     let bare = model.map(|model| model.rsplit_once('/').map_or(model, |(_, bare)| bare));
-    metadata.extend(chat::compact([
-        ("model", text(bare)),
-        ("model_slug", text(generation.model())),
-        ("provider", text(generation.provider_name().or(generation.provider_slug()))),
-        ("user_id", text(generation.user_id())),
-        ("session_id", text(generation.session_id())),
-        ("trace_id", text(generation.raw_trace_id())),
-        ("trace_name", text(generation.trace_name())),
-        ("environment", text(generation.environment())),
-        ("finish_reason", text(generation.finish_reason().as_deref())),
+    let mut own = chat::compact([
+        ("model", chat::text(bare)),
+        ("model_slug", chat::text(generation.model())),
+        ("provider", chat::text(generation.provider_name().or(generation.provider_slug()))),
+        ("user_id", chat::text(generation.user_id())),
+        ("session_id", chat::text(generation.session_id())),
+        ("trace_id", chat::text(generation.raw_trace_id())),
+        ("trace_name", chat::text(generation.trace_name())),
+        ("environment", chat::text(generation.environment())),
+        ("finish_reason", chat::text(generation.finish_reason().as_deref())),
         ("tools", generation.tools()),
-    ]));
+    ]);
     for (name, value) in generation.model_parameters() {
-        metadata.entry(name).or_insert(value);
+        own.entry(name).or_insert(value);
     }
-    metadata
+    // Its views take model, tools and the prompt a call was made from out of the metadata.
+    let is_read = |key: &str| matches!(key, "model" | "provider" | "tools" | "prompt");
+    custom::beside(own, generation, is_read)
 }
 
 /// Numbers and nothing else: a text here refuses the row.
 fn metrics(row: &Row<'_>) -> Map<String, Json> {
     let (span, generation) = (row.span, &row.generation);
     let seconds = |nano: u64| chat::number(Some(nano as f64 / 1e9));
-    let count = |value: Option<u64>| value.map(Json::from);
     let mut metrics = chat::compact([
         ("start", seconds(span.start_unix_nano())),
         ("end", seconds(span.end_unix_nano()).filter(|_| span.end_unix_nano() > 0)),
@@ -91,12 +90,12 @@ fn metrics(row: &Row<'_>) -> Map<String, Json> {
     if generation.is_generation() {
         let (usage, cost) = (generation.usage(), generation.cost());
         metrics.extend(chat::compact([
-            ("prompt_tokens", count(usage.input)),
-            ("completion_tokens", count(usage.output)),
-            ("tokens", count(usage.total)),
-            ("prompt_cached_tokens", count(usage.cached)),
-            ("prompt_cache_creation_tokens", count(usage.cache_write)),
-            ("completion_reasoning_tokens", count(usage.reasoning)),
+            ("prompt_tokens", chat::count(usage.input)),
+            ("completion_tokens", chat::count(usage.output)),
+            ("tokens", chat::count(usage.total)),
+            ("prompt_cached_tokens", chat::count(usage.cached)),
+            ("prompt_cache_creation_tokens", chat::count(usage.cache_write)),
+            ("completion_reasoning_tokens", chat::count(usage.reasoning)),
             ("time_to_first_token", chat::number(generation.first_token_ms().map(|ms| ms / 1e3))),
             ("estimated_cost", chat::number(cost.total)),
             ("input_cost", chat::number(cost.input)),

@@ -88,13 +88,26 @@ async fn rows_go_to_the_project_with_the_key() {
 }
 
 #[tokio::test]
-async fn the_test_reads_the_project() {
-    let server = Server::start(vec![(200, "", b"{}"), (401, "", b""), (404, "", b"")]).await;
+async fn the_test_reads_the_project_and_inserts_nothing() {
+    let server = Server::start(vec![
+        (200, "", b"{}"),
+        (200, "", b"{\"row_ids\":[]}"),
+        (401, "", b""),
+        (404, "", b""),
+        (200, "", b"{}"),
+        (403, "", b""),
+    ])
+    .await;
     let adapter = adapter(&server.url);
     assert!(adapter.test().await.ok);
     assert_eq!(adapter.test().await.diagnosis, Diagnosis::Auth);
     let report = adapter.test().await;
     assert!(report.hint.contains("not its name"), "{}", report.hint);
-    let received = server.received().remove(0);
-    assert_eq!((received.method.as_str(), received.target.as_str()), ("GET", "/v1/project/p%201"));
+    let report = adapter.test().await;
+    assert_eq!(report.diagnosis, Diagnosis::Auth);
+    assert!(report.hint.contains("may read but not write"), "{}", report.hint);
+    let received = server.received();
+    assert_eq!((received[0].method.as_str(), received[0].target.as_str()), ("GET", "/v1/project/p%201"));
+    assert_eq!(received[1].target, "/v1/project_logs/p%201/insert");
+    assert_eq!(received[1].body, br#"{"events":[]}"#);
 }

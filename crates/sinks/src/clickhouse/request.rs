@@ -74,15 +74,15 @@ impl Target {
             .with_compression(compression);
         // The same rules as for the other kinds: names checked, none of ours replaced.
         let is_own = |name: &http::HeaderName| OWN_HEADERS.contains(&name.as_str());
+        let user = headers::user(&config.headers, is_own)?;
         let mut user_headers = Vec::new();
-        for (name, value) in &headers::user(&config.headers, is_own)? {
+        for (name, value) in &user {
             if let Ok(value) = value.to_str() {
                 client = client.with_header(name.as_str(), value);
                 user_headers.push(name.to_string());
             }
         }
-        let mut secrets = headers::secrets_of(&config.headers);
-        secrets.push(config.password.clone());
+        let secrets = headers::secrets_of(&user).chain([config.password.clone()]);
         Ok(Target {
             client,
             url,

@@ -165,11 +165,7 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
             return verdict;
         }
         Trouble::Schema(text) => {
-            return Verdict {
-                status: Some(200),
-                diagnosis: Diagnosis::Schema,
-                hint: format!("{}: {text}", target.place()),
-            };
+            return Verdict::new(Some(200), Diagnosis::Schema, format!("{}: {text}", target.place()));
         }
         Trouble::Server { code, status, text } => (*code, *status, text),
     };
@@ -206,5 +202,5 @@ pub(super) fn verdict(trouble: &Trouble, target: &Target) -> Verdict {
         hint.push_str("; ");
         hint.push_str(&advice);
     }
-    Verdict { status, diagnosis, hint }
+    Verdict::new(status, diagnosis, hint)
 }

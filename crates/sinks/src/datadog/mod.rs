@@ -1,8 +1,8 @@
 //! `datadog`: LLM Observability spans.
 //!
 //! Contract: Datadog documentation "LLM Observability HTTP API reference" (spans API); `dd-trace-py` 4.16
-//! `llmobs/_writer.py` (limits, route and body by an agent), `_event_types.py`, `types.py`, `_constants.py` (metric
-//! names, cost keys); sinks-infrastructure.md 2.
+//! `llmobs/_writer.py` (limits, route and body by an agent), `_event_types.py`, `types.py` (messages, tool results
+//! and definitions), `_constants.py` (metric names, cost keys); sinks-infrastructure.md 2.
 //!
 //! | | |
 //! | --- | --- |
@@ -14,7 +14,7 @@
 //! | limits | 200 spans, 4.5 MB of the 5 MB allowed, 1 s; a larger span is cut and marked. Spans that started more than 24 h ago are not accepted, which the answer does not tell: they become dead letters here. Tags end at 200 characters |
 //! | 202 | taken; what is invalid vanishes later, unseen, so only what the reference names is sent |
 //! | privacy | `input`, `output` and the text of errors are not sent |
-//! | test | `GET /api/v1/validate`: proves key and site, not that LLM Observability is part of the plan. By an agent `GET /info`: proves that the agent passes spans on |
+//! | test | `GET /api/v1/validate`: proves key and site; then a request without spans, which needs LLM Observability. By an agent `GET /info`: proves that the agent passes spans on |
 
 mod request;
 #[cfg(test)]
@@ -23,7 +23,7 @@ mod tests;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value as Json;
 use tracecast_destination::{DatadogConfig, ExposeSecret};
 use url::Url;
@@ -82,13 +82,21 @@ impl Vendor for MlApp {
         outgoing
     }
 
+    fn empty_write(&self) -> Option<Part> {
+        (!self.by_agent).then(|| Part::json(&self.spans, request::body(&self.name, &[])))
+    }
+
+    const NO_WRITE: &'static str = "the key is valid on this site and may not send LLM Observability spans: that has to be \
+                                    part of the account's plan";
+
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
         if self.by_agent {
             return agent_verdict(reply, redactor);
         }
         let site = "the API key is not of this site: take the base url of your own (us3, us5, eu, ap1, ...), and an \
                     API key, not an application key";
-        let ok_hint = "the key is valid on this site; LLM Observability itself shows with the first spans";
+        let ok_hint =
+            "the key is valid on this site, and a request without spans was not refused for lack of rights";
         let no_api = "this is no API of Datadog: base urls are https://api.datadoghq.com, https://api.us5.datadoghq.com, \
                       https://api.datadoghq.eu and the like";
         verdict(reply, redactor, ok_hint, &[(401, site), (403, site), (404, no_api)])
@@ -122,14 +130,11 @@ impl Datadog {
         let spans = urls::parse("config.url", &config.spans_url())?;
         let validate = urls::parse("config.url", &config.validate_url())?;
         let by_agent = config.agent().is_some();
-        let mut own = HeaderMap::new();
-        if by_agent {
-            own.insert(SUBDOMAIN, HeaderValue::from_static("llmobs-intake"));
-        } else {
-            own.insert(API_KEY, headers::secret("config.apiKey", config.api_key.expose_secret())?);
-        }
-        let secrets = vec![config.api_key.clone()];
-        let endpoint = Endpoint::new(clients, Method::POST, spans.clone(), own, &config.headers, secrets)?;
+        let own = match by_agent {
+            true => (SUBDOMAIN, HeaderValue::from_static("llmobs-intake")),
+            false => (API_KEY, headers::secret("config.apiKey", config.api_key.expose_secret())?),
+        };
+        let endpoint = Endpoint::new(clients, spans.clone(), [own], &config.headers, &[])?;
         let app = MlApp { name: config.ml_app.clone(), spans, validate, by_agent };
         Ok(JsonVendor::assemble(endpoint, app))
     }

@@ -4,9 +4,9 @@ use serde_json::{Map, Value as Json, json};
 use tracecast_genai::Generation;
 use tracecast_otlp::hex;
 
-use crate::family::chat;
 use crate::family::cut::{cut, is_over};
 use crate::family::rows::Row;
+use crate::family::{chat, custom};
 
 /// Datadog cuts longer tags, and says nothing.
 const TAG_CHARS_MAX: usize = 200;
@@ -130,7 +130,24 @@ fn meta(row: &Row<'_>) -> Map<String, Json> {
         ("output", output),
         ("error", error),
         ("metadata", Some(Json::Object(metadata(generation)))),
+        ("tool_definitions", generation.tools().filter(|_| kind == "llm").and_then(tool_definitions)),
     ])
+}
+
+/// The tools that were offered, in the SDK's words (`llmobs.types.ToolDefinition`).
+fn tool_definitions(tools: Json) -> Option<Json> {
+    let definition = |tool: &Json| {
+        let function = tool.get("function").unwrap_or(tool);
+        let text = |key: &str| function.get(key).filter(|value| value.is_string()).cloned();
+        let schema = ["parameters", "input_schema", "schema"].iter().find_map(|key| function.get(*key));
+        Some(Json::Object(chat::compact([
+            ("name", Some(text("name")?)),
+            ("description", text("description")),
+            ("schema", schema.filter(|schema| schema.is_object()).cloned()),
+        ])))
+    };
+    let definitions: Vec<Json> = tools.as_array()?.iter().filter_map(definition).collect();
+    (!definitions.is_empty()).then(|| definitions.into())
 }
 
 fn value(content: Option<Json>) -> Option<Json> {
@@ -175,11 +192,21 @@ fn message(message: &Json) -> Json {
         let calls: Vec<_> = calls.iter().map(tool_call).collect();
         Json::from(calls)
     });
+    let role = message.get("role").cloned().unwrap_or_else(|| "user".into());
+    let result = (role == "tool").then(|| {
+        json!([chat::compact([
+            ("name", message.get("name").cloned()),
+            ("result", Some(content.as_str().into())),
+            ("tool_id", message.get("tool_call_id").cloned()),
+            ("type", Some("tool_result".into())),
+        ])])
+    });
     Json::Object(chat::compact([
-        ("role", Some(message.get("role").cloned().unwrap_or_else(|| "user".into()))),
+        ("role", Some(role)),
         ("content", Some(content.into())),
         ("tool_id", message.get("tool_call_id").cloned()),
         ("tool_calls", calls),
+        ("tool_results", result),
     ]))
 }
 
@@ -204,20 +231,27 @@ fn tool_call(call: &Json) -> Json {
 
 /// Texts, numbers and booleans; what is nested goes as JSON text.
 fn metadata(generation: &Generation<'_>) -> Map<String, Json> {
-    let mut metadata = generation.metadata();
-    metadata.extend(chat::compact([
+    let mut own = chat::compact([
         ("environment", generation.environment().map(Json::from)),
         ("release", generation.release().map(Json::from)),
         ("trace_name", generation.trace_name().map(Json::from)),
-    ]));
+    ]);
     if generation.is_generation() {
-        metadata.extend(generation.model_parameters());
-        metadata.extend(chat::compact([
+        let provider = generation.provider_slug().or(generation.provider_name());
+        own.extend(generation.model_parameters());
+        own.extend(chat::compact([
             ("model_name", generation.response_model().or(generation.model()).map(Json::from)),
-            ("model_provider", generation.provider_slug().or(generation.provider_name()).map(Json::from)),
+            // As the SDK writes it.
+            ("model_provider", provider.map(|provider| provider.to_lowercase().into())),
             ("finish_reason", generation.finish_reason().map(|reason| reason.into_owned().into())),
         ]));
     }
+    // The reference's keys of an LLM span, and what the SDK keeps for Datadog alone.
+    let is_read = |key: &str| {
+        matches!(key, "model_name" | "model_provider" | "temperature" | "max_tokens")
+            || key.starts_with("_dd")
+    };
+    let mut metadata = custom::beside(own, generation, is_read);
     for value in metadata.values_mut() {
         if value.is_array() || value.is_object() {
             *value = value.to_string().into();

@@ -81,6 +81,26 @@ fn tool_calls_and_failures() {
     assert_eq!(span["meta"]["output"]["messages"][0]["tool_calls"], expected);
 }
 
+/// As Datadog's SDK writes them (`llmobs/_integrations/utils.py`, `llmobs/utils.py`).
+#[test]
+fn what_a_tool_said_and_the_tools_that_were_offered() {
+    let prompt =
+        json!({"messages": [{"role": "tool", "tool_call_id": "c1", "name": "find", "content": "found"}]});
+    let schema = json!({"type": "object"});
+    let tools = json!([{"type": "function", "function": {"name": "find", "description": "looks", "parameters": schema}}]);
+    let mut call = generation(1);
+    call.attributes.retain(|(key, _)| key != "gen_ai.prompt");
+    call.attributes.extend(attributes(&[
+        ("gen_ai.prompt", prompt.to_string().into()),
+        ("gen_ai.tool.definitions", tools.to_string().into()),
+    ]));
+    let body = body(&[call]);
+    let meta = &body["data"]["attributes"]["spans"][0]["meta"];
+    let result = json!([{"name": "find", "result": "found", "tool_id": "c1", "type": "tool_result"}]);
+    assert_eq!(meta["input"]["messages"][0]["tool_results"], result);
+    assert_eq!(meta["tool_definitions"], json!([{"name": "find", "description": "looks", "schema": schema}]));
+}
+
 #[tokio::test]
 async fn spans_go_to_the_intake_with_the_key() {
     let server =
@@ -99,9 +119,20 @@ async fn spans_go_to_the_intake_with_the_key() {
 
 #[tokio::test]
 async fn the_test_validates_the_key() {
-    let server = Server::start(vec![(200, "", b"{\"valid\":true}"), (403, "", b""), (404, "", b"")]).await;
+    let server = Server::start(vec![
+        (200, "", b"{\"valid\":true}"),
+        (202, "", b""),
+        (200, "", b"{\"valid\":true}"),
+        (403, "", b""),
+        (403, "", b""),
+        (404, "", b""),
+    ])
+    .await;
     let adapter = adapter(&server.url);
     assert!(adapter.test().await.ok);
+    let report = adapter.test().await;
+    assert_eq!(report.diagnosis, Diagnosis::Auth);
+    assert!(report.hint.contains("account's plan"), "{}", report.hint);
     let report = adapter.test().await;
     assert_eq!(report.diagnosis, Diagnosis::Auth);
     assert!(report.hint.contains("site"), "{}", report.hint);

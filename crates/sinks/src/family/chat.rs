@@ -74,6 +74,14 @@ pub(crate) fn number(value: Option<f64>) -> Option<Json> {
     value.filter(|value| value.is_finite()).map(Json::from)
 }
 
+pub(crate) fn count(value: Option<u64>) -> Option<Json> {
+    value.map(Json::from)
+}
+
+pub(crate) fn text(value: Option<&str>) -> Option<Json> {
+    value.map(Json::from)
+}
+
 /// A map without the keys that have no value.
 pub(crate) fn compact<const N: usize>(pairs: [(&str, Option<Json>); N]) -> Map<String, Json> {
     pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()

@@ -1,17 +1,18 @@
 //! A URL with its headers and secrets: what the HTTP kinds have in common.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use secrecy::SecretString;
 use tracecast_destination::Headers;
 use url::Url;
 
 use super::answer::with_damaged;
-use super::headers;
 use super::http::{BODY_BYTES_MAX, Outgoing, Reply, exchange};
 use super::otlp_http::Body;
 use super::pieces::Pieces;
 use super::probe::Verdict;
 use super::redact::{Redactor, shown_url};
 use super::transport::TransportError;
+use super::{headers, urls};
 use crate::{Answer, Batch, BuildError, Clients, Sent};
 
 const VIA: HeaderName = HeaderName::from_static("x-tracecast-via");
@@ -28,23 +29,27 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `own` are the headers of the kind, with its credential; the user's are added after.
+    /// `own` are the headers of the kind, with its credential; the user's are added after. Secret is what stands in a
+    /// sensitive header, in the URL, and `besides`.
     pub(crate) fn new(
         clients: &Clients,
-        method: Method,
         url: Url,
-        mut own: HeaderMap,
+        own: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
         user: &Headers,
-        secrets: Vec<secrecy::SecretString>,
+        besides: &[&SecretString],
     ) -> Result<Endpoint, BuildError> {
+        let mut own = HeaderMap::from_iter(own);
         let theirs = headers::user(user, |name| own.contains_key(name))?;
         own.extend(theirs);
         if let Some(via) = clients.via() {
             own.insert(VIA, via.clone());
         }
-        let mut all = headers::secrets_of(user);
-        all.extend(secrets);
-        Ok(Endpoint { clients: clients.clone(), method, url, headers: own, redactor: Redactor::new(all) })
+        let secrets: Vec<SecretString> = headers::secrets_of(&own)
+            .chain(urls::secrets_of(&url))
+            .chain(besides.iter().map(|secret| (*secret).clone()))
+            .collect();
+        let redactor = Redactor::new(secrets);
+        Ok(Endpoint { clients: clients.clone(), method: Method::POST, url, headers: own, redactor })
     }
 
     pub(crate) fn request(&self, body: impl Into<Pieces>) -> Outgoing {
@@ -89,10 +94,12 @@ impl Endpoint {
         outgoing: Outgoing,
         verdict: impl FnOnce(&Reply, &Redactor) -> Verdict,
     ) -> Verdict {
-        match self.call(outgoing, BODY_BYTES_MAX).await {
+        let url = shown_url(&outgoing.url);
+        let found = match self.call(outgoing, BODY_BYTES_MAX).await {
             Ok(reply) => verdict(&reply, &self.redactor),
             Err(error) => Verdict::transport(&error),
-        }
+        };
+        Verdict { url: found.url.or(Some(url)), ..found }
     }
 
     pub(crate) fn shown_url(&self) -> String {

@@ -83,6 +83,14 @@ impl Member {
         self.crc.combine(&fragment.crc);
     }
 
+    /// Compresses what is there, if anything is, and leaves nothing of it.
+    pub(crate) fn take(&mut self, plain: &mut Vec<u8>) {
+        if !plain.is_empty() {
+            self.add(&Fragment::new(plain));
+            plain.clear();
+        }
+    }
+
     pub(crate) fn finish(mut self) -> Pieces {
         let end = self.body.open();
         end.extend_from_slice(&END);

@@ -38,6 +38,11 @@ pub(crate) fn text(field: &str, value: &str) -> Result<HeaderValue, BuildError> 
         .map_err(|_| BuildError::Invalid(format!("{field} holds a character no header can carry")))
 }
 
+/// A key behind `Bearer`.
+pub(crate) fn bearer(field: &str, key: &SecretString) -> Result<HeaderValue, BuildError> {
+    secret(field, &format!("Bearer {}", key.expose_secret()))
+}
+
 /// `Basic` credentials.
 pub(crate) fn basic(field: &str, user: &str, password: &str) -> Result<HeaderValue, BuildError> {
     use base64::Engine;
@@ -61,22 +66,12 @@ pub(crate) fn user(user: &Headers, is_own: impl Fn(&HeaderName) -> bool) -> Resu
     Ok(headers)
 }
 
-/// What must be taken out of texts because of the user's headers: each value, and the credential
-/// behind a scheme name (`Bearer x`).
-pub(crate) fn secrets_of(user: &Headers) -> Vec<SecretString> {
-    let mut secrets = Vec::new();
-    for (_, value) in user {
-        let text = value.expose_secret();
-        if let Some((_, credential)) = text.split_once(' ') {
-            secrets.push(SecretString::from(credential.trim().to_owned()));
-        }
-        secrets.push(value.clone());
-    }
-    secrets
-}
-
-/// The encoded pair of a `Basic` value: a secret as well, for whoever can decode it.
-pub(crate) fn credential_of(basic: &HeaderValue) -> Option<SecretString> {
-    let (_, pair) = basic.to_str().ok()?.split_once(' ')?;
-    Some(SecretString::from(pair.to_owned()))
+/// What must be taken out of texts because of sensitive headers: each value, and the credential behind a scheme name
+/// (`Bearer x`).
+pub(crate) fn secrets_of(headers: &HeaderMap) -> impl Iterator<Item = SecretString> {
+    let texts = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| {
+        let credential = text.split_once(' ').map(|(_, credential)| credential.trim());
+        std::iter::once(text).chain(credential).map(SecretString::from)
+    })
 }

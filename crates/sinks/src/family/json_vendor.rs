@@ -19,7 +19,7 @@ use super::projection::projected;
 use super::redact::Redactor;
 use super::rows::{Row, rows};
 use super::{gzip, offload};
-use crate::{Adapter, Answer, Batch, BatchLimits, Failure, Item, Preview, Sent, TestReport};
+use crate::{Adapter, Answer, Batch, BatchLimits, Diagnosis, Failure, Item, Preview, Sent, TestReport};
 
 /// One request of a batch.
 #[derive(Clone, Debug)]
@@ -51,7 +51,13 @@ impl Part {
 
 /// What is particular to one kind.
 pub(crate) trait Vendor: Debug + Send + Sync + 'static {
-    const LIMITS: BatchLimits;
+    /// What most take.
+    const LIMITS: BatchLimits = BatchLimits {
+        spans_max: 100,
+        bytes_max: 5_000_000,
+        age_max: Duration::from_secs(1),
+        concurrency_max: 4,
+    };
     /// Bodies are compressed.
     const GZIP: bool;
     /// Spans that started longer ago are not accepted, by a vendor that answers before it looks.
@@ -73,6 +79,14 @@ pub(crate) trait Vendor: Debug + Send + Sync + 'static {
 
     /// The request of a connection test.
     fn test(&self, endpoint: &Endpoint) -> Outgoing;
+
+    /// Where [`Vendor::test`] does not show the right to write: a write of nothing, to the place where spans go. It is
+    /// made after the other was answered well.
+    fn empty_write(&self) -> Option<Part> {
+        None
+    }
+    /// What it means that the key passes the test and not the write.
+    const NO_WRITE: &'static str = "the key is right, and may read but not write here";
 
     /// What a test's answer means.
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict;
@@ -148,7 +162,26 @@ impl<V: Vendor> JsonVendor<V> {
 
     async fn probe(&self) -> Verdict {
         let test = self.vendor.test(&self.endpoint);
-        self.endpoint.probe(test, |reply, redactor| self.vendor.verdict(reply, redactor)).await
+        let found = self.endpoint.probe(test, |reply, redactor| self.vendor.verdict(reply, redactor)).await;
+        match self.vendor.empty_write() {
+            Some(part) if found.diagnosis == Diagnosis::Ok => {
+                let verdict = |reply: &Reply, redactor: &Redactor| self.may_write(found, reply, redactor);
+                self.endpoint.probe(self.outgoing(pack::<V>(part)), verdict).await
+            }
+            _ => found,
+        }
+    }
+
+    /// Rights are looked at before the body: a refusal for another reason is one of the emptiness.
+    fn may_write(&self, found: Verdict, reply: &Reply, redactor: &Redactor) -> Verdict {
+        match reply.status {
+            401 | 402 | 403 | 407 => {
+                let status = reply.status;
+                probe::verdict(reply, redactor, "", &[(status, V::NO_WRITE)])
+            }
+            404 | 405 if self.vendor.other_route(0, reply).is_none() => self.vendor.verdict(reply, redactor),
+            _ => found,
+        }
     }
 }
 
@@ -215,10 +248,12 @@ fn packed<V: Vendor>(vendor: &V, batch: &Batch, route: u8, now: Timestamp) -> En
     if let Some((bytes, bytes_max)) = encoded.parts.iter().find_map(|part| part.over) {
         encoded.isolate = Some(too_large(bytes, bytes_max));
     }
-    if V::GZIP && encoded.isolate.is_none() {
-        for part in &mut encoded.parts {
-            part.body = gzip::compress([&part.body[..]]);
-        }
+    if encoded.isolate.is_none() {
+        encoded.parts = encoded.parts.into_iter().map(pack::<V>).collect();
     }
     encoded
+}
+
+fn pack<V: Vendor>(part: Part) -> Part {
+    if V::GZIP { Part { body: gzip::compress([&part.body[..]]), ..part } } else { part }
 }

@@ -71,10 +71,7 @@ pub(crate) fn packed<'e>(
         } else if !item.shared || item.payload.bytes().len() < FRAGMENT_BYTES_MIN {
             write(&mut small);
         } else {
-            if !small.is_empty() {
-                member.add(&Fragment::new(&small));
-                small.clear();
-            }
+            member.take(&mut small);
             let make = || {
                 if is_copy {
                     return Fragment::new(item.payload.bytes());
@@ -88,9 +85,7 @@ pub(crate) fn packed<'e>(
             }
         }
     }
-    if !small.is_empty() {
-        member.add(&Fragment::new(&small));
-    }
+    member.take(&mut small);
     Body { bytes: member.finish(), damaged }
 }
 

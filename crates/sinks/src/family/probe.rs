@@ -12,17 +12,23 @@ use crate::{Diagnosis, TestReport};
 /// A test ends within this.
 const TEST_TIMEOUT: Duration = Duration::from_millis(9_500);
 
-/// What a test found, before time and URL are added.
+/// What a test found, before the time is added.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) status: Option<u16>,
     pub(crate) diagnosis: Diagnosis,
     pub(crate) hint: String,
+    /// What was called, if it is not where batches go.
+    pub(crate) url: Option<String>,
 }
 
 impl Verdict {
+    pub(crate) fn new(status: Option<u16>, diagnosis: Diagnosis, hint: impl Into<String>) -> Verdict {
+        Verdict { status, diagnosis, hint: hint.into(), url: None }
+    }
+
     pub(crate) fn ok(status: Option<u16>, hint: &str) -> Verdict {
-        Verdict { status, diagnosis: Diagnosis::Ok, hint: hint.to_owned() }
+        Verdict::new(status, Diagnosis::Ok, hint)
     }
 
     pub(crate) fn transport(error: &TransportError) -> Verdict {
@@ -38,7 +44,7 @@ impl Verdict {
             Diagnosis::Rejected => "check that the port speaks http and that the scheme fits",
             _ => "",
         };
-        Verdict { status: None, diagnosis, hint: join(&error.message, advice) }
+        Verdict::new(None, diagnosis, join(&error.message, advice))
     }
 
     /// The diagnosis by status; a 2xx is ok.
@@ -50,6 +56,11 @@ impl Verdict {
 /// The verdict by status, with a vendor's own advice where it has some.
 pub(crate) fn verdict(reply: &Reply, redactor: &Redactor, ok_hint: &str, advice: &[(u16, &str)]) -> Verdict {
     let (diagnosis, general) = match reply.status {
+        // Whatever is sent to it: no API answers so.
+        200..300 if reply.content_type().is_some_and(|kind| kind == "text/html") => {
+            let hint = "a web page answered: enter the address of the API, not that of the user interface";
+            return Verdict::new(Some(reply.status), Diagnosis::NotFound, hint);
+        }
         200..300 => return Verdict::ok(Some(reply.status), ok_hint),
         401 | 402 | 403 | 407 => (Diagnosis::Auth, "check the credentials and their rights"),
         300..=399 => (Diagnosis::NotFound, "redirects are not followed: enter the address it points to"),
@@ -62,25 +73,24 @@ pub(crate) fn verdict(reply: &Reply, redactor: &Redactor, ok_hint: &str, advice:
     };
     let own = advice.iter().find(|(status, _)| *status == reply.status).map(|(_, advice)| *advice);
     let said = answer::failure(reply, redactor).message;
-    Verdict { status: Some(reply.status), diagnosis, hint: join(&said, own.unwrap_or(general)) }
+    Verdict::new(Some(reply.status), diagnosis, join(&said, own.unwrap_or(general)))
 }
 
 fn join(said: &str, advice: &str) -> String {
     if advice.is_empty() { said.to_owned() } else { format!("{said}; {advice}") }
 }
 
-/// Runs a test and adds what every report has.
+/// Runs a test and adds what every report has; `url` is where batches go.
 pub(crate) async fn run(url: String, test: impl Future<Output = Verdict>) -> TestReport {
     let started = Instant::now();
-    let verdict = tokio::time::timeout(TEST_TIMEOUT, test).await.unwrap_or_else(|_| Verdict {
-        status: None,
-        diagnosis: Diagnosis::Timeout,
-        hint: "no answer within 10 s; check firewalls between here and the receiver".into(),
-    });
+    let silence = "no answer within 10 s; check firewalls between here and the receiver";
+    let verdict = tokio::time::timeout(TEST_TIMEOUT, test)
+        .await
+        .unwrap_or_else(|_| Verdict::new(None, Diagnosis::Timeout, silence));
     TestReport {
         ok: verdict.diagnosis == Diagnosis::Ok,
         status: verdict.status,
-        url,
+        url: verdict.url.unwrap_or(url),
         latency_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         diagnosis: verdict.diagnosis,
         hint: verdict.hint,

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use tracecast_genai::{Class, Generation, classify};
 use tracecast_otlp::{Attributes, SpanSet, SpanView, TraceId, Traces, Value, hex, json as otlp_json};
 
-use super::json;
+use super::{chat, custom, json};
 
 macro_rules! columns {
     ($($variant:ident $name:literal,)*) => {
@@ -261,22 +261,15 @@ pub(crate) fn plain_attributes(span: SpanView<'_>) -> String {
 
 /// The user's metadata, and the trace fields that have no column of their own.
 pub(crate) fn metadata(generation: &Generation<'_>) -> String {
-    let mut metadata = generation.metadata();
     let name = if generation.is_generation() { "generation_name" } else { "span_name" };
-    for (key, value) in [
-        ("trace_id", generation.raw_trace_id()),
-        ("trace_name", generation.trace_name()),
-        (name, Some(generation.span().name())),
-        ("environment", generation.environment()),
-        ("release", generation.release()),
-    ] {
-        if let Some(value) = value
-            && !metadata.contains_key(key)
-        {
-            metadata.insert(key.into(), value.into());
-        }
-    }
-    serde_json::Value::Object(metadata).to_string()
+    let own = chat::compact([
+        ("trace_id", chat::text(generation.raw_trace_id())),
+        ("trace_name", chat::text(generation.trace_name())),
+        (name, chat::text(Some(generation.span().name()))),
+        ("environment", chat::text(generation.environment())),
+        ("release", chat::text(generation.release())),
+    ]);
+    serde_json::Value::Object(custom::beside(own, generation, |_| false)).to_string()
 }
 
 /// Model parameters as a JSON object.

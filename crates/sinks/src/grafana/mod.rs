@@ -20,15 +20,13 @@ mod tests;
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
+use http::header;
 use tracecast_destination::{ExposeSecret, GrafanaConfig};
-use tracecast_genai::Generation;
-use tracecast_otlp::write::{Edit, Place, Verdict as Keep};
-use tracecast_otlp::{SpanView, Value};
+use tracecast_otlp::write::Edit;
 
 use crate::family::endpoint::Endpoint;
 use crate::family::http::Reply;
-use crate::family::neutral::{self, Additions};
+use crate::family::neutral::{self, Adding};
 use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor};
 use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
@@ -42,19 +40,7 @@ pub(crate) type Grafana = OtlpVendor<Gateway>;
 #[derive(Debug)]
 pub(crate) struct Gateway;
 
-impl Edit for Gateway {
-    fn attribute_by_key(&self, _: Place, _: &[u8]) -> Option<Keep> {
-        Some(Keep::Keep)
-    }
-
-    fn attribute(&self, _: Place, _: &str, _: &Value<'_>) -> Keep {
-        Keep::Keep
-    }
-
-    fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
-        neutral::add(&Generation::new(span), &mut Additions::to(span, out));
-    }
-}
+const NEUTRAL: Adding = Adding { add: neutral::add, keep_events: true };
 
 impl Vendor for Gateway {
     const LIMITS: BatchLimits = BatchLimits {
@@ -65,7 +51,7 @@ impl Vendor for Gateway {
     };
 
     fn edit(&self) -> Option<&dyn Edit> {
-        Some(self)
+        Some(&NEUTRAL)
     }
 
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
@@ -84,11 +70,8 @@ impl Grafana {
         let url = urls::parse("config.baseUrl", &config.traces_url())?;
         let credential =
             headers::basic("config.apiKey", &config.instance_id, config.api_key.expose_secret())?;
-        let mut secrets = vec![config.api_key.clone()];
-        secrets.extend(headers::credential_of(&credential));
-        let mut own = HeaderMap::new();
-        own.insert(header::AUTHORIZATION, credential);
-        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        let own = [(header::AUTHORIZATION, credential)];
+        let endpoint = Endpoint::new(clients, url, own, &config.headers, &[&config.api_key])?;
         Ok(OtlpVendor::assemble(endpoint, Gateway, vec![Form::PACKED, Form::JSON]))
     }
 }

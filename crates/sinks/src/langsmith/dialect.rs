@@ -5,8 +5,8 @@ use tracecast_genai::Generation;
 use tracecast_otlp::write::{Edit, Place, Verdict};
 use tracecast_otlp::{SpanView, Value};
 
-use crate::family::chat;
 use crate::family::neutral::{self, Additions};
+use crate::family::{chat, custom};
 
 /// The edit. Spans of a private item come in already projected.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +41,11 @@ impl Edit for Dialect {
         if !tags.is_empty() {
             additions.add("langsmith.span.tags", tags.join(", "));
         }
-        for (key, value) in metadata(&generation) {
-            additions.text(&format!("langsmith.metadata.{key}"), Some(value));
-        }
-        for (key, value) in generation.metadata() {
+        for (key, value) in custom::beside(metadata(&generation), &generation, is_read) {
+            // What the sender has said in these words himself stands there already.
+            if !additions.lacks(&format!("langsmith.metadata.{}", custom::bare(&key))) {
+                continue;
+            }
             let value = match value {
                 Json::String(text) => text,
                 other => other.to_string(),
@@ -55,16 +56,20 @@ impl Edit for Dialect {
 }
 
 /// What LangSmith's views group by, as metadata.
-pub(super) fn metadata<'a>(generation: &Generation<'a>) -> Vec<(&'static str, &'a str)> {
-    let all = [
-        ("session_id", generation.session_id()),
-        ("user_id", generation.user_id()),
-        ("environment", generation.environment()),
-        ("release", generation.release()),
-        ("ls_provider", generation.provider_slug().or(generation.provider_name())),
-        ("ls_model_name", generation.response_model().or(generation.model())),
-    ];
-    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+pub(super) fn metadata(generation: &Generation<'_>) -> Map<String, Json> {
+    chat::compact([
+        ("session_id", chat::text(generation.session_id())),
+        ("user_id", chat::text(generation.user_id())),
+        ("environment", chat::text(generation.environment())),
+        ("release", chat::text(generation.release())),
+        ("ls_provider", chat::text(generation.provider_slug().or(generation.provider_name()))),
+        ("ls_model_name", chat::text(generation.response_model().or(generation.model()))),
+    ])
+}
+
+/// Metadata of which LangSmith makes tokens, cost and model.
+pub(super) fn is_read(key: &str) -> bool {
+    key == "usage_metadata" || key.starts_with("ls_")
 }
 
 /// The attribute of this key was dropped, so it is written whether the span had it or not.
@@ -100,16 +105,17 @@ pub(super) fn output(generation: &Generation<'_>) -> Option<Json> {
 
 fn usage_metadata(generation: &Generation<'_>) -> Map<String, Json> {
     let (usage, cost) = (generation.usage(), generation.cost());
-    let count = |value: Option<u64>| value.map(Json::from);
     let details = |pairs: Map<String, Json>| (!pairs.is_empty()).then_some(Json::Object(pairs));
-    let input =
-        chat::compact([("cache_read", count(usage.cached)), ("cache_creation", count(usage.cache_write))]);
+    let input = chat::compact([
+        ("cache_read", chat::count(usage.cached)),
+        ("cache_creation", chat::count(usage.cache_write)),
+    ]);
     chat::compact([
-        ("input_tokens", count(usage.input)),
-        ("output_tokens", count(usage.output)),
-        ("total_tokens", count(usage.total)),
+        ("input_tokens", chat::count(usage.input)),
+        ("output_tokens", chat::count(usage.output)),
+        ("total_tokens", chat::count(usage.total)),
         ("input_token_details", details(input)),
-        ("output_token_details", details(chat::compact([("reasoning", count(usage.reasoning))]))),
+        ("output_token_details", details(chat::compact([("reasoning", chat::count(usage.reasoning))]))),
         ("input_cost", chat::number(cost.input)),
         ("output_cost", chat::number(cost.output)),
         ("total_cost", chat::number(cost.total)),

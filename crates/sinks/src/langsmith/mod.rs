@@ -26,7 +26,7 @@ mod tests;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use tracecast_destination::{ExposeSecret, Headers, LangsmithConfig};
 use tracecast_otlp::SpanView;
 use tracecast_otlp::write::Edit;
@@ -155,20 +155,17 @@ impl Langsmith {
         let always_runs = encoding(&config.headers)?;
         let mut user = config.headers.clone();
         user.retain(|(name, _)| !name.eq_ignore_ascii_case(ENCODING_HEADER));
-        let mut own = HeaderMap::new();
-        own.insert(API_KEY, headers::secret("config.apiKey", config.api_key.expose_secret())?);
+        let mut own = vec![(API_KEY, headers::secret("config.apiKey", config.api_key.expose_secret())?)];
         if let Some(workspace) = &config.workspace_id {
-            own.insert(TENANT, headers::text("config.workspaceId", workspace)?);
+            own.push((TENANT, headers::text("config.workspaceId", workspace)?));
         }
-        let secrets = vec![config.api_key.clone()];
         let multipart = urls::parse("config.endpoint", &config.runs_url("/runs/multipart"))?;
         let batch = urls::parse("config.endpoint", &config.runs_url("/runs/batch"))?;
-        let endpoint =
-            Endpoint::new(clients, Method::POST, multipart.clone(), own.clone(), &user, secrets.clone())?;
+        let endpoint = Endpoint::new(clients, multipart.clone(), own.clone(), &user, &[])?;
         let runs = JsonVendor::assemble(endpoint, Runs { project: config.project.clone(), multipart, batch });
         let url = urls::parse("config.endpoint", &config.traces_url())?;
-        own.insert(PROJECT, headers::text("config.project", &config.project)?);
-        let endpoint = Endpoint::new(clients, Method::POST, url, own, &user, secrets)?;
+        own.push((PROJECT, headers::text("config.project", &config.project)?));
+        let endpoint = Endpoint::new(clients, url, own, &user, &[])?;
         let otlp = OtlpVendor::assemble(endpoint, Project, vec![Form::PACKED]);
         Ok(Langsmith { runs, otlp, always_runs })
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::dialect;
 use crate::family::rows::Row;
-use crate::family::{chat, json as json_out};
+use crate::family::{chat, custom, json as json_out};
 
 /// Between parts. JSON has no line ends in it but as layout, and ours has none: no content can hold a delimiter.
 pub(super) const BOUNDARY: &str = "tracecast-7f3a9c";
@@ -147,18 +147,16 @@ fn first_token(generation: &Generation<'_>) -> Option<Json> {
 }
 
 fn extra(generation: &Generation<'_>) -> Json {
-    let mut metadata: Map<String, Json> = generation.metadata();
-    for (key, value) in dialect::metadata(generation) {
-        metadata.insert(key.into(), value.into());
-    }
+    let mut own = dialect::metadata(generation);
     // By these a run is found again where its trace is known under its first ids.
     let span = generation.span();
-    metadata.insert("otel_trace_id".into(), hex(&span.trace_id()).to_string().into());
-    metadata.insert("otel_span_id".into(), hex(&span.span_id()).to_string().into());
+    own.insert("otel_trace_id".into(), hex(&span.trace_id()).to_string().into());
+    own.insert("otel_span_id".into(), hex(&span.span_id()).to_string().into());
     let parameters = if generation.is_generation() { generation.model_parameters() } else { Map::new() };
     if let Some(temperature) = parameters.get("temperature") {
-        metadata.insert("ls_temperature".into(), temperature.clone());
+        own.insert("ls_temperature".into(), temperature.clone());
     }
+    let metadata = custom::beside(own, generation, dialect::is_read);
     let mut extra = chat::compact([("metadata", Some(Json::Object(metadata)))]);
     if generation.is_generation() {
         let mut invocation = parameters;

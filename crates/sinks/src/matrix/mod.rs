@@ -78,6 +78,7 @@ matrix! {
     a_megabyte_arrives,
     what_is_optional_may_be_empty,
     every_letter_arrives,
+    a_callers_keys_are_taken_for_nothing_else,
 }
 
 #[test]
@@ -476,6 +477,66 @@ async fn every_letter_arrives(kind: Kind, clients: &Clients) -> Found {
     let said: Vec<String> = received.iter().flat_map(wire::texts).collect();
     for expected in [text.to_owned(), format!("user.id {text}"), format!("trace.metadata.team {text}")] {
         ensure!(said.iter().any(|said| said.contains(&expected)), "not there as it was: {expected:?}");
+    }
+    Ok(())
+}
+
+/// Names that vendors read, as a caller may call what is his own.
+const MISLEADING: [&str; 24] = [
+    "input",
+    "output",
+    "prompt",
+    "messages",
+    "model",
+    "model_name",
+    "provider",
+    "usage",
+    "usage_metadata",
+    "cost",
+    "tags",
+    "tools",
+    "error",
+    "user_id",
+    "session_id",
+    "environment",
+    "finish_reason",
+    "temperature",
+    "trace_id",
+    "trace_name",
+    "_dd",
+    "weave",
+    "opik_prompts",
+    "ls_model_name",
+];
+
+/// Whatever a caller calls his metadata: it arrives, among the metadata, and what has that name in truth says the same
+/// as without it.
+async fn a_callers_keys_are_taken_for_nothing_else(kind: Kind, clients: &Clients) -> Found {
+    let mut plain = generation(1);
+    // In other words: under this key it would be the caller's own.
+    for (key, _) in plain.attributes.iter_mut().filter(|(key, _)| key == "trace.metadata.environment") {
+        *key = "langfuse.environment".into();
+    }
+    let mut misleading = plain.clone();
+    for name in MISLEADING {
+        misleading.attributes.push((format!("opik.metadata.{name}"), format!("mine-{name}").into()));
+    }
+    let before = wire::leaves(&delivered(kind, clients, &one(plain)).await?)?;
+    let after = wire::leaves(&delivered(kind, clients, &one(misleading)).await?)?;
+    for name in MISLEADING {
+        let mine = format!("mine-{name}");
+        ensure!(after.values().any(|text| text.contains(&mine)), "lost {name}");
+    }
+    for (path, text) in after.iter().filter(|(_, text)| text.starts_with("mine-")) {
+        let is_apart = ["metadata", "attributes"].iter().any(|place| path.to_lowercase().contains(place));
+        ensure!(is_apart, "{text} stands at {path}");
+    }
+    for (path, text) in &before {
+        let now = after.get(path);
+        ensure!(
+            now.is_some_and(|now| now == text || now.contains("mine-tags")),
+            "{path}: {text}, now {now:?}"
+        );
     }
     Ok(())
 }

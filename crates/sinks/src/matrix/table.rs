@@ -45,3 +45,7 @@ pub(super) const OTHER_ROUTES: &[(Kind, usize)] =
 
 /// The official client hides the status of an answer that has words.
 pub(super) const STATUS_HIDDEN: &[Kind] = &[Kind::Clickhouse];
+
+/// Whose connection tests read before they write; all others write at once.
+pub(super) const READS_FIRST: &[Kind] =
+    &[Kind::Braintrust, Kind::Clickhouse, Kind::Datadog, Kind::Opik, Kind::Snowflake, Kind::Weave];

@@ -76,10 +76,48 @@ async fn a_right_is_lacking() {
     each(async |kind| answered(kind, &clients, 403, Diagnosis::Auth).await).await;
 }
 
+/// Where the first request of a test only reads, the others need the right to write.
+#[tokio::test]
+async fn the_key_may_only_read() {
+    let clients = clients();
+    each(async |kind| {
+        if !table::READS_FIRST.contains(&kind) {
+            return Ok(());
+        }
+        let server = Server::answering(move |position, _| match position {
+            0 => vendors::tested(kind, 0),
+            _ => vendors::refusal(kind, 403, "no"),
+        })
+        .await;
+        finds(kind, &server.url, &clients, Diagnosis::Auth).await
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_address_is_wrong() {
     let clients = clients();
     each(async |kind| answered(kind, &clients, 404, Diagnosis::NotFound).await).await;
+}
+
+/// Somebody has entered the address of the vendor's user interface, which answers everything with its page.
+#[tokio::test]
+async fn a_web_page_is_no_api() {
+    let clients = clients();
+    each(async |kind| {
+        let page = |_: usize, _: &Received| {
+            Some((200, "content-type: text/html; charset=utf-8\r\n".to_owned(), b"<!doctype html>".to_vec()))
+        };
+        let server = Server::answering(page).await;
+        let report = build(&destination_at(kind, &server.url), &clients).unwrap().test().await;
+        // A webhook may answer what it likes, and a bucket is no more than a place to put things.
+        ensure!(report.ok == matches!(kind, Kind::Webhook | Kind::S3), "{report:?}");
+        let called = &server.received()[0].target;
+        let path = called.split('?').next().unwrap_or_default();
+        ensure!(report.url.contains(path) || kind == Kind::S3, "{called} was called: {report:?}");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]

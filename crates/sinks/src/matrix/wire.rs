@@ -1,5 +1,7 @@
 //! What a vendor would read out of a request.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 use crate::testing::{Received, decode, gunzip, multipart};
@@ -46,6 +48,35 @@ fn collect(value: &Json, out: &mut Vec<String>) {
         Json::Object(object) => object.values().for_each(|value| collect(value, out)),
         _ => {}
     }
+}
+
+/// Every value by the way to it; attributes by their keys. An error if one of them is there twice.
+pub(super) fn leaves(received: &[Received]) -> Result<BTreeMap<String, String>, String> {
+    let mut out = BTreeMap::new();
+    for (i, value) in received.iter().flat_map(values).enumerate() {
+        walk(&value, &i.to_string(), &mut out)?;
+    }
+    Ok(out)
+}
+
+fn walk(value: &Json, at: &str, out: &mut BTreeMap<String, String>) -> Result<(), String> {
+    match value {
+        Json::Object(object) => {
+            object.iter().try_for_each(|(key, value)| walk(value, &format!("{at}/{key}"), out))
+        }
+        Json::Array(items) => items.iter().enumerate().try_for_each(|(i, item)| {
+            match (item.get("key").and_then(Json::as_str), item.get("value")) {
+                (Some(key), Some(value)) => walk(value, &format!("{at}/{key}"), out),
+                _ => walk(item, &format!("{at}/{i}"), out),
+            }
+        }),
+        Json::String(text) => put(at, text.clone(), out),
+        plain => put(at, plain.to_string(), out),
+    }
+}
+
+fn put(at: &str, text: String, out: &mut BTreeMap<String, String>) -> Result<(), String> {
+    out.insert(at.to_owned(), text).map_or(Ok(()), |_| Err(format!("{at} is there twice")))
 }
 
 /// All a server gets to see: target, headers and body.

@@ -1,6 +1,6 @@
 //! `newrelic`: traces to New Relic's OTLP endpoint.
 //!
-//! Contract: docs.newrelic.com "OpenTelemetry best practices: OTLP endpoint" and "attribute limits";
+//! Contract: docs.newrelic.com "New Relic OTLP endpoint" and "OpenTelemetry attributes: best practices" (limits);
 //! sinks-infrastructure.md 3.
 //!
 //! | | |
@@ -10,7 +10,7 @@
 //! | auth | `api-key` |
 //! | body | protobuf, gzip |
 //! | what arrives | one span per span; model, tokens, cost, user and session as `gen_ai.*`, `user.id`, `session.id` |
-//! | limits | 200 spans, 900 KB of the 1,000,000 bytes allowed, 1 s. Values over 4,095 characters are cut with a visible end and `<key>.truncated`; numbers that are none, and names over 255 characters, are left out. New Relic checks after it has answered, so nothing of this may be left to it |
+//! | limits | 200 spans, 900 KB of the 1,000,000 bytes allowed, 1 s. Values over 4,095 characters are cut with a visible end and `<key>.truncated`; a structure whose JSON is longer, and a list of more than 64 entries, goes as that text; numbers that are none, and names over 255 characters, are left out. New Relic checks after it has answered, so nothing of this may be left to it |
 //! | privacy | prompts, answers and the messages of errors are not sent |
 //! | test | an empty request: proves the key |
 
@@ -20,7 +20,7 @@ mod tests;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::HeaderName;
 use tracecast_destination::{ExposeSecret, NewrelicConfig};
 use tracecast_otlp::write::Edit;
 
@@ -72,10 +72,8 @@ impl Newrelic {
     /// Checks the URL and the headers; opens no connection.
     pub(crate) fn new(config: &NewrelicConfig, clients: &Clients) -> Result<Self, BuildError> {
         let url = urls::parse("config.baseUrl", &config.traces_url())?;
-        let mut own = HeaderMap::new();
-        own.insert(API_KEY, headers::secret("config.licenseKey", config.license_key.expose_secret())?);
-        let secrets = vec![config.license_key.clone()];
-        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        let own = [(API_KEY, headers::secret("config.licenseKey", config.license_key.expose_secret())?)];
+        let endpoint = Endpoint::new(clients, url, own, &config.headers, &[])?;
         Ok(OtlpVendor::assemble(endpoint, Intake, vec![Form::PACKED]))
     }
 }

@@ -1,6 +1,8 @@
 //! Address, key and limits of the New Relic adapter.
 
+use opentelemetry_proto::tonic::common::v1::any_value;
 use tracecast_destination::{NewrelicConfig, NewrelicRegion};
+use tracecast_otlp::write::OwnedValue;
 
 use super::Newrelic;
 use crate::testing::*;
@@ -45,6 +47,10 @@ fn long_values_are_cut_where_everybody_sees_it() {
         ("note", "ä".repeat(4_096).into()),
         ("fits", "ä".repeat(4_095).into()),
         ("ratio", f64::NAN.into()),
+        ("vector", OwnedValue::Array((0..65).map(OwnedValue::Int).collect())),
+        ("list", OwnedValue::Array((0..64).map(OwnedValue::Int).collect())),
+        ("message", OwnedValue::Array(vec!["x".repeat(5_000).into()])),
+        ("langfuse.user.id", "u".repeat(5_000).into()),
         (&"n".repeat(256), "a name that is too long".into()),
     ]));
     let sent = spans_sent(&adapter(None, NewrelicRegion::Us), item(1, &[long])).remove(0);
@@ -54,6 +60,16 @@ fn long_values_are_cut_where_everybody_sees_it() {
     assert_eq!(attribute(&sent, "note.truncated").as_deref(), Some("true"));
     assert_eq!(attribute(&sent, "fits").unwrap().chars().count(), 4_095);
     assert_eq!(attribute(&sent, "fits.truncated"), None);
+    // More entries than are taken, and a structure that is too long: as text.
+    assert!(attribute(&sent, "vector").unwrap().ends_with("63,64]"));
+    assert_eq!(attribute(&sent, "vector.truncated"), None);
+    assert!(attribute(&sent, "message").unwrap().ends_with("[truncated]"));
+    assert_eq!(attribute(&sent, "message.truncated").as_deref(), Some("true"));
+    let is_list = |key: &str| {
+        let attribute = sent.attributes.iter().find(|attribute| attribute.key == key).unwrap();
+        matches!(attribute.value.as_ref().unwrap().value, Some(any_value::Value::ArrayValue(_)))
+    };
+    assert!(is_list("list") && !is_list("vector"));
     assert_eq!(attribute(&sent, "ratio"), None);
     assert_eq!(attribute(&sent, &"n".repeat(256)), None);
     assert_eq!(attribute(&sent, "gen_ai.usage.input_tokens").as_deref(), Some("100"));

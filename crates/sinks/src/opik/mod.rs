@@ -15,7 +15,7 @@
 //! | limits | 500 spans, 4.5 MB of the 5 MB allowed, 1 s |
 //! | 409 | there already: a success |
 //! | privacy | input, output and the texts of errors are not sent |
-//! | test | `GET /v1/private/auth/workspace`: proves key and workspace |
+//! | test | `GET /v1/private/auth/workspace`: proves key and workspace; then a batch of no traces, which Opik refuses only after it has looked at the key's rights |
 
 mod ids;
 mod request;
@@ -25,7 +25,7 @@ mod tests;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderName, Method, header};
 use tracecast_destination::{ExposeSecret, OpikConfig};
 use url::Url;
 
@@ -81,13 +81,19 @@ impl Vendor for Project {
         outgoing
     }
 
+    fn empty_write(&self) -> Option<Part> {
+        Some(Part::json(&self.traces, br#"{"traces":[]}"#.to_vec()))
+    }
+
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
         let advice = [
             (401, "the key is not of this workspace; on the cloud both come from Comet's account settings"),
             (403, "the key has no access to this workspace"),
             (404, "the api base url of a self-hosted Opik ends in /api, e.g. http://host:5173/api"),
         ];
-        verdict(reply, redactor, "the key is known in this workspace; nothing was stored", &advice)
+        let ok_hint =
+            "the key is known in this workspace, and a batch of no traces was not refused for lack of rights";
+        verdict(reply, redactor, ok_hint, &advice)
     }
 }
 
@@ -97,11 +103,11 @@ impl Opik {
         let traces = urls::parse("config.baseUrl", &config.traces_url())?;
         let spans = urls::parse("config.baseUrl", &config.spans_url())?;
         let workspace = urls::parse("config.baseUrl", &config.api_url("/v1/private/auth/workspace"))?;
-        let mut own = HeaderMap::new();
-        own.insert(header::AUTHORIZATION, headers::secret("config.apiKey", config.api_key.expose_secret())?);
-        own.insert(WORKSPACE, headers::text("config.workspace", &config.workspace)?);
-        let secrets = vec![config.api_key.clone()];
-        let endpoint = Endpoint::new(clients, Method::POST, traces.clone(), own, &config.headers, secrets)?;
+        let own = [
+            (header::AUTHORIZATION, headers::secret("config.apiKey", config.api_key.expose_secret())?),
+            (WORKSPACE, headers::text("config.workspace", &config.workspace)?),
+        ];
+        let endpoint = Endpoint::new(clients, traces.clone(), own, &config.headers, &[])?;
         let project = Project { name: config.project_name.clone(), traces, spans, workspace };
         Ok(JsonVendor::assemble(endpoint, project))
     }

@@ -6,7 +6,7 @@ use tracecast_otlp::hex;
 
 use super::ids;
 use crate::family::rows::Row;
-use crate::family::{chat, json};
+use crate::family::{chat, custom, json, provider};
 
 /// One object per trace whose root is here, told by the root. Opik puts a later object in the place of an earlier one,
 /// so that a child that comes late, alone, must not tell one; its own OTLP route does the same. `None` without a root.
@@ -39,7 +39,7 @@ fn trace(project: &str, row: &Row<'_>) -> Json {
         ("id", Some(ids::of_trace(span.trace_id(), row.trace_start).to_string().into())),
         ("name", Some(name.into())),
         ("start_time", Some(json::rfc3339(row.trace_start).into())),
-        ("thread_id", generation.session_id().map(Json::from)),
+        ("thread_id", chat::text(generation.session_id())),
     ]));
     Json::Object(trace)
 }
@@ -56,10 +56,10 @@ fn span(project: &str, row: &Row<'_>) -> Json {
         ("type", Some(kind(row).into())),
     ]));
     if generation.is_generation() {
-        let cost = generation.cost();
+        let (cost, model) = (generation.cost(), generation.response_model().or(generation.model()));
         fields.extend(chat::compact([
-            ("model", generation.response_model().or(generation.model()).map(Json::from)),
-            ("provider", generation.provider_slug().or(generation.provider_name()).map(Json::from)),
+            ("model", model.map(Json::from)),
+            ("provider", provider::of(generation).map(|provider| provider.opik(model).into())),
             ("usage", usage(generation)),
             ("total_estimated_cost", chat::number(cost.total)),
         ]));
@@ -73,7 +73,7 @@ fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
     let tags = generation.tags();
     // The traceback is required; in privacy mode there is nothing to say in it.
     let error = generation.error_type().filter(|_| span.status_code() == 2).map(|kind| {
-        let mut error = chat::compact([("message", generation.error_message().map(Json::from))]);
+        let mut error = chat::compact([("message", chat::text(generation.error_message()))]);
         error.insert("exception_type".into(), kind.into_owned().into());
         error.insert("traceback".into(), generation.error_message().unwrap_or_default().into());
         Json::Object(error)
@@ -87,7 +87,7 @@ fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
         ("metadata", Some(Json::Object(metadata(row)))),
         ("tags", (!tags.is_empty()).then(|| tags.into())),
         ("ttft", chat::number(generation.first_token_ms())),
-        ("environment", generation.environment().map(Json::from)),
+        ("environment", chat::text(generation.environment())),
         ("error_info", error),
         ("source", Some("sdk".into())),
     ])
@@ -118,29 +118,28 @@ fn metadata(row: &Row<'_>) -> Map<String, Json> {
         ("total", chat::number(cost.total)),
     ]);
     let parameters = generation.model_parameters();
-    let mut metadata = generation.metadata();
-    metadata.extend(chat::compact([
+    let own = chat::compact([
         ("openrouter_trace_id", Some(trace_id.into())),
         ("openrouter_observation_id", Some(hex(&span.span_id()).to_string().into())),
-        ("user_id", generation.user_id().map(Json::from)),
+        ("user_id", chat::text(generation.user_id())),
         ("cost", (!cost.is_empty()).then_some(Json::Object(cost))),
         ("model_parameters", (!parameters.is_empty()).then_some(Json::Object(parameters))),
         ("finish_reason", generation.finish_reason().map(|reason| reason.into_owned().into())),
-    ]));
-    metadata
+    ]);
+    // Prompts and graphs of the SDK.
+    custom::beside(own, generation, |key| key.starts_with("_opik") || key.starts_with("opik_"))
 }
 
 /// Integers by name; nested counts flattened as the SDK does it.
 fn usage(generation: &Generation<'_>) -> Option<Json> {
     let usage = generation.usage();
-    let count = |value: Option<u64>| value.map(Json::from);
     let usage = chat::compact([
-        ("prompt_tokens", count(usage.input)),
-        ("completion_tokens", count(usage.output)),
-        ("total_tokens", count(usage.total)),
-        ("original_usage.prompt_tokens_details.cached_tokens", count(usage.cached)),
-        ("original_usage.prompt_tokens_details.cache_write_tokens", count(usage.cache_write)),
-        ("original_usage.completion_tokens_details.reasoning_tokens", count(usage.reasoning)),
+        ("prompt_tokens", chat::count(usage.input)),
+        ("completion_tokens", chat::count(usage.output)),
+        ("total_tokens", chat::count(usage.total)),
+        ("original_usage.prompt_tokens_details.cached_tokens", chat::count(usage.cached)),
+        ("original_usage.prompt_tokens_details.cache_write_tokens", chat::count(usage.cache_write)),
+        ("original_usage.completion_tokens_details.reasoning_tokens", chat::count(usage.reasoning)),
     ]);
     (!usage.is_empty()).then_some(Json::Object(usage))
 }

@@ -144,9 +144,12 @@ async fn traces_go_first_and_duplicates_are_a_success() {
 
 #[tokio::test]
 async fn the_test_asks_for_the_workspace() {
-    let server = Server::start(vec![(200, "", b"{}"), (401, "", b""), (404, "", b"")]).await;
+    // An empty batch is refused as such, after the rights were looked at.
+    let server =
+        Server::start(vec![(200, "", b"{}"), (422, "", b"{}"), (401, "", b""), (404, "", b"")]).await;
     let adapter = adapter(&server.url);
     assert!(adapter.test().await.ok);
+    assert_eq!(gunzip(&server.received()[1].body), br#"{"traces":[]}"#);
     assert_eq!(adapter.test().await.diagnosis, Diagnosis::Auth);
     assert_eq!(adapter.test().await.diagnosis, Diagnosis::NotFound);
     let received = server.received().remove(0);

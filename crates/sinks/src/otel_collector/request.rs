@@ -1,6 +1,6 @@
 //! The request: encoding, compression, headers.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use tracecast_destination::{ExposeSecret, Headers, OtelCollectorConfig};
 
 use crate::family::endpoint::Endpoint;
@@ -25,11 +25,9 @@ pub(super) fn endpoint(
     });
     let gzip = compressed.unwrap_or_else(|| url.scheme() == "https" || !address::is_near(&url));
 
-    let mut own = HeaderMap::new();
     // Set again for each request; here so that a user header cannot take the name.
-    own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-    let secrets = urls::secrets_of(&url);
-    let endpoint = Endpoint::new(clients, Method::POST, url, own, &user, secrets)?;
+    let own = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))];
+    let endpoint = Endpoint::new(clients, url, own, &user, &[])?;
     Ok((endpoint, forms(gzip, json)))
 }
 

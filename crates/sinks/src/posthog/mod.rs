@@ -21,9 +21,6 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
-use http::{HeaderMap, Method};
 use tracecast_destination::{ExposeSecret, PosthogConfig, SecretString};
 use url::Url;
 
@@ -34,7 +31,7 @@ use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::urls;
-use crate::{BatchLimits, BuildError, Clients};
+use crate::{BuildError, Clients};
 
 /// Of an event on the AI lane, and on the older route.
 const EVENT_BYTES_MAX: usize = 8 << 20;
@@ -54,12 +51,6 @@ pub(crate) struct Project {
 }
 
 impl Vendor for Project {
-    const LIMITS: BatchLimits = BatchLimits {
-        spans_max: 100,
-        bytes_max: 5_000_000,
-        age_max: Duration::from_secs(1),
-        concurrency_max: 4,
-    };
     const GZIP: bool = true;
 
     fn parts(&self, rows: &[Row<'_>], route: u8) -> Vec<Part> {
@@ -95,9 +86,7 @@ impl Posthog {
         let lane = urls::parse("config.endpoint", &config.ai_batch_url())?;
         let older = urls::parse("config.endpoint", &config.batch_url())?;
         let flags = urls::parse("config.endpoint", &config.flags_url())?;
-        let secrets = vec![config.api_key.clone()];
-        let endpoint =
-            Endpoint::new(clients, Method::POST, lane.clone(), HeaderMap::new(), &config.headers, secrets)?;
+        let endpoint = Endpoint::new(clients, lane.clone(), [], &config.headers, &[&config.api_key])?;
         let project = Project { token: config.api_key.clone(), routes: [lane, older], flags };
         Ok(JsonVendor::assemble(endpoint, project))
     }

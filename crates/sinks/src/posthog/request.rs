@@ -5,7 +5,7 @@ use tracecast_otlp::hex;
 use uuid::Uuid;
 
 use crate::family::rows::Row;
-use crate::family::{chat, json, rows};
+use crate::family::{chat, custom, json, rows};
 
 /// Deeper values are replaced, as upstream documents it.
 const DEPTH_MAX: usize = 3;
@@ -63,7 +63,6 @@ fn event(row: &Row<'_>) -> Json {
 
 fn properties(row: &Row<'_>) -> Map<String, Json> {
     let (span, generation) = (row.span, &row.generation);
-    let text = |value: Option<&str>| value.map(Json::from);
     let trace_id = generation.raw_trace_id().map_or_else(|| hex(&span.trace_id()).to_string(), str::to_owned);
     let is_error = span.status_code() == 2;
     let latency = rows::duration_ms(span).map(|ms| ms / 1e3);
@@ -71,13 +70,13 @@ fn properties(row: &Row<'_>) -> Map<String, Json> {
         ("$ai_trace_id", Some(trace_id.into())),
         ("$ai_span_id", Some(hex(&span.span_id()).to_string().into())),
         ("$ai_parent_id", span.parent_span_id().map(|id| hex(&id).to_string().into())),
-        ("$ai_session_id", text(generation.session_id())),
+        ("$ai_session_id", chat::text(generation.session_id())),
         ("$ai_span_name", Some(span.name().into())),
-        ("trace_name", text(generation.trace_name())),
+        ("trace_name", chat::text(generation.trace_name())),
         ("$ai_latency", chat::number(latency)),
         ("$ai_is_error", Some(is_error.into())),
         ("$ai_error_type", generation.error_type().filter(|_| is_error).map(|kind| kind.into_owned().into())),
-        ("$ai_error", text(generation.error_message().filter(|_| is_error))),
+        ("$ai_error", chat::text(generation.error_message().filter(|_| is_error))),
         ("$geoip_disable", Some(true.into())),
         ("$lib", Some("tracecast".into())),
         ("$lib_version", Some(env!("CARGO_PKG_VERSION").into())),
@@ -90,16 +89,13 @@ fn properties(row: &Row<'_>) -> Map<String, Json> {
             ("$ai_output_state", chat::output(generation)),
         ]));
     }
-    for (key, value) in [("environment", generation.environment()), ("release", generation.release())] {
-        if let Some(value) = value {
-            properties.insert(format!("metadata_{key}"), value.into());
-        }
-    }
     let tags = generation.tags();
-    if !tags.is_empty() {
-        properties.insert("metadata_tags".into(), tags.into());
-    }
-    for (key, value) in generation.metadata() {
+    let own = chat::compact([
+        ("environment", chat::text(generation.environment())),
+        ("release", chat::text(generation.release())),
+        ("tags", (!tags.is_empty()).then(|| tags.into())),
+    ]);
+    for (key, value) in custom::beside(own, generation, |_| false) {
         properties.insert(format!("metadata_{key}"), shallow(value, DEPTH_MAX));
     }
     properties
@@ -107,32 +103,30 @@ fn properties(row: &Row<'_>) -> Map<String, Json> {
 
 fn call(row: &Row<'_>) -> Map<String, Json> {
     let generation = &row.generation;
-    let text = |value: Option<&str>| value.map(Json::from);
     let (usage, cost) = (generation.usage(), generation.cost());
-    let count = |value: Option<u64>| value.map(Json::from);
     let parameters = generation.model_parameters();
     chat::compact([
         ("$ai_stream", parameters.get("stream").filter(|stream| stream.is_boolean()).cloned()),
-        ("$ai_model", text(generation.response_model().or(generation.model()))),
-        ("$ai_provider", text(generation.provider_slug().or(generation.provider_name()))),
-        ("$ai_response_id", text(generation.response_id())),
+        ("$ai_model", chat::text(generation.response_model().or(generation.model()))),
+        ("$ai_provider", chat::text(generation.provider_slug().or(generation.provider_name()))),
+        ("$ai_response_id", chat::text(generation.response_id())),
         ("$ai_input", chat::input(generation)),
         ("$ai_output_choices", chat::output(generation).map(messages)),
         ("$ai_tools", generation.tools()),
         ("$ai_model_parameters", (!parameters.is_empty()).then_some(Json::Object(parameters))),
-        ("$ai_input_tokens", count(usage.input)),
-        ("$ai_output_tokens", count(usage.output)),
-        ("$ai_total_tokens", count(usage.total)),
-        ("$ai_reasoning_tokens", count(usage.reasoning)),
-        ("$ai_cache_read_input_tokens", count(usage.cached)),
-        ("$ai_cache_creation_input_tokens", count(usage.cache_write)),
+        ("$ai_input_tokens", chat::count(usage.input)),
+        ("$ai_output_tokens", chat::count(usage.output)),
+        ("$ai_total_tokens", chat::count(usage.total)),
+        ("$ai_reasoning_tokens", chat::count(usage.reasoning)),
+        ("$ai_cache_read_input_tokens", chat::count(usage.cached)),
+        ("$ai_cache_creation_input_tokens", chat::count(usage.cache_write)),
         // Input holds the cached tokens here.
         ("$ai_cache_reporting_exclusive", usage.cached.map(|_| false.into())),
         ("$ai_input_cost_usd", chat::number(cost.input)),
         ("$ai_output_cost_usd", chat::number(cost.output)),
         ("$ai_total_cost_usd", chat::number(cost.total)),
         ("$ai_time_to_first_token", chat::number(generation.first_token_ms().map(|ms| ms / 1e3))),
-        ("$ai_stop_reason", text(generation.finish_reason().as_deref())),
+        ("$ai_stop_reason", chat::text(generation.finish_reason().as_deref())),
     ])
 }
 

@@ -19,15 +19,14 @@ mod tests;
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
-use tracecast_destination::{ExposeSecret, RampConfig};
+use http::header;
+use tracecast_destination::RampConfig;
 use tracecast_genai::Generation;
-use tracecast_otlp::write::{Edit, Place, Verdict as Keep};
-use tracecast_otlp::{SpanView, Value};
+use tracecast_otlp::write::Edit;
 
 use crate::family::endpoint::Endpoint;
 use crate::family::http::Reply;
-use crate::family::neutral::{self, Additions};
+use crate::family::neutral::{self, Adding, Additions};
 use crate::family::otlp_vendor::{Form, OtlpVendor, Vendor};
 use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
@@ -41,24 +40,21 @@ pub(crate) type Ramp = OtlpVendor<Receiver>;
 #[derive(Debug)]
 pub(crate) struct Receiver;
 
-impl Edit for Receiver {
-    fn attribute_by_key(&self, _: Place, _: &[u8]) -> Option<Keep> {
-        Some(Keep::Keep)
-    }
+const DIALECT: Adding = Adding { add, keep_events: true };
 
-    fn attribute(&self, _: Place, _: &str, _: &Value<'_>) -> Keep {
-        Keep::Keep
+fn add(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    neutral::add(generation, to);
+    if !generation.is_generation() {
+        return;
     }
-
-    fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
-        let generation = Generation::new(span);
-        let mut additions = Additions::to(span, out);
-        neutral::add(&generation, &mut additions);
-        // A tool for spending: the names that count tokens are sent in both spellings.
-        let usage = generation.usage();
-        additions.count("gen_ai.usage.prompt_tokens", usage.input);
-        additions.count("gen_ai.usage.completion_tokens", usage.output);
-    }
+    // A tool for spending: tokens are counted in both spellings, and cost also in the names that OpenRouter, whose
+    // spans are the ones Ramp knows, gives it (broadcast-contract.md 5.4).
+    let (usage, cost) = (generation.usage(), generation.cost());
+    to.count("gen_ai.usage.prompt_tokens", usage.input);
+    to.count("gen_ai.usage.completion_tokens", usage.output);
+    to.number("gen_ai.usage.input_cost", cost.input);
+    to.number("gen_ai.usage.output_cost", cost.output);
+    to.number("gen_ai.usage.total_cost", cost.total);
 }
 
 impl Vendor for Receiver {
@@ -70,7 +66,7 @@ impl Vendor for Receiver {
     };
 
     fn edit(&self) -> Option<&dyn Edit> {
-        Some(self)
+        Some(&DIALECT)
     }
 
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
@@ -87,11 +83,8 @@ impl Ramp {
     /// Checks the URL and the headers; opens no connection.
     pub(crate) fn new(config: &RampConfig, clients: &Clients) -> Result<Self, BuildError> {
         let url = urls::parse("config.baseUrl", &config.traces_url())?;
-        let key = config.api_key.expose_secret();
-        let mut own = HeaderMap::new();
-        own.insert(header::AUTHORIZATION, headers::secret("config.apiKey", &format!("Bearer {key}"))?);
-        let secrets = vec![config.api_key.clone()];
-        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        let own = [(header::AUTHORIZATION, headers::bearer("config.apiKey", &config.api_key)?)];
+        let endpoint = Endpoint::new(clients, url, own, &config.headers, &[])?;
         let protobuf = Form { json: false, gzip: false };
         Ok(OtlpVendor::assemble(endpoint, Receiver, vec![Form::JSON, protobuf]))
     }

@@ -286,13 +286,8 @@ impl Bucket {
         // Signed with the rest; validation has refused what the signature itself needs.
         let is_own = |name: &HeaderName| OWN_HEADERS.contains(&name.as_str());
         let signed = headers::user(&config.headers, is_own)?;
-        let mut secrets = headers::secrets_of(&config.headers);
-        secrets.extend(
-            [&config.access_key_id, &config.secret_access_key, &config.session_token]
-                .into_iter()
-                .flatten()
-                .cloned(),
-        );
+        let keys = [&config.access_key_id, &config.secret_access_key, &config.session_token];
+        let redactor = Redactor::new(headers::secrets_of(&signed).chain(keys.into_iter().flatten().cloned()));
         Ok(Bucket {
             name: config.bucket_name.clone(),
             url,
@@ -300,7 +295,7 @@ impl Bucket {
             role,
             learns_region: provider == S3Provider::Aws,
             headers: signed,
-            redactor: Redactor::new(secrets),
+            redactor,
         })
     }
 

@@ -327,7 +327,7 @@ pub(super) fn verdict(put: Put, key: &str) -> Verdict {
                 }
                 (Class::Retry, _) => (Diagnosis::Unavailable, "try again later"),
             };
-            Verdict { status: failure.status, diagnosis, hint: format!("{}; {advice}", failure.message) }
+            Verdict::new(failure.status, diagnosis, format!("{}; {advice}", failure.message))
         }
     }
 }

@@ -1,61 +1,85 @@
 //! What Sentry's AI views read on a span.
 
-use tracecast_genai::Generation;
-use tracecast_otlp::write::{Edit, Place, Verdict};
-use tracecast_otlp::{SpanView, Value};
+use serde_json::{Value as Json, json};
+use tracecast_genai::{Completion, Generation};
 
-use crate::family::neutral::{self, Additions};
+use crate::family::neutral::{self, Adding, Additions};
+use crate::family::{chat, custom};
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dialect;
+/// Relay drops events; what they say of the messages is among the attributes that are added.
+pub(super) const DIALECT: Adding = Adding { add, keep_events: false };
 
-impl Edit for Dialect {
-    fn attribute_by_key(&self, _: Place, _: &[u8]) -> Option<Verdict> {
-        Some(Verdict::Keep)
+fn add(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    neutral::add(generation, to);
+    if let Some(operation) = operation(generation) {
+        to.add("sentry.op", format!("gen_ai.{operation}"));
     }
-
-    fn attribute(&self, _: Place, _: &str, _: &Value<'_>) -> Verdict {
-        Verdict::Keep
+    // Conversations are told by this name.
+    to.text("gen_ai.conversation.id", generation.session_id());
+    if generation.is_generation() {
+        content(generation, to);
+        let cost = generation.cost();
+        to.number("gen_ai.cost.input_tokens", cost.input);
+        to.number("gen_ai.cost.output_tokens", cost.output);
+        to.number("gen_ai.cost.total_tokens", cost.total);
     }
-
-    /// Relay drops events; what they say of the messages is among the attributes below.
-    fn keep_event(&self, _: &str) -> bool {
-        false
+    to.text("sentry.environment", generation.environment());
+    to.text("sentry.release", generation.release());
+    // Lists are stored but cannot be searched for.
+    let tags = generation.tags();
+    let own = chat::compact([("tags", (!tags.is_empty()).then(|| tags.join(",").into()))]);
+    for (key, value) in custom::beside(own, generation, |_| false) {
+        let value = match value {
+            Json::String(text) => text,
+            other => other.to_string(),
+        };
+        to.add(&format!("trace.metadata.{key}"), value);
     }
+}
 
-    fn extra_attributes(&self, span: SpanView<'_>, out: &mut Vec<u8>) {
-        let generation = Generation::new(span);
-        let mut additions = Additions::to(span, out);
-        neutral::add(&generation, &mut additions);
-        if let Some(operation) = operation(&generation) {
-            additions.add("sentry.op", format!("gen_ai.{operation}"));
-        }
-        if generation.is_generation() {
-            let messages = generation.messages();
-            if !messages.is_empty() {
-                additions.add("gen_ai.input.messages", serde_json::Value::Array(messages).to_string());
-            }
-            additions.text("gen_ai.output.messages", generation.output_json().as_deref());
-            let cost = generation.cost();
-            additions.number("gen_ai.cost.input_tokens", cost.input);
-            additions.number("gen_ai.cost.output_tokens", cost.output);
-            additions.number("gen_ai.cost.total_tokens", cost.total);
-        }
-        additions.text("sentry.environment", generation.environment());
-        additions.text("sentry.release", generation.release());
-        for (key, value) in generation.metadata() {
-            let value = match value {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
-            };
-            additions.add(&format!("trace.metadata.{key}"), value);
-        }
-        // Lists are stored but cannot be searched for.
-        let tags = generation.tags();
-        if !tags.is_empty() {
-            additions.add("trace.metadata.tags", tags.join(","));
+/// Texts that hold JSON, as Sentry's conventions have it: the messages of a chat, the input of an embedding.
+fn content(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
+    if matches!(generation.operation(), Some("embeddings" | "embedding")) {
+        to.text("gen_ai.embeddings.input", generation.input_text().as_deref());
+        return;
+    }
+    if to.lacks("gen_ai.input.messages") {
+        let messages = generation.messages();
+        if !messages.is_empty() {
+            to.add("gen_ai.input.messages", Json::Array(messages).to_string());
         }
     }
+    if to.lacks("gen_ai.output.messages") {
+        let completion = generation.completion();
+        let choices = completion.iter().flat_map(|first| std::iter::once(first).chain(&first.others));
+        let messages: Vec<Json> = choices.map(message).collect();
+        if !messages.is_empty() {
+            to.add("gen_ai.output.messages", Json::Array(messages).to_string());
+        }
+    }
+    if to.lacks("gen_ai.tool.definitions")
+        && let Some(tools) = generation.tools()
+    {
+        to.add("gen_ai.tool.definitions", tools.to_string());
+    }
+}
+
+/// A choice as a message of OpenTelemetry's parts.
+fn message(choice: &Completion) -> Json {
+    let text = |kind: &str, text: &Option<String>| Some(json!({ "type": kind, "content": text.as_ref()? }));
+    let call = |call: &Json| {
+        let function = call.get("function");
+        let of = |key: &str| function.and_then(|function| function.get(key)).cloned();
+        json!({ "type": "tool_call", "id": call.get("id"), "name": of("name"), "arguments": of("arguments") })
+    };
+    let mut parts: Vec<Json> = text("reasoning", &choice.reasoning).into_iter().collect();
+    parts.extend(text("text", &choice.text));
+    parts.extend(choice.tool_calls.iter().map(call));
+    Json::Object(chat::compact([
+        ("role", Some("assistant".into())),
+        ("parts", Some(parts.into())),
+        ("finish_reason", choice.finish_reason.as_deref().map(Json::from)),
+    ]))
 }
 
 /// The operation, of LLM calls and of what stands around them.

@@ -1,7 +1,8 @@
 //! `sentry`: traces to Sentry's OTLP endpoint.
 //!
-//! Contract: docs.sentry.io "OpenTelemetry Protocol (OTLP)" and "AI Agents module" (attributes of LLM spans), Relay
-//! `endpoints/integrations/otlp`, develop.sentry.dev "rate limiting"; sinks-infrastructure.md 5.
+//! Contract: docs.sentry.io "OpenTelemetry Protocol (OTLP)", "Agent Tracing: manual instrumentation" and
+//! "Conversations"; getsentry/sentry-conventions `model/attributes/gen_ai`; Relay `endpoints/integrations/otlp` and
+//! `eap/ai.rs` (what it makes of tokens and costs); develop.sentry.dev "rate limiting"; sinks-infrastructure.md 5.
 //!
 //! | | |
 //! | --- | --- |
@@ -9,8 +10,9 @@
 //! | URL | `otlpEndpoint`, ending in `/v1/traces` |
 //! | auth | `x-sentry-auth: sentry sentry_key={public key of the DSN}` |
 //! | body | protobuf, gzip |
-//! | what arrives | a span per span, root spans as transactions; `sentry.op` is `gen_ai.{operation}`, so LLM calls show under AI agents with model, tokens and cost |
-//! | messages | as attributes: Relay drops span events, so what stands in events is repeated in `gen_ai.input.messages` and `gen_ai.output.messages` |
+//! | what arrives | a span per span, root spans as transactions; `sentry.op` is `gen_ai.{operation}`, so LLM calls show under AI agents with model, tokens and cost; the session as `gen_ai.conversation.id`, by which Sentry groups conversations |
+//! | cost | ours is sent as `gen_ai.cost.*`; where Sentry has prices for the model, Relay puts its own in their place |
+//! | messages | as attributes: Relay drops span events, so what stands in events is repeated in `gen_ai.input.messages` and `gen_ai.output.messages`; what is embedded in `gen_ai.embeddings.input` |
 //! | limits | 100 spans, 2 MiB, 1 s |
 //! | 2xx | 202 with an empty body; quotas and filters act later, unseen |
 //! | `X-Sentry-Rate-Limits` | on any answer: nothing is sent until the longest limit on spans is over; the data is kept |
@@ -24,11 +26,11 @@ mod tests;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::HeaderName;
 use tracecast_destination::SentryConfig;
 use tracecast_otlp::write::Edit;
 
-use self::dialect::Dialect;
+use self::dialect::DIALECT;
 use self::response::Limit;
 use crate::family::endpoint::Endpoint;
 use crate::family::http::Reply;
@@ -58,7 +60,7 @@ impl Vendor for Relay {
     };
 
     fn edit(&self) -> Option<&dyn Edit> {
-        Some(&Dialect)
+        Some(&DIALECT)
     }
 
     fn hold(&self) -> Option<Answer> {
@@ -86,10 +88,9 @@ impl Sentry {
     pub(crate) fn new(config: &SentryConfig, clients: &Clients) -> Result<Self, BuildError> {
         let url = urls::parse("config.otlpEndpoint", &config.traces_url())?;
         let key = config.public_key();
-        let mut own = HeaderMap::new();
-        own.insert(SENTRY_AUTH, headers::secret("config.dsn", &format!("sentry sentry_key={key}"))?);
-        let secrets = vec![config.dsn.clone(), key.to_owned().into()];
-        let endpoint = Endpoint::new(clients, Method::POST, url, own, &config.headers, secrets)?;
+        let own = [(SENTRY_AUTH, headers::secret("config.dsn", &format!("sentry sentry_key={key}"))?)];
+        let secrets = [&config.dsn, &key.to_owned().into()];
+        let endpoint = Endpoint::new(clients, url, own, &config.headers, &secrets)?;
         Ok(OtlpVendor::assemble(endpoint, Relay::default(), vec![Form::PACKED]))
     }
 }

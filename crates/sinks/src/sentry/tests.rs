@@ -43,6 +43,10 @@ fn llm_calls_show_under_ai_agents() {
     }
     let messages: Json = serde_json::from_str(&attribute(&sent, "gen_ai.input.messages").unwrap()).unwrap();
     assert_eq!(messages, json!([{"role": "user", "content": "Hi"}]));
+    // A list of messages, whatever shape the answer came in (sentry-conventions, `gen_ai.output.messages`).
+    let messages: Json = serde_json::from_str(&attribute(&sent, "gen_ai.output.messages").unwrap()).unwrap();
+    assert_eq!(messages, json!([{"role": "assistant", "parts": [{"type": "text", "content": "Hello"}]}]));
+    assert_eq!(attribute(&sent, "gen_ai.conversation.id").as_deref(), Some("session-9"));
     let tool = span(2, &[("gen_ai.operation.name", "execute_tool".into())]);
     let sent = spans_sent(&adapter("http://h"), item(1, &[tool])).remove(0);
     assert_eq!(attribute(&sent, "sentry.op").as_deref(), Some("gen_ai.execute_tool"));

@@ -9,7 +9,7 @@
 //! | URL | `https://{account}.snowflakecomputing.com/api/v2/statements?requestId=...` |
 //! | auth | `Authorization: Bearer token`, `X-Snowflake-Authorization-Token-Type: PROGRAMMATIC_ACCESS_TOKEN`. The token's user needs a network policy that lets this machine in |
 //! | body | one statement for all rows: a JSON array in one text binding, exploded by `FLATTEN(PARSE_JSON(?))` |
-//! | what arrives | a row a span in OpenRouter's columns: ids, user, session, key, times, model, provider, tokens, costs, status; `INPUT`, `OUTPUT`, `METADATA`, `MODEL_PARAMETERS`, `ATTRIBUTES` as `VARIANT`; `TAGS`. Texts end at the width of their column (256 characters for ids and names) and stand whole in `ATTRIBUTES` |
+//! | what arrives | a row a span in OpenRouter's columns: ids, user, session, key, times, model, provider, tokens, costs, status; `INPUT`, `OUTPUT` (null where nothing was said), `METADATA`, `MODEL_PARAMETERS`, `ATTRIBUTES` as `VARIANT`; `TAGS`. Texts end at the width of their column (256 characters for ids and names) and stand whole in `ATTRIBUTES` |
 //! | names | as `SHOW` prints them: what is not in double quotes is taken in upper case |
 //! | limits | 500 rows, 900 KB (statements over 1 MB cannot be found again for a retry), 30 s (each insert wakes the warehouse), one at a time |
 //! | identity | `requestId` is made of the batch's token; a retry says `retry=true`, and Snowflake does not run what already ran |

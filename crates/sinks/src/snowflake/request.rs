@@ -1,9 +1,9 @@
 //! Statements: the insert of a batch, the question for one that still runs, the description of the table.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::{Value as Json, json};
-use tracecast_destination::{ExposeSecret, SnowflakeConfig};
+use tracecast_destination::SnowflakeConfig;
 use uuid::Uuid;
 
 use super::{ADD_CACHE_WRITE_TOKENS, CREATE_TABLE};
@@ -49,14 +49,13 @@ pub(super) fn endpoint(
     clients: &Clients,
 ) -> Result<(Endpoint, Target), BuildError> {
     let url = urls::parse("config.account", &format!("{}/api/v2/statements", config.url()))?;
-    let token = config.token.expose_secret();
-    let mut own = HeaderMap::new();
-    own.insert(header::AUTHORIZATION, headers::secret("config.token", &format!("Bearer {token}"))?);
-    own.insert(TOKEN_TYPE, HeaderValue::from_static("PROGRAMMATIC_ACCESS_TOKEN"));
-    own.insert(header::CONTENT_TYPE, JSON);
-    own.insert(header::ACCEPT, JSON);
-    let endpoint =
-        Endpoint::new(clients, Method::POST, url, own, &config.headers, vec![config.token.clone()])?;
+    let own = [
+        (header::AUTHORIZATION, headers::bearer("config.token", &config.token)?),
+        (TOKEN_TYPE, HeaderValue::from_static("PROGRAMMATIC_ACCESS_TOKEN")),
+        (header::CONTENT_TYPE, JSON),
+        (header::ACCEPT, JSON),
+    ];
+    let endpoint = Endpoint::new(clients, url, own, &config.headers, &[])?;
 
     let columns: Vec<Column> = Column::ALL
         .iter()
@@ -184,6 +183,10 @@ pub(super) fn insert(target: &Target, batch: &Batch) -> (Bytes, Vec<usize>) {
 /// One text that is wider than its column would have the whole statement refused. Whole it stands in `ATTRIBUTES`.
 fn fitting(column: Column, cell: Cell<'_>) -> Cell<'_> {
     match (width(column), cell) {
+        // A variant that holds an empty text would be something.
+        (_, Cell::Text(text)) if text.is_empty() && matches!(column, Column::Input | Column::Output) => {
+            Cell::Absent
+        }
         (Some(width), Cell::Text(text)) if is_over(&text, width) => Cell::Text(cut(&text, width).into()),
         (_, cell) => cell,
     }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::request::Target;
 use crate::family::answer::{self, speaks_of_size};
 use crate::family::http::Reply;
-use crate::family::probe::Verdict;
+use crate::family::probe::{self, Verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Column;
 use crate::{Answer, Diagnosis};
@@ -100,47 +100,39 @@ pub(super) fn described(reply: &Reply, target: &Target, redactor: &Redactor) -> 
 /// What the answer to a statement of a test says.
 pub(super) fn verdict(reply: &Reply, target: &Target, redactor: &Redactor) -> Verdict {
     let ok_hint = "the table is there with every column and may be written to; nothing was stored";
-    let mut verdict = Verdict::reply(reply, redactor, ok_hint);
-    let advice = match reply.status {
-        401 => "the token is expired or unknown, or no network policy of its user lets this machine in"
-            .to_owned(),
-        403 => RIGHTS.to_owned(),
-        404 => {
-            "the account identifier is wrong: it is the part of the address before .snowflakecomputing.com"
-                .to_owned()
-        }
-        422 => {
-            let (diagnosis, advice) = match sql_error(reply) {
-                SqlError::Absent => (
-                    Diagnosis::NotFound,
-                    format!(
-                        "check database, schema and table (names count in upper case unless they are in double quotes) \
-                         and that the token's role may use them, or make the table with: {}",
-                        target.create_table()
-                    ),
-                ),
-                SqlError::Rights => (Diagnosis::Auth, RIGHTS.to_owned()),
-                SqlError::Warehouse => (
-                    Diagnosis::NotFound,
-                    "check config.warehouse, and that the token's role has USAGE on it".to_owned(),
-                ),
-                SqlError::Settings => (
-                    Diagnosis::Schema,
-                    "compare the table's columns with those of the documentation".to_owned(),
-                ),
-                SqlError::Passing => (Diagnosis::Unavailable, "try again later".to_owned()),
-                SqlError::Value => (Diagnosis::Rejected, String::new()),
-            };
-            verdict.diagnosis = diagnosis;
-            advice
-        }
-        _ => return verdict,
-    };
-    if !advice.is_empty() {
-        verdict.hint.push_str("; ");
-        verdict.hint.push_str(&advice);
+    if reply.status != 422 {
+        let advice = [
+            (401, "the token is expired or unknown, or no network policy of its user lets this machine in"),
+            (403, RIGHTS),
+            (
+                404,
+                "the account identifier is wrong: it is the part of the address before .snowflakecomputing.com",
+            ),
+        ];
+        return probe::verdict(reply, redactor, ok_hint, &advice);
     }
-    verdict
+    let (diagnosis, advice) = match sql_error(reply) {
+        SqlError::Absent => (
+            Diagnosis::NotFound,
+            format!(
+                "check database, schema and table (names count in upper case unless they are in double quotes) and that \
+                 the token's role may use them, or make the table with: {}",
+                target.create_table()
+            ),
+        ),
+        SqlError::Rights => (Diagnosis::Auth, RIGHTS.to_owned()),
+        SqlError::Warehouse => (
+            Diagnosis::NotFound,
+            "check config.warehouse, and that the token's role has USAGE on it".to_owned(),
+        ),
+        SqlError::Settings => {
+            (Diagnosis::Schema, "compare the table's columns with those of the documentation".to_owned())
+        }
+        SqlError::Passing => (Diagnosis::Unavailable, "try again later".to_owned()),
+        SqlError::Value => (Diagnosis::Rejected, "the statement itself was refused".to_owned()),
+    };
+    let said = answer::failure(reply, redactor).message;
+    Verdict::new(Some(reply.status), diagnosis, format!("{said}; {advice}"))
 }
 
 /// Columns that are written and that the table (`DESCRIBE TABLE`: a row per column, its name first) does not have.

@@ -14,15 +14,13 @@
 //! | identity | the call id is the span id: resending replaces |
 //! | 422 | one bad call refuses all: halve |
 //! | privacy | `inputs.messages`, `output` and `exception` are not sent |
-//! | test | `POST /calls/query_stats`: proves key and access to the project; W&B makes a project with the first write |
+//! | test | `POST /calls/query_stats`: proves key and access to the project; then a batch of no calls, which needs the right to write. W&B makes a project with the first write |
 
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
-use http::{HeaderMap, Method, header};
+use http::{HeaderValue, header};
 use tracecast_destination::{ExposeSecret, WeaveConfig};
 use url::Url;
 
@@ -33,7 +31,7 @@ use crate::family::probe::{Verdict, verdict};
 use crate::family::redact::Redactor;
 use crate::family::rows::Row;
 use crate::family::{headers, urls};
-use crate::{BatchLimits, BuildError, Clients};
+use crate::{BuildError, Clients};
 
 /// The adapter.
 pub(crate) type Weave = JsonVendor<Project>;
@@ -54,12 +52,6 @@ pub(crate) struct Project {
 }
 
 impl Vendor for Project {
-    const LIMITS: BatchLimits = BatchLimits {
-        spans_max: 100,
-        bytes_max: 5_000_000,
-        age_max: Duration::from_secs(1),
-        concurrency_max: 4,
-    };
     const GZIP: bool = false;
 
     fn parts(&self, rows: &[Row<'_>], route: u8) -> Vec<Part> {
@@ -86,14 +78,23 @@ impl Vendor for Project {
         outgoing
     }
 
+    fn empty_write(&self) -> Option<Part> {
+        Some(Part::json(&self.complete, request::complete(&self.id, &[])))
+    }
+
     fn verdict(&self, reply: &Reply, redactor: &Redactor) -> Verdict {
         let access = "the key has no access to config.entity, or the entity is misspelled";
         let advice = [
             (401, "take an API key from wandb.ai/authorize"),
             (403, access),
-            (404, "the base url of a dedicated installation ends in /traces"),
+            (
+                404,
+                "entity or project are unknown, or the base url is wrong: that of an own installation ends in /traces",
+            ),
         ];
-        verdict(reply, redactor, "the key may read this project; it is made with the first write", &advice)
+        let ok_hint = "the key may use this project, and a batch of no calls was not refused for lack of rights; W&B makes \
+                       the project with the first write";
+        verdict(reply, redactor, ok_hint, &advice)
     }
 }
 
@@ -104,12 +105,9 @@ impl Weave {
         let upsert = urls::parse("config.baseUrl", &config.upsert_url())?;
         let stats = urls::parse("config.baseUrl", &config.api_url("/calls/query_stats"))?;
         let credential = headers::basic("config.apiKey", "api", config.api_key.expose_secret())?;
-        let mut secrets = vec![config.api_key.clone()];
-        secrets.extend(headers::credential_of(&credential));
-        let mut own = HeaderMap::new();
-        own.insert(header::AUTHORIZATION, credential);
-        own.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-        let endpoint = Endpoint::new(clients, Method::POST, complete.clone(), own, &config.headers, secrets)?;
+        let json = HeaderValue::from_static("application/json");
+        let own = [(header::AUTHORIZATION, credential), (header::CONTENT_TYPE, json)];
+        let endpoint = Endpoint::new(clients, complete.clone(), own, &config.headers, &[&config.api_key])?;
         let id = format!("{}/{}", config.entity, config.project);
         Ok(JsonVendor::assemble(endpoint, Project { id, complete, upsert, stats }))
     }

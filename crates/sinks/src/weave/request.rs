@@ -6,7 +6,7 @@ use tracecast_otlp::hex;
 
 use crate::family::cut::{cut, is_over, truncated_key};
 use crate::family::rows::Row;
-use crate::family::{chat, json};
+use crate::family::{chat, custom, json};
 
 /// Longest text, characters: below the size at which Weave replaces a value.
 const TEXT_CHARS_MAX: usize = 900_000;
@@ -72,7 +72,7 @@ fn call(project: &str, row: &Row<'_>) -> Map<String, Json> {
         ("trace_id", Some(hex(&span.trace_id()).to_string().into())),
         ("parent_id", span.parent_span_id().map(|parent| hex(&parent).to_string().into())),
         ("op_name", Some(op_name.into())),
-        ("display_name", generation.trace_name().filter(|_| is_root).map(Json::from)),
+        ("display_name", chat::text(generation.trace_name().filter(|_| is_root))),
         ("thread_id", session.map(Json::from)),
         ("turn_id", session.filter(|_| is_root).map(|_| id.into())),
         ("started_at", Some(json::rfc3339(span.start_unix_nano()).into())),
@@ -96,7 +96,7 @@ fn inputs(generation: &Generation<'_>) -> Map<String, Json> {
     }
     let mut inputs = if generation.is_generation() { generation.model_parameters() } else { Map::new() };
     inputs.extend(chat::compact([
-        ("model", generation.model().map(Json::from)),
+        ("model", chat::text(generation.model())),
         ("messages", chat::input(generation)),
     ]));
     inputs
@@ -108,14 +108,13 @@ fn output(generation: &Generation<'_>) -> Option<Json> {
         return Some(choices);
     }
     let usage = generation.usage();
-    let count = |value: Option<u64>| value.map(Json::from);
     let usage = chat::compact([
-        ("prompt_tokens", count(usage.input)),
-        ("completion_tokens", count(usage.output)),
-        ("total_tokens", count(usage.total)),
+        ("prompt_tokens", chat::count(usage.input)),
+        ("completion_tokens", chat::count(usage.output)),
+        ("total_tokens", chat::count(usage.total)),
     ]);
     Some(Json::Object(chat::compact([
-        ("id", generation.response_id().map(Json::from)),
+        ("id", chat::text(generation.response_id())),
         ("object", Some("chat.completion".into())),
         ("model", generation.response_model().or(generation.model()).map(Json::from)),
         ("choices", Some(choices)),
@@ -127,20 +126,20 @@ fn attributes(row: &Row<'_>) -> Map<String, Json> {
     let (span, generation) = (row.span, &row.generation);
     let trace_id = generation.raw_trace_id().map_or_else(|| hex(&span.trace_id()).to_string(), str::to_owned);
     let tags = generation.tags();
-    let mut attributes = generation.metadata();
-    attributes.extend(chat::compact([
+    let own = chat::compact([
         ("openrouter_trace_id", Some(trace_id.into())),
-        ("user_id", generation.user_id().map(Json::from)),
-        ("session_id", generation.session_id().map(Json::from)),
-        ("organization_id", generation.organization_id().map(Json::from)),
+        ("user_id", chat::text(generation.user_id())),
+        ("session_id", chat::text(generation.session_id())),
+        ("organization_id", chat::text(generation.organization_id())),
         ("provider", generation.provider_name().or(generation.provider_slug()).map(Json::from)),
-        ("environment", generation.environment().map(Json::from)),
+        ("environment", chat::text(generation.environment())),
         ("tags", (!tags.is_empty()).then(|| tags.into())),
         ("time_to_first_token_ms", chat::number(generation.first_token_ms())),
         ("error_type", generation.error_type().map(|kind| kind.into_owned().into())),
         ("cost", chat::number(generation.cost().total)),
-    ]));
-    attributes
+    ]);
+    // What the SDK says of itself stands under its own name.
+    custom::beside(own, generation, |key| key == "weave")
 }
 
 fn summary(row: &Row<'_>) -> Json {
@@ -150,15 +149,14 @@ fn summary(row: &Row<'_>) -> Json {
     summary.insert("status_counts".into(), json!({ "success": 1 - failed, "error": failed }));
     if generation.is_generation() {
         let (usage, cost) = (generation.usage(), generation.cost());
-        let count = |value: Option<u64>| value.map(Json::from);
         let tokens = chat::compact([
             ("requests", Some(1.into())),
-            ("prompt_tokens", count(usage.input)),
-            ("completion_tokens", count(usage.output)),
-            ("total_tokens", count(usage.total)),
-            ("cache_read_input_tokens", count(usage.cached)),
-            ("cache_creation_input_tokens", count(usage.cache_write)),
-            ("reasoning_tokens", count(usage.reasoning)),
+            ("prompt_tokens", chat::count(usage.input)),
+            ("completion_tokens", chat::count(usage.output)),
+            ("total_tokens", chat::count(usage.total)),
+            ("cache_read_input_tokens", chat::count(usage.cached)),
+            ("cache_creation_input_tokens", chat::count(usage.cache_write)),
+            ("reasoning_tokens", chat::count(usage.reasoning)),
         ]);
         let model = generation.response_model().or(generation.model()).unwrap_or("unknown");
         summary.insert("usage".into(), json!({ model: tokens }));

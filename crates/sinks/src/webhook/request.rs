@@ -1,7 +1,7 @@
 //! The request: OTLP JSON with a stable id.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 use tracecast_destination::{WebhookConfig, WebhookMethod};
 
@@ -30,8 +30,8 @@ pub(super) fn endpoint(config: &WebhookConfig, clients: &Clients) -> Result<Endp
             .iter()
             .any(|own| name.eq_ignore_ascii_case(own.as_str()))
     });
-    let secrets = urls::secrets_of(&url);
-    let mut endpoint = Endpoint::new(clients, method, url, HeaderMap::new(), &user, secrets)?;
+    let mut endpoint = Endpoint::new(clients, url, [], &user, &[])?;
+    endpoint.method = method;
     endpoint.headers.entry(header::CONTENT_TYPE).or_insert(JSON);
     Ok(endpoint)
 }
