@@ -1,5 +1,7 @@
 //! OpenInference attributes for spans of any other dialect.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value as Json};
 use tracecast_genai::{Completion, Generation};
 use tracecast_otlp::write::{Edit, Place, RESOURCE_ATTRIBUTES, Verdict, append_attribute};
@@ -152,16 +154,9 @@ fn tokens(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
 
 /// Input and output as values, and message by message where the span has no messages in these words yet.
 fn content(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
-    let span = generation.span();
-    let has = |prefix: &str| span.attributes().any(|(key, _)| key.starts_with(prefix));
-    for (place, words) in [("input", generation.input_json()), ("output", generation.output_json())] {
-        let Some(words) = words else { continue };
-        let (value, mime_type) = (format!("{place}.value"), format!("{place}.mime_type"));
-        let own = span.attribute(&value).and_then(|value| value.as_str());
-        let is_json = own.is_none_or(|text| !chat::value(text).is_string());
-        to.add(&mime_type, if is_json { "application/json" } else { "text/plain" });
-        to.add(&value, words.into_owned());
-    }
+    let has = |prefix: &str| generation.span().attributes().any(|(key, _)| key.starts_with(prefix));
+    put_value("input", || generation.input_json(), to);
+    put_value("output", || generation.output_json(), to);
     if kind(generation) != "LLM" {
         return;
     }
@@ -177,6 +172,22 @@ fn content(generation: &Generation<'_>, to: &mut Additions<'_, '_>) {
             put_choice(&format!("{OUTPUT_MESSAGES}{i}.message"), choice, to);
         }
     }
+}
+
+/// Input or output as one value, and what kind of text it is.
+fn put_value<'a>(place: &str, words: impl FnOnce() -> Option<Cow<'a, str>>, to: &mut Additions<'_, '_>) {
+    let (value, mime_type) = (format!("{place}.value"), format!("{place}.mime_type"));
+    let is_json = match to.text_of(&value) {
+        Some(own) => !chat::value(own).is_string(),
+        None => match words() {
+            Some(words) => {
+                to.add(&value, words.into_owned());
+                true
+            }
+            None => return,
+        },
+    };
+    to.add(&mime_type, if is_json { "application/json" } else { "text/plain" });
 }
 
 /// A chat-completions message.

@@ -8,7 +8,7 @@ use crate::family::{chat, custom, json};
 
 pub(super) fn body(rows: &[Row<'_>]) -> Vec<u8> {
     let events: Vec<Json> = rows.iter().map(row).collect();
-    json!({ "events": events }).to_string().into_bytes()
+    chat::object([("events", events.into())]).to_string().into_bytes()
 }
 
 fn row(row: &Row<'_>) -> Json {

@@ -15,19 +15,21 @@ const NO_PARENT: &str = "undefined";
 
 pub(super) fn body(ml_app: &str, rows: &[Row<'_>]) -> Vec<u8> {
     let spans: Vec<Json> = rows.iter().map(|row| Json::Object(span(ml_app, row))).collect();
-    let attributes = json!({ "ml_app": ml_app, "tags": request_tags(ml_app), "spans": spans });
-    json!({ "data": { "type": "span", "attributes": attributes } }).to_string().into_bytes()
+    let tags = request_tags(ml_app).map(Json::from).into_iter().collect();
+    let attributes = chat::object([("ml_app", ml_app.into()), ("tags", tags), ("spans", spans.into())]);
+    let data = chat::object([("type", "span".into()), ("attributes", attributes)]);
+    chat::object([("data", data)]).to_string().into_bytes()
 }
 
 /// The same as Datadog's SDK sends it to an agent.
 pub(super) fn agent_body(ml_app: &str, rows: &[Row<'_>]) -> Vec<u8> {
     let envelope = |row: &Row<'_>| {
-        json!({
-            "_dd.stage": "raw",
-            "_dd.tracer_version": concat!("tracecast-", env!("CARGO_PKG_VERSION")),
-            "event_type": "span",
-            "spans": [event(ml_app, row)],
-        })
+        chat::object([
+            ("_dd.stage", "raw".into()),
+            ("_dd.tracer_version", concat!("tracecast-", env!("CARGO_PKG_VERSION")).into()),
+            ("event_type", "span".into()),
+            ("spans", Json::Array(vec![event(ml_app, row).into()])),
+        ])
     };
     let envelopes: Vec<Json> = rows.iter().map(envelope).collect();
     Json::from(envelopes).to_string().into_bytes()
@@ -152,16 +154,14 @@ fn tool_definitions(tools: Json) -> Option<Json> {
 
 fn value(content: Option<Json>) -> Option<Json> {
     content.map(|content| match content {
-        Json::String(text) => json!({ "value": text }),
-        other => json!({ "value": other.to_string() }),
+        text @ Json::String(_) => chat::object([("value", text)]),
+        other => chat::object([("value", other.to_string().into())]),
     })
 }
 
 fn llm_input(generation: &Generation<'_>) -> Option<Json> {
     match chat::input(generation)? {
-        Json::Array(messages) => {
-            Some(json!({ "messages": messages.iter().map(message).collect::<Vec<_>>() }))
-        }
+        Json::Array(messages) => Some(chat::object([("messages", messages.iter().map(message).collect())])),
         other => value(Some(other)),
     }
 }
@@ -171,7 +171,7 @@ fn llm_output(generation: &Generation<'_>) -> Option<Json> {
         Json::Array(choices) => {
             let messages: Vec<_> =
                 choices.iter().filter_map(|choice| choice.get("message")).map(message).collect();
-            Some(json!({ "messages": messages }))
+            Some(chat::object([("messages", messages.into())]))
         }
         other => value(Some(other)),
     }

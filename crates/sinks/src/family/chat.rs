@@ -1,6 +1,6 @@
 //! Input and output in the shapes of the chat-completions API, which most vendors render.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use tracecast_genai::{Completion, Generation};
 use tracecast_otlp::Value;
 
@@ -26,7 +26,7 @@ pub(crate) fn output(generation: &Generation<'_>) -> Option<Json> {
         return Some(result);
     }
     match generation.completion() {
-        Some(completion) => Some(choices(&completion, generation.finish_reason().as_deref())),
+        Some(completion) => Some(choices(completion, generation.finish_reason().as_deref())),
         None => generation.output_json().map(|text| value(&text)),
     }
 }
@@ -47,21 +47,20 @@ fn of_tool(generation: &Generation<'_>, keys: [&str; 2]) -> Option<Json> {
 }
 
 /// `[{"index", "message": {"role", "content", "tool_calls"}, "finish_reason"}]`.
-fn choices(completion: &Completion, finish_reason: Option<&str>) -> Json {
-    let choice = |(i, choice): (usize, &Completion)| {
-        let mut message = Map::new();
-        message.insert("role".into(), "assistant".into());
-        message.insert("content".into(), choice.text.clone().into());
-        if let Some(reasoning) = &choice.reasoning {
-            message.insert("reasoning".into(), reasoning.clone().into());
-        }
-        if !choice.tool_calls.is_empty() {
-            message.insert("tool_calls".into(), choice.tool_calls.clone().into());
-        }
+fn choices(mut completion: Completion, finish_reason: Option<&str>) -> Json {
+    let others = std::mem::take(&mut completion.others);
+    let choice = |(i, choice): (usize, Completion)| {
+        let message = compact([
+            ("role", Some("assistant".into())),
+            ("content", Some(choice.text.into())),
+            ("reasoning", choice.reasoning.map(Json::from)),
+            ("tool_calls", (!choice.tool_calls.is_empty()).then(|| choice.tool_calls.into())),
+        ]);
         let own = choice.finish_reason.as_deref();
-        json!({ "index": i, "message": message, "finish_reason": if i == 0 { finish_reason.or(own) } else { own } })
+        let finish_reason = if i == 0 { finish_reason.or(own) } else { own };
+        object([("index", i.into()), ("message", message.into()), ("finish_reason", finish_reason.into())])
     };
-    std::iter::once(completion).chain(&completion.others).enumerate().map(choice).collect()
+    std::iter::once(completion).chain(others).enumerate().map(choice).collect()
 }
 
 /// JSON text as a value; other text as a string.
@@ -80,6 +79,11 @@ pub(crate) fn count(value: Option<u64>) -> Option<Json> {
 
 pub(crate) fn text(value: Option<&str>) -> Option<Json> {
     value.map(Json::from)
+}
+
+/// An object of values that are there already: `json!` would copy each of them.
+pub(crate) fn object<const N: usize>(pairs: [(&str, Json); N]) -> Json {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// A map without the keys that have no value.

@@ -35,6 +35,11 @@ impl<'s, 'o> Additions<'s, 'o> {
         self.span.attribute(key).is_none()
     }
 
+    /// What the span says there.
+    pub(crate) fn text_of(&self, key: &str) -> Option<&'s str> {
+        self.span.attribute(key).and_then(|value| value.as_str())
+    }
+
     pub(crate) fn text(&mut self, key: &str, value: Option<&str>) {
         match value {
             Some(value) if is_over(value, self.chars_max) => self.add(key, cut(value, self.chars_max)),

@@ -1,6 +1,6 @@
 //! What LangSmith reads on a span that is not there in its own words.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use tracecast_genai::Generation;
 use tracecast_otlp::write::{Edit, Place, Verdict};
 use tracecast_otlp::{SpanView, Value};
@@ -80,7 +80,7 @@ fn replace(key: &str, value: Json, out: &mut Vec<u8>) {
 
 pub(super) fn input(generation: &Generation<'_>) -> Option<Json> {
     Some(match chat::input(generation)? {
-        messages @ Json::Array(_) => json!({ "messages": messages }),
+        messages @ Json::Array(_) => chat::object([("messages", messages)]),
         other => other,
     })
 }

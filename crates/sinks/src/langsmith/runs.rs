@@ -49,7 +49,7 @@ fn part(name: &str, value: &Json, out: &mut Vec<u8>) {
 /// The same for servers that know no multipart.
 pub(super) fn batch(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
     let runs: Vec<Json> = runs(project, rows).into_iter().map(Json::Object).collect();
-    json!({ "post": runs, "patch": [] }).to_string().into_bytes()
+    chat::object([("post", runs.into()), ("patch", Json::Array(Vec::new()))]).to_string().into_bytes()
 }
 
 /// Where a run stands in its trace.
@@ -134,7 +134,7 @@ fn run(project: &str, row: &Row<'_>, place: &Place) -> Map<String, Json> {
 fn object(name: &str, content: Option<Json>) -> Json {
     match content {
         Some(content @ Json::Object(_)) => content,
-        Some(content) => json!({ name: content }),
+        Some(content) => chat::object([(name, content)]),
         None => json!({}),
     }
 }

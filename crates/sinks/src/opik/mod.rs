@@ -62,9 +62,9 @@ impl Vendor for Project {
     const GZIP: bool = true;
 
     fn parts(&self, rows: &[Row<'_>], _: u8) -> Vec<Part> {
-        let traces = request::traces(&self.name, rows).map(|body| Part::json(&self.traces, body));
-        let spans = Part::json(&self.spans, request::spans(&self.name, rows));
-        traces.into_iter().chain([spans]).collect()
+        let (traces, spans) = request::bodies(&self.name, rows);
+        let traces = traces.map(|body| Part::json(&self.traces, body));
+        traces.into_iter().chain([Part::json(&self.spans, spans)]).collect()
     }
 
     fn answer(&self, reply: &Reply, redactor: &Redactor) -> Answer {

@@ -1,6 +1,6 @@
 //! Traces and spans as Opik's objects.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use tracecast_genai::Generation;
 use tracecast_otlp::hex;
 
@@ -8,53 +8,66 @@ use super::ids;
 use crate::family::rows::Row;
 use crate::family::{chat, custom, json, provider};
 
-/// One object per trace whose root is here, told by the root. Opik puts a later object in the place of an earlier one,
-/// so that a child that comes late, alone, must not tell one; its own OTLP route does the same. `None` without a root.
-pub(super) fn traces(project: &str, rows: &[Row<'_>]) -> Option<Vec<u8>> {
-    let mut roots: Vec<&Row<'_>> = Vec::new();
-    for row in rows.iter().filter(|row| row.span.parent_span_id().is_none()) {
-        match roots.iter_mut().find(|root| root.span.trace_id() == row.span.trace_id()) {
-            Some(root) if row.span.start_unix_nano() < root.span.start_unix_nano() => *root = row,
+/// The bodies of traces and of spans. There is one object per trace whose root is here, told by the root: Opik puts a
+/// later object in the place of an earlier one, so that a child that comes late, alone, must not tell one; its own OTLP
+/// route does the same. No body of traces without a root.
+pub(super) fn bodies(project: &str, rows: &[Row<'_>]) -> (Option<Vec<u8>>, Vec<u8>) {
+    // A root's trace and its span say mostly the same: it is written once.
+    let shared: Vec<String> = rows.iter().map(|row| Json::Object(common(project, row)).to_string()).collect();
+    let objects = |name: &str, all: &[usize], own: fn(&Row<'_>) -> Map<String, Json>| {
+        let all = all.iter().filter_map(|i| Some((shared.get(*i)?, rows.get(*i)?)));
+        let object = |(shared, row): (&String, &Row<'_>)| {
+            format!("{{{},{}}}", members(shared), members(&Json::Object(own(row)).to_string()))
+        };
+        let all: Vec<String> = all.map(object).collect();
+        format!("{{\"{name}\":[{}]}}", all.join(",")).into_bytes()
+    };
+    let roots = roots(rows);
+    let traces = (!roots.is_empty()).then(|| objects("traces", &roots, trace));
+    let every: Vec<usize> = (0..rows.len()).collect();
+    (traces, objects("spans", &every, span))
+}
+
+/// Of each trace the position of its first span without a parent.
+fn roots(rows: &[Row<'_>]) -> Vec<usize> {
+    let mut roots: Vec<(usize, &Row<'_>)> = Vec::new();
+    for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.span.parent_span_id().is_none()) {
+        match roots.iter_mut().find(|(_, root)| root.span.trace_id() == row.span.trace_id()) {
+            Some(root) if row.span.start_unix_nano() < root.1.span.start_unix_nano() => *root = (i, row),
             Some(_) => {}
-            None => roots.push(row),
+            None => roots.push((i, row)),
         }
     }
-    if roots.is_empty() {
-        return None;
-    }
-    let traces: Vec<Json> = roots.into_iter().map(|root| trace(project, root)).collect();
-    Some(json!({ "traces": traces }).to_string().into_bytes())
+    roots.into_iter().map(|(i, _)| i).collect()
 }
 
-pub(super) fn spans(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
-    let spans: Vec<Json> = rows.iter().map(|row| span(project, row)).collect();
-    json!({ "spans": spans }).to_string().into_bytes()
+/// An object without its braces.
+fn members(object: &str) -> &str {
+    object.get(1..object.len() - 1).unwrap_or_default()
 }
 
-fn trace(project: &str, row: &Row<'_>) -> Json {
+fn trace(row: &Row<'_>) -> Map<String, Json> {
     let (span, generation) = (row.span, &row.generation);
     let name = generation.trace_name().unwrap_or(span.name());
-    let mut trace = common(project, row);
-    trace.extend(chat::compact([
+    chat::compact([
         ("id", Some(ids::of_trace(span.trace_id(), row.trace_start).to_string().into())),
         ("name", Some(name.into())),
         ("start_time", Some(json::rfc3339(row.trace_start).into())),
         ("thread_id", chat::text(generation.session_id())),
-    ]));
-    Json::Object(trace)
+    ])
 }
 
-fn span(project: &str, row: &Row<'_>) -> Json {
+fn span(row: &Row<'_>) -> Map<String, Json> {
     let (span, generation) = (row.span, &row.generation);
     let id = |span_id| ids::of_span(span.trace_id(), span_id, row.trace_start).to_string();
-    let mut fields = common(project, row);
-    fields.extend(chat::compact([
+    let mut fields = chat::compact([
         ("id", Some(id(span.span_id()).into())),
         ("trace_id", Some(ids::of_trace(span.trace_id(), row.trace_start).to_string().into())),
         ("parent_span_id", span.parent_span_id().map(|parent| id(parent).into())),
         ("name", Some(span.name().into())),
         ("type", Some(kind(row).into())),
-    ]));
+        ("start_time", Some(json::rfc3339(span.start_unix_nano()).into())),
+    ]);
     if generation.is_generation() {
         let (cost, model) = (generation.cost(), generation.response_model().or(generation.model()));
         fields.extend(chat::compact([
@@ -64,7 +77,7 @@ fn span(project: &str, row: &Row<'_>) -> Json {
             ("total_estimated_cost", chat::number(cost.total)),
         ]));
     }
-    Json::Object(fields)
+    fields
 }
 
 /// What traces and spans have in common.
@@ -80,7 +93,6 @@ fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
     });
     chat::compact([
         ("project_name", Some(project.into())),
-        ("start_time", Some(json::rfc3339(span.start_unix_nano()).into())),
         ("end_time", (span.end_unix_nano() > 0).then(|| json::rfc3339(span.end_unix_nano()).into())),
         ("input", chat::input(generation).map(|input| listed("messages", input))),
         ("output", chat::output(generation).map(|output| listed("choices", output))),
@@ -95,7 +107,7 @@ fn common(project: &str, row: &Row<'_>) -> Map<String, Json> {
 
 /// A list of a chat under the name by which it is rendered; anything else as it is.
 fn listed(name: &str, content: Json) -> Json {
-    if content.is_array() { json!({ name: content }) } else { content }
+    if content.is_array() { chat::object([(name, content)]) } else { content }
 }
 
 fn kind(row: &Row<'_>) -> &'static str {

@@ -52,13 +52,13 @@ fn event(row: &Row<'_>) -> Json {
             hex(&span.trace_id()).to_string()
         }
     };
-    json!({
-        "event": name,
-        "distinct_id": distinct_id,
-        "timestamp": json::rfc3339(span.start_unix_nano()),
-        "uuid": Uuid::new_v5(&NAMESPACE, ids.as_bytes()).to_string(),
-        "properties": properties,
-    })
+    chat::object([
+        ("event", name.into()),
+        ("distinct_id", distinct_id.into()),
+        ("timestamp", json::rfc3339(span.start_unix_nano()).into()),
+        ("uuid", Uuid::new_v5(&NAMESPACE, ids.as_bytes()).to_string().into()),
+        ("properties", properties.into()),
+    ])
 }
 
 fn properties(row: &Row<'_>) -> Map<String, Json> {

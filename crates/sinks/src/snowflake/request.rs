@@ -12,7 +12,7 @@ use crate::family::endpoint::Endpoint;
 use crate::family::http::Outgoing;
 use crate::family::projection::projected;
 use crate::family::rows::{Cell, Column, rows};
-use crate::family::{headers, json as json_out, urls};
+use crate::family::{chat, headers, json as json_out, urls};
 use crate::{Batch, BuildError, Clients};
 
 const TOKEN_TYPE: HeaderName = HeaderName::from_static("x-snowflake-authorization-token-type");
@@ -176,7 +176,7 @@ pub(super) fn insert(target: &Target, batch: &Batch) -> (Bytes, Vec<usize>) {
     }
     array.push(b']');
     let rows = String::from_utf8(array).unwrap_or_default();
-    let body = statement(target, &target.insert, json!({ "1": { "type": "TEXT", "value": rows } }));
+    let body = statement(target, &target.insert, binding(rows));
     (body, damaged)
 }
 
@@ -220,17 +220,22 @@ fn put(object: &mut json_out::Object<'_>, key: &str, cell: Cell<'_>) {
 }
 
 fn statement(target: &Target, statement: &str, bindings: Json) -> Bytes {
-    json!({
-        "statement": statement,
-        "timeout": STATEMENT_TIMEOUT,
-        "database": target.database,
-        "schema": target.schema,
-        "warehouse": target.warehouse,
-        "bindings": bindings,
-        "parameters": { "query_tag": "tracecast" },
-    })
+    chat::object([
+        ("statement", statement.into()),
+        ("timeout", STATEMENT_TIMEOUT.into()),
+        ("database", target.database.as_str().into()),
+        ("schema", target.schema.as_str().into()),
+        ("warehouse", target.warehouse.as_str().into()),
+        ("bindings", bindings),
+        ("parameters", json!({ "query_tag": "tracecast" })),
+    ])
     .to_string()
     .into()
+}
+
+/// The one text that holds all rows.
+fn binding(rows: String) -> Json {
+    chat::object([("1", chat::object([("type", "TEXT".into()), ("value", rows.into())]))])
 }
 
 /// The first attempt runs the statement; a later one only if it did not run yet.
@@ -258,8 +263,7 @@ pub(super) fn ask(endpoint: &Endpoint, handle: &str) -> Outgoing {
 
 /// The insert of no rows: needs every right, and stores nothing.
 pub(super) fn insert_nothing(endpoint: &Endpoint, target: &Target) -> Outgoing {
-    let none = json!({ "1": { "type": "TEXT", "value": "[]" } });
-    endpoint.request(statement(target, &target.insert, none))
+    endpoint.request(statement(target, &target.insert, binding("[]".into())))
 }
 
 pub(super) fn describe(endpoint: &Endpoint, target: &Target) -> Outgoing {

@@ -28,13 +28,12 @@ const OF_START: [&str; 11] = [
 ];
 
 pub(super) fn complete(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
-    let calls: Vec<_> = rows.iter().map(|row| call(project, row)).collect();
-    json!({ "batch": calls }).to_string().into_bytes()
+    batch(rows.iter().map(|row| call(project, row).into()).collect())
 }
 
 /// The same for servers that know calls by start and end alone.
 pub(super) fn upsert(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
-    let batch: Vec<Json> = rows
+    let parts = rows
         .iter()
         .flat_map(|row| {
             let (start, mut end): (Map<String, Json>, Map<String, Json>) =
@@ -42,13 +41,17 @@ pub(super) fn upsert(project: &str, rows: &[Row<'_>]) -> Vec<u8> {
             for key in ["project_id", "id"] {
                 end.insert(key.into(), start.get(key).cloned().unwrap_or_default());
             }
-            [
-                json!({ "mode": "start", "req": { "start": start } }),
-                json!({ "mode": "end", "req": { "end": end } }),
-            ]
+            [("start", start), ("end", end)].map(|(mode, part)| {
+                let request = chat::object([(mode, part.into())]);
+                chat::object([("mode", mode.into()), ("req", request)])
+            })
         })
         .collect();
-    json!({ "batch": batch }).to_string().into_bytes()
+    batch(parts)
+}
+
+fn batch(parts: Vec<Json>) -> Vec<u8> {
+    chat::object([("batch", parts.into())]).to_string().into_bytes()
 }
 
 pub(super) fn test(project: &str) -> Vec<u8> {
