@@ -91,10 +91,16 @@ impl Ingest {
         work.reserve(traces.index_bytes())?;
         self.records(traces, sender, &snapshot, now, &mut refused, &mut work)?;
         let Work { kept, duplicates, first_copies, .. } = work;
+        let spans = duplicates + kept.iter().map(|k| u64::from(k.record.accepted)).sum::<u64>();
+        if spans == 0
+            && let Some(refusal) = refused.rate_limit.take()
+        {
+            // They can all come again.
+            return Err(refusal);
+        }
         for (reason, n) in refused.counts() {
             shared.counters.reject(reason, n);
         }
-        let spans = duplicates + kept.iter().map(|k| u64::from(k.record.accepted)).sum::<u64>();
         let partial = refused.into_partial();
         if spans == 0 && partial.rejected > 0 {
             return Err(Refusal::nothing_usable(partial.message));
@@ -143,6 +149,7 @@ impl Ingest {
             region: self.shared.options.region,
         };
         if !any_stated(&traces) {
+            self.charge_spans(sender, own.workspace, traces.body().len())?;
             return self.record(traces, own, sender, snapshot, now, work);
         }
         if sender.can_assert == CanAssert::None {
@@ -153,12 +160,22 @@ impl Ingest {
             return self.record(traces, own, sender, snapshot, now, work);
         }
         let mut groups: HashMap<Identity, Vec<u32>> = HashMap::new();
+        let mut bytes: HashMap<Uuid, usize> = HashMap::new();
         for span in traces.spans() {
             match resolve(&stated_identity(span), own, sender.can_assert, snapshot) {
-                Ok(identity) => groups.entry(identity).or_default().push(span.index() as u32),
+                Ok(identity) => {
+                    groups.entry(identity).or_default().push(span.index() as u32);
+                    *bytes.entry(identity.workspace).or_default() += span.encoded_len();
+                }
                 Err((reason, message)) => {
                     refused.add(reason, || format!("{}: {message}", span.path()));
                 }
+            }
+        }
+        for (workspace, bytes) in bytes {
+            if let Err(refusal) = self.charge_spans(sender, workspace, bytes) {
+                let over = groups.extract_if(|identity, _| identity.workspace == workspace);
+                refused.over_rate(over.map(|(_, spans)| spans.len() as u64).sum(), workspace, refusal);
             }
         }
         for (identity, spans) in groups {
@@ -366,6 +383,9 @@ fn not_kept(error: LogError) -> Refusal {
 struct Refused {
     invalid: u64,
     unknown_workspace: u64,
+    rate_limited: u64,
+    /// What the request is answered with if nothing else of it is kept: the longest wait.
+    rate_limit: Option<Refusal>,
     reasons: Vec<String>,
 }
 
@@ -380,12 +400,28 @@ impl Refused {
         }
     }
 
-    fn counts(&self) -> [(Reason, u64); 2] {
-        [(Reason::InvalidSpan, self.invalid), (Reason::UnknownWorkspace, self.unknown_workspace)]
+    /// Spans for a workspace that has sent too much. Those of others in the same request are not held up by it.
+    fn over_rate(&mut self, spans: u64, workspace: Uuid, refusal: Refusal) {
+        self.rate_limited += spans;
+        if self.reasons.len() < REASONS_MAX {
+            self.reasons.push(format!("{workspace}: {}", refusal.message));
+        }
+        let longest = self.rate_limit.as_ref().and_then(|r| r.retry_after_seconds);
+        if longest < refusal.retry_after_seconds {
+            self.rate_limit = Some(refusal);
+        }
+    }
+
+    fn counts(&self) -> [(Reason, u64); 3] {
+        [
+            (Reason::InvalidSpan, self.invalid),
+            (Reason::UnknownWorkspace, self.unknown_workspace),
+            (Reason::RateLimited, self.rate_limited),
+        ]
     }
 
     fn into_partial(self) -> Partial {
-        let rejected = self.invalid + self.unknown_workspace;
+        let rejected = self.invalid + self.unknown_workspace + self.rate_limited;
         let mut message = self.reasons.join("; ");
         if rejected > self.reasons.len() as u64 {
             message.push_str(&format!("; and {} more", rejected - self.reasons.len() as u64));

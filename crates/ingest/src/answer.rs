@@ -1,5 +1,7 @@
 //! One refusal, spelled as each protocol wants it: OTLP protobuf, OTLP JSON, plain JSON, gRPC.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -77,6 +79,15 @@ impl Refusal {
     pub(crate) fn overloaded(message: impl Into<String>, retry_after_seconds: u32) -> Refusal {
         let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Some(Reason::Overloaded), message);
         refusal.retry_after_seconds = Some(retry_after_seconds);
+        refusal
+    }
+
+    /// For a workspace that has sent more than its rate and is to come back after `wait`.
+    pub(crate) fn rate_limited(wait: Duration) -> Refusal {
+        let message = "the workspace sends more than limits.workspace_bytes_per_second allows";
+        let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, Some(Reason::RateLimited), message);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        refusal.retry_after_seconds = Some(seconds.try_into().unwrap_or(u32::MAX));
         refusal
     }
 

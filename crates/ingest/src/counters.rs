@@ -24,11 +24,14 @@ pub enum Reason {
     Incomplete,
     /// The request had been sent by this gateway itself. Counted once a request.
     Loop,
+    /// The workspace has sent more than its rate allows. Counted once a request, or once a span where the others of its
+    /// request were for workspaces that have not.
+    RateLimited,
 }
 
 impl Reason {
     /// All reasons, in the order of their codes.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Malformed,
         Reason::InvalidSpan,
         Reason::Unauthorized,
@@ -38,6 +41,7 @@ impl Reason {
         Reason::UnknownWorkspace,
         Reason::Incomplete,
         Reason::Loop,
+        Reason::RateLimited,
     ];
 
     /// The metric's label value.
@@ -52,6 +56,7 @@ impl Reason {
             Reason::UnknownWorkspace => "unknown_workspace",
             Reason::Incomplete => "incomplete",
             Reason::Loop => "loop",
+            Reason::RateLimited => "rate_limited",
         }
     }
 }

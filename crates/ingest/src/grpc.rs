@@ -94,6 +94,7 @@ impl Ingest {
         reservation: &mut Reservation,
     ) -> Result<Vec<u8>, Refusal> {
         let sender = self.sender(headers)?;
+        self.charge_body(&sender, 0)?;
         let coding = Coding::named(headers, GRPC_ENCODING)?;
         let options = &self.shared.options;
         let bounds = Bounds { sent: options.body_bytes + PREFIX, inflated: options.inflated_body_bytes };
@@ -114,6 +115,7 @@ impl Ingest {
             }
             _ => return Err(Refusal::malformed("the message is compressed, but grpc-encoding says not how")),
         };
+        self.charge_body(&sender, message.len())?;
         let accepted = self.accept(message, &sender, reservation).await?;
         Ok(accepted.partial.to_protobuf())
     }

@@ -151,7 +151,7 @@ impl Ingest {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let sender = self.sender(headers)?;
         let encoding = otlp_encoding(headers)?;
-        let body = self.body(headers, body, reservation).await?;
+        let body = self.body(headers, body, &sender, reservation).await?;
         let mut accepted = match encoding {
             Encoding::Protobuf => self.accept(body, &sender, reservation).await?,
             Encoding::Json => {
@@ -213,7 +213,7 @@ impl Ingest {
                 shown(other)
             )));
         }
-        let body = self.body(headers, body, reservation).await?;
+        let body = self.body(headers, body, &sender, reservation).await?;
         // The parsed records and the spans made of them, while both are there.
         let json_bytes = body.len();
         if !reservation.grow(2 * json_bytes) {
@@ -293,13 +293,17 @@ impl Ingest {
         &self,
         headers: &HeaderMap,
         body: impl RequestBody,
+        sender: &Sender,
         reservation: &mut Reservation,
     ) -> Result<Bytes, Refusal> {
+        self.charge_body(sender, 0)?;
         let options = &self.shared.options;
         let coding = Coding::of(headers)?;
         let bounds = Bounds { sent: options.body_bytes, inflated: options.inflated_body_bytes };
         let sent = read(headers, body, bounds, reservation).await?;
-        inflate(coding, sent, bounds, &self.shared.inflating, reservation).await
+        let body = inflate(coding, sent, bounds, &self.shared.inflating, reservation).await?;
+        self.charge_body(sender, body.len())?;
+        Ok(body)
     }
 }
 

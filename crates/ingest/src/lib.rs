@@ -3,7 +3,7 @@
 //! One request goes through these steps, each in a file of its own:
 //!
 //! ```text
-//! listener ─► http / grpc ─► auth ─► body (bounded read, inflate) ─► accept (index, identity, rules, log)
+//! listener ─► http / grpc ─► auth ─► pace, body (bounded read, inflate) ─► accept (index, identity, rules, log)
 //!                 └──────────────── answer (one refusal, four spellings) ◄──────────┘
 //! ```
 //!
@@ -24,8 +24,10 @@ mod http;
 mod listener;
 mod mark;
 mod meter;
+mod pace;
 mod rehearse;
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -75,6 +77,8 @@ pub struct Options {
     pub body_bytes: usize,
     /// Largest request body after inflating, bytes.
     pub inflated_body_bytes: usize,
+    /// Bytes after inflating that each workspace may send per second; `None` = as many as it likes.
+    pub workspace_bytes_per_second: Option<NonZeroU64>,
     /// Bytes all requests in progress may hold together.
     pub memory_bytes: usize,
     /// Bytes of the memory of spans kept lately.
@@ -107,6 +111,7 @@ impl Default for Options {
             region: Region::Global,
             body_bytes: 20 << 20,
             inflated_body_bytes: 64 << 20,
+            workspace_bytes_per_second: None,
             memory_bytes: 256 << 20,
             dedupe_bytes: 16 << 20,
             media: Media::Strip,
@@ -150,6 +155,7 @@ struct Shared {
     log: Log,
     memory: Arc<TraceMemory>,
     budget: budget::Budget,
+    pace: Option<pace::Pace>,
     dedupe: Arc<dedupe::Dedupe>,
     counters: Counters,
     meter: meter::Meter,
@@ -177,6 +183,7 @@ impl Ingest {
                 log,
                 memory,
                 budget: budget::Budget::new(options.memory_bytes),
+                pace: options.workspace_bytes_per_second.map(pace::Pace::new),
                 dedupe: Arc::new(dedupe::Dedupe::new(options.dedupe_bytes)),
                 counters: Counters::default(),
                 meter: meter::Meter::default(),

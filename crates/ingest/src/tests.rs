@@ -3,6 +3,7 @@
 mod dedupe;
 mod identity;
 mod listener;
+mod pace;
 mod rehearse;
 mod usage;
 

@@ -241,6 +241,7 @@ impl Gateway {
                 region: config.region,
                 body_bytes: config.body_bytes.min(shares.body_max()) as usize,
                 inflated_body_bytes: config.inflated_body_bytes.min(shares.body_max()) as usize,
+                workspace_bytes_per_second: config.workspace_bytes_per_second,
                 memory_bytes: shares.ingest as usize,
                 dedupe_bytes: shares.dedupe as usize,
                 media: config.media,

@@ -22,6 +22,7 @@ impl Config {
                 ("log.retain", format!("{:?}", config.log_retain)),
                 ("limits.body_bytes", config.body_bytes.to_string()),
                 ("limits.inflated_body_bytes", config.inflated_body_bytes.to_string()),
+                ("limits.workspace_bytes_per_second", format!("{:?}", config.workspace_bytes_per_second)),
                 ("limits.memory_bytes", config.memory_bytes.to_string()),
                 ("limits.destinations_per_kind", config.destinations_per_kind.to_string()),
                 ("outbound", format!("{:?}", config.outbound)),

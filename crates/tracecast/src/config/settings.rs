@@ -1,6 +1,7 @@
 //! The settings of the file: section by section, typed, with their defaults.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) log_retain: Duration,
     pub(crate) body_bytes: u64,
     pub(crate) inflated_body_bytes: u64,
+    /// Bytes after inflating that each workspace may send per second; `None` = no limit.
+    pub(crate) workspace_bytes_per_second: Option<NonZeroU64>,
     /// Bytes the process may hold for requests and caches; resolved when `auto`.
     pub(crate) memory_bytes: u64,
     pub(crate) destinations_per_kind: u32,
@@ -132,6 +135,11 @@ pub(super) fn read_config(
     let mut limits = top.section("limits", mistakes);
     let body_bytes = limits.setting("body_bytes", 20 << 20, mistakes, body_limit);
     let inflated_body_bytes = limits.setting("inflated_body_bytes", 64 << 20, mistakes, body_limit);
+    let workspace_bytes_per_second =
+        limits.setting("workspace_bytes_per_second", None, mistakes, |t| match bytes(t)? {
+            n @ 1..1024 => Err(format!("`{t}` is too small: at least 1KiB, or 0 for no limit; found {n} bytes")),
+            n => Ok(NonZeroU64::new(n)),
+        });
     let memory_bytes = limits.setting("memory_bytes", crate::memory::auto_bytes(), mistakes, |t| match t {
         "auto" => Ok(crate::memory::auto_bytes()),
         t => match bytes(t)? {
@@ -185,6 +193,7 @@ pub(super) fn read_config(
         log_retain,
         body_bytes,
         inflated_body_bytes,
+        workspace_bytes_per_second,
         memory_bytes,
         destinations_per_kind,
         outbound: OutboundPolicy { deny_private_addresses, allow },

@@ -332,6 +332,7 @@ fn what_needs_a_restart_is_named() {
         ("log.on_full", "log: { on_full: drop_newest }"),
         ("log.retain", "log: { retain: 1h }"),
         ("limits.body_bytes", "limits: { body_bytes: 1MiB }"),
+        ("limits.workspace_bytes_per_second", "limits: { workspace_bytes_per_second: 10MiB }"),
         ("limits.memory_bytes", "limits: { memory_bytes: 64MiB }"),
         ("limits.destinations_per_kind", "limits: { destinations_per_kind: 6 }"),
         ("outbound", "outbound: { deny_private_addresses: true }"),
@@ -343,6 +344,16 @@ fn what_needs_a_restart_is_named() {
     // Taken over while it runs.
     let more = "ingest: { keys: [{ name: a, key: k }] }\ndestinations: [{ type: webhook, name: a, config: { url: 'http://h/' } }]";
     assert!(before.restart_needed(&fine(more)).is_empty());
+}
+
+#[test]
+fn the_rate_of_a_workspace_is_off_unless_it_is_set() {
+    let rate = |text: &str| fine(text).workspace_bytes_per_second.map(u64::from);
+    assert_eq!(rate(""), None);
+    assert_eq!(rate("limits: { workspace_bytes_per_second: 0 }"), None);
+    assert_eq!(rate("limits: { workspace_bytes_per_second: 10MiB }"), Some(10 << 20));
+    let mistakes = with("limits: { workspace_bytes_per_second: 10 }", &Fixed::default()).unwrap_err();
+    assert!(mistakes.to_string().contains("at least 1KiB"), "{mistakes}");
 }
 
 #[test]
