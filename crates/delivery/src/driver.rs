@@ -252,13 +252,15 @@ impl Driver {
     }
 
     /// A small batch that shows whether the destination is back: what was sent least often, whatever its own
-    /// wait.
+    /// wait. One that waits by a schedule keeps to it, unless there is no place for what is new because of it.
     fn probe(&mut self, now: Instant, orders: &Orders, linger: &mut Option<Instant>) -> Option<Job> {
         if let Some(job) = self.form(now, orders.outstanding_max, PROBE_SPANS_MAX, linger) {
             return Some(job);
         }
         let order = |(_, job): &(usize, &Job)| job.next().map(|part| (part.attempts, part.first_sequence()));
-        let sends = |(_, job): &(usize, &Job)| job.next().is_some_and(|part| part.is_send(true));
+        let only_due = orders.by_schedule && (linger.is_some() || orders.queue_deadline.is_none());
+        let is_time = |part: &Part| !only_due || part.not_before <= now;
+        let sends = |(_, job): &(usize, &Job)| job.next().is_some_and(|p| p.is_send(true) && is_time(p));
         let (i, _) = self.waiting.iter().enumerate().filter(sends).min_by_key(order)?;
         let mut job = self.waiting.swap_remove(i);
         // What may have been stored under its token goes whole.
@@ -412,7 +414,7 @@ impl Driver {
 
     fn answered(&mut self, flight: Flight, sent: Sent, batch: &Batch, took: Duration, now: Instant) {
         let Flight { mut job, part, epoch } = flight;
-        let tries = part.tries;
+        let (tries, attempts) = (part.tries, part.attempts);
         let searched = job.search_requests > 0;
         let size = Size {
             // Shares of a cut record are estimates; while limits are searched they must be exact.
@@ -454,7 +456,8 @@ impl Driver {
             meters.error(status, excerpt);
         }
         self.lane.settle(ruling.settled);
-        let wait = self.lane.react(ruling.signal, Request { epoch, tries, latency: took }, now);
+        let request = Request { epoch, tries, attempts, latency: took };
+        let wait = self.lane.react(ruling.signal, request, now);
 
         if job.search_requests > 0 || !ruling.next.is_empty() {
             job.search_requests = job.search_requests.saturating_add(1);

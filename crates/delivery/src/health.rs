@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tokio::time::Instant;
+use tracecast_destination::Retry;
 
 use self::breaker::Breaker;
 use self::window::Window;
@@ -60,6 +61,8 @@ pub(crate) struct Request {
     pub(crate) epoch: u64,
     /// How often its batch was sent, this time included.
     pub(crate) tries: u32,
+    /// How often its spans were sent, in other batches too.
+    pub(crate) attempts: u32,
     pub(crate) latency: Duration,
 }
 
@@ -80,6 +83,8 @@ pub(crate) enum Gate {
 #[derive(Debug)]
 pub(crate) struct Health {
     policy: Policy,
+    /// How long a batch that failed waits by itself.
+    retry: Retry,
     state: State,
     window: Window,
     breaker: Breaker,
@@ -96,9 +101,10 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) fn new(policy: Policy, window_max: usize) -> Health {
+    pub(crate) fn new(policy: Policy, retry: Retry, window_max: usize) -> Health {
         Health {
             policy,
+            retry,
             state: State::Healthy,
             window: Window::new(window_max),
             breaker: Breaker::default(),
@@ -148,8 +154,13 @@ impl Health {
         self.failing = Some((since, known));
     }
 
+    /// The latest word was a success or a refusal, not a failure.
+    pub(crate) fn is_well(&self) -> bool {
+        self.failing.is_none() && self.flows()
+    }
+
     /// Requests go out as they come.
-    fn flows(&self) -> bool {
+    pub(crate) fn flows(&self) -> bool {
         matches!(self.state, State::Healthy | State::Degraded)
     }
 
@@ -172,7 +183,7 @@ impl Health {
                     self.succeeded(signal, request.latency);
                 }
                 // Only a batch that was stored in part comes back after such an answer.
-                self.backoff(request, None, rng)
+                self.batch_wait(request, None, None, rng)
             }
             Signal::Refused => {
                 if fresh {
@@ -189,7 +200,7 @@ impl Health {
             Signal::Failed { status, retry_after } => {
                 let asked = policy::retry_after(retry_after, rng);
                 self.failed(fresh, asked, now, rng);
-                if self.flows() { self.backoff(request, status, rng) } else { Duration::ZERO }
+                self.batch_wait(request, status, asked, rng)
             }
             Signal::Auth => {
                 if fresh {
@@ -216,7 +227,8 @@ impl Health {
 
     /// The configuration changed, or a user said "try now": every wait ends, one request shows the rest.
     /// Answers to requests that are still under way say nothing about what is sent from now on.
-    pub(crate) fn retry_now(&mut self, window_max: usize) {
+    pub(crate) fn retry_now(&mut self, retry: Retry, window_max: usize) {
+        self.retry = retry;
         self.window.set_max(window_max);
         if self.state != State::Healthy {
             self.window.restart();
@@ -228,6 +240,22 @@ impl Health {
         self.changed = self.epoch;
         if matches!(self.state, State::Gone | State::AutoPaused) {
             self.state = State::Degraded;
+        }
+    }
+
+    /// How long a batch that failed waits by itself. Where the destination as a whole waits that is enough, unless
+    /// its owner wants batches to be sent again by the schedule and it did not say when itself.
+    fn batch_wait(
+        &self,
+        request: Request,
+        status: Option<u16>,
+        asked: Option<Duration>,
+        rng: &mut impl Rng,
+    ) -> Duration {
+        match self.retry {
+            Retry::Schedule if asked.is_none() => policy::scheduled(request.attempts.saturating_sub(1), rng),
+            _ if self.flows() => self.backoff(request, status, rng),
+            _ => Duration::ZERO,
         }
     }
 

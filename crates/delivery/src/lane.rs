@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracecast_destination::Destination;
+use tracecast_destination::{Destination, Retry};
 use tracecast_log::{DropReason, Entry, LogError, Outcome, Pending, Sequence, Slot};
 use tracecast_sinks::BatchLimits;
 use uuid::Uuid;
@@ -107,6 +107,8 @@ pub(crate) struct Orders {
     pub(crate) read: Option<Reading>,
     /// Batches must stay as they are once they were sent.
     pub(crate) keeps_batches: bool,
+    /// A batch that waits goes when its time comes, and serves as no probe before.
+    pub(crate) by_schedule: bool,
     /// When to try again to read on.
     pub(crate) read_at: Option<Instant>,
 }
@@ -132,7 +134,7 @@ pub(crate) enum Take {
 impl Lane {
     pub(crate) fn new(slot: Slot, setup: Setup, shared: Arc<Shared>) -> Lane {
         let options = &shared.options;
-        let health = Health::new(Policy::from(options), setup.concurrency());
+        let health = Health::new(Policy::from(options), setup.retry(), setup.concurrency());
         let rate = setup.rate();
         let mut desk = Desk {
             queue: Queue::counted_in(shared.refs.clone()),
@@ -344,7 +346,7 @@ impl Lane {
                 self.meters.forget_error();
                 desk.history.forget_errors();
             }
-            desk.health.retry_now(setup.concurrency());
+            desk.health.retry_now(setup.retry(), setup.concurrency());
             if setup.destination.rate_limit != desk.setup.destination.rate_limit {
                 desk.rate = setup.rate();
             }
@@ -367,7 +369,7 @@ impl Lane {
         self.change(|desk| {
             desk.retired = retired;
             if !retired {
-                desk.health.retry_now(desk.setup.concurrency());
+                desk.health.retry_now(desk.setup.retry(), desk.setup.concurrency());
                 desk.nudged = true;
             }
         });
@@ -377,7 +379,7 @@ impl Lane {
     pub(crate) fn resume(self: &Arc<Self>) {
         self.change(|desk| {
             desk.paused = false;
-            desk.health.retry_now(desk.setup.concurrency());
+            desk.health.retry_now(desk.setup.retry(), desk.setup.concurrency());
             desk.nudged = true;
         });
     }
@@ -492,6 +494,7 @@ impl Lane {
             queue_deadline: desk.queue.deadline(),
             read,
             keeps_batches: desk.setup.keeps_batches(),
+            by_schedule: desk.setup.retry() == Retry::Schedule,
             read_at,
         }
     }
@@ -541,7 +544,11 @@ impl Lane {
     /// Takes note of an answer; see [`Health::react`].
     pub(crate) fn react(&self, signal: Signal, request: Request, now: Instant) -> Duration {
         let mut desk = self.desk();
+        let flowed = desk.health.flows();
         let wait = desk.health.react(signal, request, now, &mut policy::chance());
+        // It is back: hours that were to be waited because it was away have no more reason.
+        let is_back = !flowed && desk.health.flows();
+        desk.nudged |= is_back && desk.setup.retry() == Retry::Schedule;
         let transition = self.transition(&mut desk);
         drop(desk);
         self.announce(transition);
@@ -650,6 +657,10 @@ impl Setup {
 
     fn concurrency(&self) -> usize {
         self.limits().map_or(1, |l| l.concurrency_max)
+    }
+
+    fn retry(&self) -> Retry {
+        self.destination.retry
     }
 
     fn rate(&self) -> Option<Rate> {

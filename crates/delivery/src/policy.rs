@@ -38,6 +38,17 @@ pub(crate) const RETRY_ONE_IN: usize = 5;
 /// Failed attempts to read a payload or to write a dead letter before its spans are given up as damaged.
 pub(crate) const IO_TRIES: u32 = 10;
 
+/// Waits of a batch whose destination asks for the schedule; the last one is repeated.
+const SCHEDULE: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+    Duration::from_secs(10 * 3600),
+];
+
 /// How long a destination is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
@@ -66,6 +77,13 @@ impl Policy {
         }
         between(Duration::ZERO, doubled(self.base, failures, self.cap), rng)
     }
+}
+
+/// Wait of a batch by the schedule, 20 % more or less; `failures` counted before this one.
+pub(crate) fn scheduled(failures: u32, rng: &mut impl Rng) -> Duration {
+    let [.., last] = SCHEDULE;
+    let wait = SCHEDULE.get(failures as usize).copied().unwrap_or(last);
+    between(wait - wait / 5, wait + wait / 5, rng)
 }
 
 /// What a vendor asked for, at most [`RETRY_AFTER_CAP`], with 0 to 10 % on top so that waiting clients do
@@ -151,6 +169,20 @@ mod tests {
                 let wait = POLICY.backoff(0, Some(status), &mut rng);
                 assert!(wait >= Duration::from_secs(30) && wait <= Duration::from_secs(60));
             }
+        }
+    }
+
+    #[test]
+    fn the_schedule_is_the_published_one_give_or_take_a_fifth() {
+        let mut rng = SmallRng::seed_from_u64(6);
+        let minute = 60.0;
+        let hour = 60.0 * minute;
+        let waits =
+            [5.0, 5.0 * minute, 30.0 * minute, 2.0 * hour, 5.0 * hour, 10.0 * hour, 10.0 * hour, 10.0 * hour];
+        for (failures, secs) in (0..).zip(waits).chain([(u32::MAX, 10.0 * hour)]) {
+            let draws: Vec<f64> = (0..500).map(|_| scheduled(failures, &mut rng).as_secs_f64()).collect();
+            assert!(draws.iter().all(|d| *d >= secs * 0.8 && *d <= secs * 1.2), "{failures}");
+            assert!(draws.iter().any(|d| *d < secs * 0.84) && draws.iter().any(|d| *d > secs * 1.16));
         }
     }
 

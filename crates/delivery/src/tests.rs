@@ -10,3 +10,4 @@ mod lifecycle;
 mod outages;
 mod pieces;
 mod replay;
+mod schedule;

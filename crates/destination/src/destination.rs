@@ -11,6 +11,7 @@ use crate::issue::{Fault, Issue, quote};
 use crate::kind::{Kind, ManagedBy, Region};
 use crate::rate_limit::RateLimit;
 use crate::read::{Reader, array, choice, flag, string, text, uuid};
+use crate::retry::Retry;
 
 /// The one fixed default workspace of every installation.
 pub const DEFAULT_WORKSPACE_ID: Uuid = Uuid::from_u128(0x7472_6163_6563_4173_8000_0000_0000_0001);
@@ -38,6 +39,8 @@ pub struct Destination {
     pub regions: Vec<Region>,
     /// How fast it may be sent to; `None` = as fast as it takes it.
     pub rate_limit: Option<RateLimit>,
+    /// When a batch that failed is sent again.
+    pub retry: Retry,
     /// Send cost metadata of the generation.
     pub broadcast_generation_cost: bool,
     /// Send identity metadata of the generation.
@@ -93,6 +96,7 @@ pub(crate) struct Settings {
     pub(crate) filter_rules: Option<FilterRules>,
     pub(crate) regions: Vec<Region>,
     pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) retry: Retry,
     pub(crate) cost: bool,
     pub(crate) identity: bool,
     pub(crate) request_context: bool,
@@ -110,6 +114,7 @@ impl Default for Settings {
             filter_rules: None,
             regions: vec![Region::Global],
             rate_limit: None,
+            retry: Retry::Backoff,
             cost: false,
             identity: false,
             request_context: false,
@@ -139,6 +144,10 @@ impl Settings {
         match body.member("rate_limit") {
             Some(Json::Null) => self.rate_limit = None,
             _ => self.rate_limit = body.optional("rate_limit", RateLimit::read).or(self.rate_limit),
+        }
+        match body.member("retry") {
+            Some(Json::Null) => self.retry = Retry::Backoff,
+            _ => set(&mut self.retry, body.optional("retry", choice)),
         }
         match body.member("filter_rules") {
             None => {}
@@ -296,6 +305,7 @@ impl Destination {
             filter_rules: self.filter_rules.clone(),
             regions: self.regions.clone(),
             rate_limit: self.rate_limit,
+            retry: self.retry,
             cost: self.broadcast_generation_cost,
             identity: self.broadcast_generation_identity,
             request_context: self.broadcast_generation_request_context,
@@ -315,6 +325,7 @@ impl Destination {
             filter_rules: settings.filter_rules,
             regions: settings.regions,
             rate_limit: settings.rate_limit,
+            retry: settings.retry,
             broadcast_generation_cost: settings.cost,
             broadcast_generation_identity: settings.identity,
             broadcast_generation_request_context: settings.request_context,

@@ -8,6 +8,7 @@ use crate::filter::FilterRules;
 use crate::issue::{Fault, Issue, expected};
 use crate::kind::{Kind, ManagedBy};
 use crate::read::{Reader, choice, string, uuid};
+use crate::retry::Retry;
 
 impl Destination {
     /// The API object, secrets masked.
@@ -37,6 +38,7 @@ impl Destination {
         let regions: Vec<&str> = self.regions.iter().map(|region| region.as_str()).collect();
         // Not a word where none is set: upstream does not know it.
         let rate_limit = self.rate_limit.map(|limit| ("rate_limit", limit.to_json()));
+        let retry = (self.retry != Retry::Backoff).then(|| ("retry", json!(self.retry.as_str())));
         [
             ("id", json!(self.id.to_string())),
             ("type", json!(self.config.kind().as_str())),
@@ -59,6 +61,7 @@ impl Destination {
         ]
         .into_iter()
         .chain(rate_limit)
+        .chain(retry)
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }

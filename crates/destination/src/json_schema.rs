@@ -8,6 +8,7 @@ use crate::config::schema;
 use crate::filter;
 use crate::kind::{Kind, Region};
 use crate::rate_limit::RateLimit;
+use crate::retry::Retry;
 use crate::schema::{Field, Presence, Rule};
 use crate::wire::Wire;
 
@@ -55,6 +56,12 @@ pub fn json_schema() -> Json {
                 "default": ["global"],
             },
             "rate_limit": RateLimit::json_schema(),
+            "retry": {
+                "enum": [Retry::Backoff.as_str(), Retry::Schedule.as_str(), null],
+                "default": Retry::Backoff.as_str(),
+                "description": "When a batch that failed is sent again: soon, growing to a minute; or by the schedule \
+                                5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h. How long, is the log's max_age either way.",
+            },
             "broadcast_generation_cost": flag("Send cost metadata.", false),
             "broadcast_generation_identity": flag("Send identity metadata.", false),
             "broadcast_generation_request_context": flag("Send request context metadata.", false),

@@ -27,6 +27,7 @@ mod kind;
 mod mask;
 mod rate_limit;
 mod read;
+mod retry;
 mod signing;
 mod suggest;
 
@@ -53,6 +54,7 @@ pub use json_schema::json_schema;
 pub use kind::{Kind, ManagedBy, Region};
 pub use mask::mask;
 pub use rate_limit::RateLimit;
+pub use retry::Retry;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use signing::{FormerSecret, signing_key};
 pub use suggest::did_you_mean;

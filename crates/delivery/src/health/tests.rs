@@ -26,7 +26,11 @@ impl Bench {
     fn new() -> Bench {
         let policy =
             Policy { base: Duration::from_millis(500), cap: Duration::from_secs(60), pause_after: 5 * DAY };
-        Bench { health: Health::new(policy, 8), rng: SmallRng::seed_from_u64(7), now: Instant::now() }
+        Bench {
+            health: Health::new(policy, Retry::Backoff, 8),
+            rng: SmallRng::seed_from_u64(7),
+            now: Instant::now(),
+        }
     }
 
     /// A request started now and answered at once.
@@ -41,7 +45,7 @@ impl Bench {
     }
 
     fn answer_to(&mut self, epoch: u64, signal: Signal) -> Duration {
-        let request = Request { epoch, tries: 1, latency: Duration::from_millis(10) };
+        let request = Request { epoch, tries: 1, attempts: 1, latency: Duration::from_millis(10) };
         self.health.react(signal, request, self.now, &mut self.rng)
     }
 
@@ -173,7 +177,7 @@ fn an_open_circuit_waits_at_least_as_long_as_it_is_asked_to() {
 fn a_batch_that_will_be_sent_differently_goes_at_once_but_not_for_ever() {
     let mut bench = Bench::new();
     for tries in 1..=4 {
-        let request = Request { epoch: bench.health.epoch(), tries, latency: Duration::ZERO };
+        let request = Request { epoch: bench.health.epoch(), tries, attempts: tries, latency: Duration::ZERO };
         let wait = bench.health.react(asks_for(0), request, bench.now, &mut bench.rng);
         let expected = if tries <= 3 { State::Healthy } else { State::Degraded };
         assert_eq!((bench.wait(), bench.state()), (Duration::ZERO, expected));
@@ -279,7 +283,7 @@ fn a_user_ends_an_automatic_pause() {
     }
     bench.answer(Signal::Auth);
     assert_eq!(bench.state(), State::AutoPaused);
-    bench.health.retry_now(8);
+    bench.health.retry_now(Retry::Backoff, 8);
     assert_eq!((bench.state(), bench.gate()), (State::Degraded, Gate::Open(1)));
     bench.answer(Signal::Auth);
     assert_eq!(bench.state(), State::HeldAuth, "it has five days again");
@@ -290,7 +294,7 @@ fn an_answer_to_the_old_configuration_does_not_touch_the_new_one() {
     for signal in [Signal::Auth, Signal::Gone, NOT_FOUND, asks_for(100), FAILED] {
         let mut bench = Bench::new();
         let old = bench.health.epoch();
-        bench.health.retry_now(8);
+        bench.health.retry_now(Retry::Backoff, 8);
         for _ in 0..10 {
             assert_eq!(bench.answer_to(old, signal), Duration::ZERO);
         }
@@ -308,7 +312,7 @@ fn a_change_ends_every_wait() {
         }
         bench.answer(signal);
         assert!(bench.wait() > Duration::ZERO, "{signal:?}");
-        bench.health.retry_now(8);
+        bench.health.retry_now(Retry::Backoff, 8);
         assert!(matches!(bench.gate(), Gate::Probe | Gate::Open(1)), "{signal:?}: {:?}", bench.gate());
     }
 }
@@ -340,7 +344,7 @@ fn gone_stays_until_somebody_acts() {
     bench.answer(Signal::Gone);
     bench.now += 100 * DAY;
     assert_eq!((bench.gate(), bench.state()), (Gate::Shut, State::Gone));
-    bench.health.retry_now(8);
+    bench.health.retry_now(Retry::Backoff, 8);
     assert_eq!((bench.gate(), bench.state()), (Gate::Open(1), State::Degraded));
 }
 
@@ -377,11 +381,11 @@ proptest! {
         max in 1usize..64,
     ) {
         let mut bench = Bench::new();
-        bench.health = Health::new(bench.health.policy, max);
+        bench.health = Health::new(bench.health.policy, Retry::Backoff, max);
         let mut rest = Duration::ZERO;
         for (signal, age, pause_s, tries) in steps {
             let epoch = bench.health.epoch().saturating_sub(age);
-            let request = Request { epoch, tries, latency: Duration::from_millis(pause_s) };
+            let request = Request { epoch, tries, attempts: tries, latency: Duration::from_millis(pause_s) };
             rest = rest.max(bench.health.react(signal, request, bench.now, &mut bench.rng));
             match bench.gate() {
                 Gate::Open(n) => prop_assert!(n >= 1 && n <= max.min(32)),
@@ -398,7 +402,7 @@ proptest! {
 
         // The faults end.
         if bench.gate() == Gate::Shut {
-            bench.health.retry_now(max);
+            bench.health.retry_now(Retry::Backoff, max);
         }
         bench.after_the_wait();
         for _ in 0..20 {

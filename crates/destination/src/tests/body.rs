@@ -96,6 +96,7 @@ fn wrong_types_of_every_field_are_reported_and_none_panics() {
         "filter_rules",
         "regions",
         "rate_limit",
+        "retry",
         "broadcast_generation_cost",
         "broadcast_generation_identity",
         "broadcast_generation_request_context",
@@ -107,7 +108,7 @@ fn wrong_types_of_every_field_are_reported_and_none_panics() {
             let issues = result.err().unwrap_or_else(|| panic!("{field}: {bad}"));
             assert!(issues.iter().all(|issue| issue.path.starts_with(field)), "{issues:?}");
         }
-        if !matches!(field, "api_key_hashes" | "filter_rules" | "rate_limit") {
+        if !matches!(field, "api_key_hashes" | "filter_rules" | "rate_limit" | "retry") {
             sole(create(&with(&langfuse(), json!({ field: null }))), field);
         }
     }

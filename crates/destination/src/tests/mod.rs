@@ -6,6 +6,7 @@ mod kinds;
 mod patch;
 mod properties;
 mod rate_limit;
+mod retry;
 mod s3;
 mod secrets;
 mod signing;

@@ -66,7 +66,7 @@ proptest! {
     fn no_body_panics(kind in any_kind(), key in any::<prop::sample::Index>(), value in any_json(), more in any_json()) {
         let fields = [
             "type", "name", "workspace_id", "enabled", "sampling_rate", "api_key_hashes",
-            "filter_rules", "regions", "rate_limit", "config", "id",
+            "filter_rules", "regions", "rate_limit", "retry", "config", "id",
         ];
         let case = case(kind);
         let whole = body(kind, &case.minimal);

@@ -57,7 +57,7 @@ pub(super) fn to_json(node: &Node, path: &str) -> Json {
 }
 
 /// Keys a destination may have in the file: those of the API's create body, and `id`.
-pub(super) const DESTINATION_KEYS: [&str; 16] = [
+pub(super) const DESTINATION_KEYS: [&str; 17] = [
     "id",
     "type",
     "name",
@@ -70,6 +70,7 @@ pub(super) const DESTINATION_KEYS: [&str; 16] = [
     "filter_rules",
     "regions",
     "rate_limit",
+    "retry",
     "broadcast_generation_cost",
     "broadcast_generation_identity",
     "broadcast_generation_request_context",

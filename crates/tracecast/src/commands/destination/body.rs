@@ -43,6 +43,9 @@ pub(super) struct Settings {
     /// At most so much per second: `requests_per_second=10` or `spans_per_second=500`; `none` lifts the limit.
     #[arg(long, value_name = "LIMIT")]
     rate_limit: Option<String>,
+    /// When a batch that failed is sent again: `backoff`, or `schedule` (5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h).
+    #[arg(long, value_name = "HOW")]
+    retry: Option<String>,
     /// Filter rules as JSON; `null` is none.
     #[arg(long, value_name = "JSON")]
     filter_rules: Option<String>,
@@ -141,6 +144,7 @@ impl Settings {
         put("api_key_hashes", hashes);
         put("regions", (!self.region.is_empty()).then(|| Json::from(self.region.as_slice())));
         put("rate_limit", self.rate_limit.as_deref().map(rate_limit).transpose()?);
+        put("retry", self.retry.clone().map(Json::from));
         if let Some(text) = &self.filter_rules {
             let rules = serde_json::from_str(text)
                 .map_err(|error| Failure::Usage(format!("--filter-rules is not JSON: {error}")))?;
@@ -281,6 +285,8 @@ mod tests {
             "europe",
             "--rate-limit",
             "spans_per_second=500",
+            "--retry",
+            "schedule",
             "--filter-rules",
             r#"{"groups":[]}"#,
         ]);
@@ -293,6 +299,7 @@ mod tests {
             "api_key_hashes": ["aa"],
             "regions": ["us", "europe"],
             "rate_limit": { "spans_per_second": 500.0 },
+            "retry": "schedule",
             "filter_rules": { "groups": [] },
         });
         assert_eq!(given, expected);

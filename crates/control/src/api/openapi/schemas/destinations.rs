@@ -95,7 +95,8 @@ pub(super) fn all() -> Json {
         }),
     );
     // Shown only where it is set.
-    let mut required: Vec<String> = setting_names.into_iter().filter(|name| name != "rate_limit").collect();
+    let mut required: Vec<String> =
+        setting_names.into_iter().filter(|name| !["rate_limit", "retry"].contains(&name.as_str())).collect();
     let own = ["id", "type", "workspace_id", "config", "managed_by", "state", "created_at", "updated_at"];
     required.extend(own.map(str::to_owned));
     all.insert(
