@@ -29,6 +29,7 @@ use tracecast_telemetry::Metrics;
 use crate::Exit;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
+use crate::free_space::log_cap;
 use crate::handover::{Doorway, Predecessor, Successor};
 use crate::memory::Shares;
 use crate::memos;
@@ -171,14 +172,15 @@ impl Gateway {
                 "limits.memory_bytes has no room for the largest body of the other limits"
             );
         }
+        let log_dir = config.data_dir.join("log");
         let log_options = LogOptions {
-            dir: config.data_dir.join("log"),
-            durability: config.durability,
             max_bytes: if shares.log > 0 {
                 shares.log.min(config.log_max_bytes)
             } else {
-                config.log_max_bytes
+                log_cap(&log_dir.join("segments"), config.log_max_bytes)
             },
+            dir: log_dir,
+            durability: config.durability,
             max_age: config.log_max_age,
             retain: config.log_retain,
             segment_bytes: SEGMENT_BYTES,

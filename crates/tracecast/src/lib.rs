@@ -16,6 +16,7 @@ mod commands;
 mod config;
 mod descriptors;
 mod events;
+mod free_space;
 mod gateway;
 mod handover;
 mod hints;

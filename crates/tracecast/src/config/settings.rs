@@ -137,7 +137,9 @@ pub(super) fn read_config(
     let inflated_body_bytes = limits.setting("inflated_body_bytes", 64 << 20, mistakes, body_limit);
     let workspace_bytes_per_second =
         limits.setting("workspace_bytes_per_second", None, mistakes, |t| match bytes(t)? {
-            n @ 1..1024 => Err(format!("`{t}` is too small: at least 1KiB, or 0 for no limit; found {n} bytes")),
+            n @ 1..1024 => {
+                Err(format!("`{t}` is too small: at least 1KiB, or 0 for no limit; found {n} bytes"))
+            }
             n => Ok(NonZeroU64::new(n)),
         });
     let memory_bytes = limits.setting("memory_bytes", crate::memory::auto_bytes(), mistakes, |t| match t {
