@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tracecast_tests::fakes::{Fake, decode};
+use tracecast_tests::fakes::{Fake, Got, decode};
 use tracecast_tests::process::{Gateway, Home, PATIENCE, assert_balanced};
 use tracecast_tests::spans::{generation, request, span_id};
 
@@ -130,6 +130,10 @@ async fn poison_is_looked_at_and_replayed_once_when_the_destination_takes_it() {
     );
     let again = &fake.requests()[before..];
     assert!(again.iter().all(|got| got.headers["x-tracecast-replayed"] == "true"), "{again:?}");
+    // One request brought them all: whatever carries them says when that was, also a replay of a replay.
+    let first_seen = |got: &Got| got.headers["x-tracecast-first-seen"].clone();
+    let all = fake.requests();
+    assert!(all.iter().all(|got| first_seen(got) == first_seen(&all[0])), "{all:?}");
     let mut ids: Vec<String> = fake.spans().iter().map(|s| tracecast_otlp::hex(&s.span_id)).collect();
     ids.sort();
     let mut expected: Vec<String> = (0..10).map(span_id).collect();

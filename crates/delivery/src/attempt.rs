@@ -109,7 +109,9 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
         }
     }
     let (via, replayed) = pieces.first().map(Piece::company).unwrap_or_default();
-    let batch = Arc::new(Batch { token: part.token(lane.id), items, attempt, via, replayed });
+    let first_seen_unix_nano = pieces.iter().map(Piece::first_seen_unix_nano).min();
+    let token = part.token(lane.id);
+    let batch = Arc::new(Batch { token, items, attempt, first_seen_unix_nano, via, replayed });
     let started = Instant::now();
     let sent = sender.send(batch.clone()).await;
     Done::Answered { sent, batch, took: started.elapsed() }
@@ -164,11 +166,11 @@ pub(crate) async fn bury(lane: Arc<Lane>, part: Part, refusal: Refusal) -> Done 
                 id: 0,
                 slot: lane.slot,
                 sequence: piece.entry.sequence,
-                received_unix_nano: piece.entry.received_unix_nano,
+                received_unix_nano: piece.first_seen_unix_nano(),
                 first_sent_unix_nano: part.first_sent_unix_nano,
                 at_unix_nano: unix_nano(),
                 mapping_version: setup.sender.as_ref().map_or(0, Sender::mapping_version),
-                via: piece.entry.via.clone(),
+                via: piece.company().0,
                 reason: refusal.reason,
                 status: refusal.status,
                 excerpt,

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tracecast_log::{LogError, NewRecord, Past, Projection};
 use tracecast_otlp::Payload;
 
+use crate::first_life;
 use crate::lane::Lane;
 use crate::replay::{append, blocking, requeued};
 
@@ -53,7 +54,8 @@ pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Res
             }
             room -= bytes;
             let projection = projection.and(Projection::REQUEUED);
-            let copy = requeued(slot, workspace, projection, past.origin.via.clone(), payload);
+            let first_life = first_life::encode(past.received_unix_nano, &past.origin.via);
+            let copy = requeued(slot, workspace, projection, first_life, payload);
             match copies.blocking_send((past.received_unix_nano, copy)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),

@@ -10,6 +10,8 @@ use tracecast_log::{DeadReason, Entry, EntryRoute, Sequence};
 use tracecast_otlp::SpanSet;
 use uuid::Uuid;
 
+use crate::first_life;
+
 /// Spans of one record. Holds a reference, not the payload.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
@@ -33,9 +35,14 @@ impl Piece {
         self.spans.count()
     }
 
-    /// What a batch says of all its pieces: the gateways they have passed, and whether they are sent again.
+    /// What a batch says of all its pieces: the gateways they have passed, and whether they were put back into the log.
     pub(crate) fn company(&self) -> (Bytes, bool) {
-        (self.entry.via.clone(), self.route().is_some_and(|r| r.projection.is_requeued()))
+        (first_life::decode(&self.entry.via).1, self.route().is_some_and(|r| r.projection.is_requeued()))
+    }
+
+    /// When its spans were received, also if they were put back into the log since.
+    pub(crate) fn first_seen_unix_nano(&self) -> u64 {
+        first_life::decode(&self.entry.via).0.unwrap_or(self.entry.received_unix_nano)
     }
 
     /// The stored decision; private if it cannot be read.

@@ -18,6 +18,7 @@
 //! | `course` | how far a destination has read in the log |
 //! | `queue` | a bounded number of references in log order, and how a batch is cut from them |
 //! | `fair` | whose turn it is, when all destinations together want more than there is |
+//! | `first_life` | what is known of spans that are sent once more (pure) |
 //! | `reform` | batches of an earlier process, formed again of the same spans |
 //! | `driver` | the task that sends, waits and applies answers |
 //! | `attempt` | one send, or one dead letter, as a task of its own |
@@ -59,6 +60,7 @@ mod course;
 mod delivery;
 mod driver;
 mod fair;
+mod first_life;
 mod health;
 mod history;
 mod job;

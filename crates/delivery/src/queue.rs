@@ -76,7 +76,8 @@ impl Ref {
     /// Whether a batch can say the same of both: see [`Piece::company`].
     fn is_company_of(&self, piece: &Piece) -> bool {
         let requeued = |route: Option<&EntryRoute>| route.is_some_and(|r| r.projection.is_requeued());
-        self.entry.via == piece.entry.via && requeued(self.route()) == requeued(piece.route())
+        let via = |entry: &Entry| first_life::decode(&entry.via).1;
+        via(&self.entry) == via(&piece.entry) && requeued(self.route()) == requeued(piece.route())
     }
 
     /// Spans and bytes.

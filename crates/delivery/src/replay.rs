@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::State;
 use crate::attempt::project;
 use crate::delivery::Inner;
+use crate::first_life;
 use crate::lane::Lane;
 use crate::stats::unix_nano;
 
@@ -244,16 +245,17 @@ fn again(letter: DeadLetter, private: bool, workspace: [u8; 16]) -> Option<NewRe
     } else {
         (payload, Projection::REQUEUED)
     };
-    Some(requeued(letter.slot, workspace, projection, letter.via, payload))
+    let first_life = first_life::encode(letter.received_unix_nano, &letter.via);
+    Some(requeued(letter.slot, workspace, projection, first_life, payload))
 }
 
-/// A record of spans that were here before: all of them for one destination, none of them accepted again. They have
-/// passed the gateways they had passed.
+/// A record of spans that were here before: all of them for one destination, none of them accepted again. What is known
+/// of their first life goes with them.
 pub(crate) fn requeued(
     slot: Slot,
     workspace: [u8; 16],
     projection: Projection,
-    via: Bytes,
+    first_life: Bytes,
     payload: Payload,
 ) -> NewRecord {
     NewRecord {
@@ -265,7 +267,7 @@ pub(crate) fn requeued(
         routes: vec![Route { slot, projection, spans: SpanSet::all(payload.spans()) }],
         skips: Vec::new(),
         trace_keys: Bytes::new(),
-        origin: Origin { via, ..Origin::default() },
+        origin: Origin { via: first_life, ..Origin::default() },
         payload: Arc::new(payload),
     }
 }

@@ -28,6 +28,8 @@ const NEVER: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-tracecast-attempt",
+    "x-tracecast-first-seen",
     "x-tracecast-replayed",
     "x-tracecast-via",
 ];

@@ -95,6 +95,9 @@ pub struct Batch {
     pub items: Vec<Item>,
     /// How often this composition was sent before.
     pub attempt: u32,
+    /// When the oldest of it was received, unix nanoseconds: the same on every retry, and on a replay. Said where a
+    /// header can carry it.
+    pub first_seen_unix_nano: Option<u64>,
     /// The gateways all items have passed before this one, comma-separated as in `x-tracecast-via`; mostly empty.
     pub via: Bytes,
     /// All items were here before: replayed dead letters, or a backfill. Said where a header can carry it.

@@ -41,6 +41,8 @@ pub(super) struct Call {
     /// Of the payloads, whatever is selected of them.
     pub(super) bytes: usize,
     pub(super) replayed: bool,
+    pub(super) first_seen_unix_nano: Option<u64>,
+    pub(super) via: bytes::Bytes,
 }
 
 /// What an adapter does with a call.
@@ -192,6 +194,8 @@ impl Adapter for Scripted {
                 private: batch.items.iter().all(|i| i.private),
                 bytes: batch.items.iter().map(|i| i.payload.bytes().len()).sum(),
                 replayed: batch.replayed,
+                first_seen_unix_nano: batch.first_seen_unix_nano,
+                via: batch.via.clone(),
             };
             let reply = (self.script.lock().unwrap())(&call);
             self.calls.lock().unwrap().push(call.clone());

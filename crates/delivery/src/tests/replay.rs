@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracecast_log::{DeadReason, DropReason, LetterFilter, Outcome, Sequence, Slot};
+use tracecast_log::{DeadReason, DropReason, LetterFilter, NewRecord, Origin, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet};
 use tracecast_sinks::Answer;
 
@@ -123,6 +123,39 @@ async fn requeued_spans_share_no_batch_with_new_ones() {
     let calls: Vec<(bool, usize)> =
         adapter.calls()[before..].iter().map(|c| (c.replayed, c.spans.len())).collect();
     assert_eq!(calls, [(false, 3), (true, 2), (false, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_spans_were_first_seen_is_told_with_every_attempt_and_every_replay() {
+    let bench = Bench::new();
+    let adapter = Scripted::answers(vec![retry(503)]);
+    let slot = bench.add("a", &adapter);
+    bench.delivery.pause(id("a"));
+    let times = [7_000, 5_000, 6_000].map(|before| crate::stats::unix_nano() - before);
+    for received_unix_nano in times {
+        let routes = vec![route(slot, SpanSet::all(1))];
+        bench.append_record(NewRecord { received_unix_nano, ..record(payload(1, |_| 20), 1, routes) }).await;
+    }
+    bench.delivery.resume(id("a"));
+    bench.quiet().await;
+    let told = |calls: &[Call]| calls.iter().map(|c| c.first_seen_unix_nano).collect::<Vec<_>>();
+    assert_eq!(told(&adapter.calls()), [Some(times[0]); 2], "the oldest of the batch, on both attempts");
+
+    adapter.then(|_| isolate(false).into());
+    let routes = vec![route(slot, SpanSet::all(1))];
+    let last = NewRecord { received_unix_nano: times[1], ..record(payload(1, |_| 20), 1, routes) };
+    let origin = Origin { via: "one, two".into(), ..Origin::default() };
+    bench.append_record(NewRecord { origin, ..last }).await;
+    bench.quiet().await;
+    for _ in 0..2 {
+        replay(&bench, "a", ALL).await;
+        bench.quiet().await;
+    }
+    let calls = adapter.calls().split_off(2);
+    assert_eq!(told(&calls), [Some(times[1]); 3]);
+    assert!(calls.iter().all(|call| call.via == "one, two"), "{calls:?}");
+    assert_eq!(bench.dead_letters(slot).await[0].received_unix_nano, times[1]);
+    bench.books(slot).await;
 }
 
 /// Notes what it is told.

@@ -44,14 +44,9 @@ impl WebhookConfig {
 }
 
 impl Shape for WebhookConfig {
-    const HEADERS: HeaderRules = HeaderRules::own(&[
-        "idempotency-key",
-        "webhook-id",
-        "webhook-signature",
-        "webhook-timestamp",
-        "x-tracecast-attempt",
-    ])
-    .allow_body();
+    const HEADERS: HeaderRules =
+        HeaderRules::own(&["idempotency-key", "webhook-id", "webhook-signature", "webhook-timestamp"])
+            .allow_body();
 
     fn target_url(&self) -> Option<String> {
         Some(self.url.clone())

@@ -1,6 +1,7 @@
 //! A URL with its headers and secrets: what the HTTP kinds have in common.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
 use secrecy::SecretString;
 use tracecast_destination::Headers;
 use url::Url;
@@ -16,6 +17,9 @@ use super::{headers, urls};
 use crate::{Answer, Batch, BuildError, Clients, Sent};
 
 const VIA: HeaderName = HeaderName::from_static("x-tracecast-via");
+/// Counts from 1.
+pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("x-tracecast-attempt");
+const FIRST_SEEN: HeaderName = HeaderName::from_static("x-tracecast-first-seen");
 const REPLAYED: HeaderName = HeaderName::from_static("x-tracecast-replayed");
 
 /// Where requests go, complete except for the body.
@@ -107,8 +111,15 @@ impl Endpoint {
     }
 }
 
-/// Says of a batch what is not its content: the way it came, and that it is not sent for the first time.
+/// Says of a batch what is not its content: how often it was sent, when it was received, and the way it came.
 pub(crate) fn mark(headers: &mut HeaderMap, batch: &Batch) {
+    headers.insert(ATTEMPT, HeaderValue::from(u64::from(batch.attempt) + 1));
+    let first_seen = batch.first_seen_unix_nano.map(i128::from).map(Timestamp::from_nanosecond);
+    if let Some(Ok(time)) = first_seen
+        && let Ok(time) = HeaderValue::from_str(&format!("{time:.3}"))
+    {
+        headers.insert(FIRST_SEEN, time);
+    }
     if batch.replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }

@@ -7,7 +7,7 @@ use tracecast_destination::Headers;
 use crate::BuildError;
 
 /// Framing and hop-by-hop names: the HTTP client writes these.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 17] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -21,6 +21,8 @@ const RESERVED: [&str; 15] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-tracecast-attempt",
+    "x-tracecast-first-seen",
     "x-tracecast-replayed",
     "x-tracecast-via",
 ];

@@ -181,9 +181,11 @@ impl Langsmith {
             let of_way = as_runs.iter().enumerate().filter(|(_, as_runs)| **as_runs == way);
             let positions: Vec<usize> = of_way.map(|(i, _)| i).collect();
             let items = positions.iter().filter_map(|i| batch.items.get(*i).cloned()).collect();
-            let token = batch.token.clone();
-            let (attempt, via, replayed) = (batch.attempt, batch.via.clone(), batch.replayed);
-            (positions, Batch { token, items, attempt, via, replayed })
+            // Without copying the items.
+            let Batch { token, items: _, attempt, first_seen_unix_nano, via, replayed } = batch;
+            let (token, via) = (token.clone(), via.clone());
+            let (attempt, first_seen_unix_nano, replayed) = (*attempt, *first_seen_unix_nano, *replayed);
+            (positions, Batch { token, items, attempt, first_seen_unix_nano, via, replayed })
         })
     }
 

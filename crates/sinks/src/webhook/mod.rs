@@ -10,7 +10,7 @@
 //! | URL, method | `url` as entered; POST or PUT |
 //! | auth | the user's `headers`, which may also set another `content-type` |
 //! | body | `{"resourceSpans":[...]}`, uncompressed: receivers that sign or log see what was sent |
-//! | ids | `webhook-id` and `idempotency-key` are the batch's token, the same on every retry; `x-tracecast-attempt` counts from 1 |
+//! | ids | `webhook-id` and `idempotency-key` are the batch's token, the same on every retry; `x-tracecast-attempt` counts from 1, `x-tracecast-first-seen` is when the gateway received the oldest of it (RFC 3339), the same on retries and replays |
 //! | signature | with `signingSecret`: `webhook-timestamp` (of the attempt) and `webhook-signature`, `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; a replaced secret signs beside the new one for 24 h. Tests are signed too |
 //! | limits | 100 spans, 1 MiB, 200 ms |
 //! | success | 2xx only; redirects are not followed; 410 means the receiver wants nothing more |

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracecast_destination::{WebhookConfig, WebhookMethod};
 
 use super::signature::{self, Signer};
-use crate::family::endpoint::Endpoint;
+use crate::family::endpoint::{ATTEMPT, Endpoint};
 use crate::family::http::Outgoing;
 use crate::family::otlp_http::{self, Body};
 use crate::family::projection::edit;
@@ -14,7 +14,6 @@ use crate::family::urls;
 use crate::{Batch, BuildError, Clients};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const ATTEMPT: HeaderName = HeaderName::from_static("x-tracecast-attempt");
 const TEST_CONNECTION: HeaderName = HeaderName::from_static("x-test-connection");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -26,7 +25,7 @@ pub(super) fn endpoint(config: &WebhookConfig, clients: &Clients) -> Result<Endp
     };
     let mut user = config.headers.clone();
     user.retain(|(name, _)| {
-        ![&signature::ID, &signature::TIMESTAMP, &signature::SIGNATURE, &IDEMPOTENCY_KEY, &ATTEMPT]
+        ![&signature::ID, &signature::TIMESTAMP, &signature::SIGNATURE, &IDEMPOTENCY_KEY]
             .iter()
             .any(|own| name.eq_ignore_ascii_case(own.as_str()))
     });

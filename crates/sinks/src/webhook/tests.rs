@@ -39,6 +39,7 @@ async fn sends_otlp_json_with_a_stable_id() {
     let adapter =
         adapter(&url, WebhookMethod::Put, &[("Authorization", "Bearer t"), ("webhook-id", "forged")]);
     let mut batch = batch(vec![item(1, &[generation(1)]), item(2, &[generation(2)])]);
+    batch.first_seen_unix_nano = Some(1_768_473_660_500_999_999);
     assert_eq!(adapter.send(&batch).await.answer, Answer::Delivered);
     batch.attempt = 1;
     let sent = adapter.send(&batch).await;
@@ -53,6 +54,7 @@ async fn sends_otlp_json_with_a_stable_id() {
         assert_eq!(received.header("webhook-id"), "dest-1-7");
         assert_eq!(received.header("idempotency-key"), "dest-1-7");
         assert_eq!(received.header("x-tracecast-attempt"), (i + 1).to_string());
+        assert_eq!(received.header("x-tracecast-first-seen"), "2026-01-15T10:41:00.500Z");
         assert_eq!(received.headers.get("content-encoding"), None);
         assert_eq!(received.headers.get("x-test-connection"), None);
     }
