@@ -54,7 +54,7 @@ pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Res
             }
             room -= bytes;
             let projection = projection.and(Projection::REQUEUED);
-            let first_life = first_life::encode(past.received_unix_nano, &past.origin.via);
+            let first_life = first_life::before(past.received_unix_nano, &past.origin.via);
             let copy = requeued(slot, workspace, projection, first_life, payload);
             match copies.blocking_send((past.received_unix_nano, copy)) {
                 Ok(()) => ControlFlow::Continue(()),

@@ -12,6 +12,7 @@ use tracecast_destination::Destination;
 use tracecast_log::{
     Backlog, DropReason, Entry, LetterFilter, Log, LogError, Outcome, Sequence, Slot, Subscriber,
 };
+use tracecast_otlp::Payload;
 use tracecast_sinks::{Adapter, BuildError, Clients};
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ use crate::room::Room;
 use crate::shared::Shared;
 use crate::stack::Sender;
 use crate::stats::{Stats, unix_nano};
-use crate::{Observer, Options};
+use crate::{Observer, Options, Watcher};
 
 /// Makes the adapter of a destination.
 pub type Builder = Arc<dyn Fn(&Destination) -> Result<Arc<dyn Adapter>, BuildError> + Send + Sync>;
@@ -94,6 +95,7 @@ impl Delivery {
             refs: Arc::default(),
             began: (Instant::now(), unix_nano()),
             observer: OnceLock::new(),
+            watcher: OnceLock::new(),
             options,
         };
         let inner = Inner {
@@ -191,11 +193,24 @@ impl Delivery {
         let _ = self.inner.shared.observer.set(observer);
     }
 
+    /// From now on `watcher` is told of every change of state; the first one given stays.
+    pub fn watch(&self, watcher: Watcher) {
+        let _ = self.inner.shared.watcher.set(watcher);
+    }
+
+    /// Puts spans into the log that this gateway has made itself, for one destination alone: they are requeued and not
+    /// selected, so nobody else's books know of them. Answers how many; `None` if the destination is unknown.
+    pub async fn inform(&self, id: Uuid, payload: Payload) -> Option<Result<u64, LogError>> {
+        let lane = self.lane(id)?;
+        Some(replay::append(&lane, replay::made_here(&lane, payload)).await)
+    }
+
     /// Sends dead letters of a destination again: those that pass `filter` and are there now. Up to a thousand go
     /// back into the log before this returns, the rest follows at a tenth of the rate at which the destination takes
     /// spans, and while it takes any. `None` if it is unknown.
     pub async fn replay(&self, id: Uuid, filter: LetterFilter) -> Option<Result<Replay, LogError>> {
         let lane = self.lane(id)?;
+        lane.took_up_offer();
         Some(replay::start(&self.inner, &lane, filter).await)
     }
 
@@ -208,6 +223,7 @@ impl Delivery {
         decide: Decide,
     ) -> Option<Result<Backfill, LogError>> {
         let lane = self.lane(id)?;
+        lane.took_up_offer();
         let _turn = self.inner.replays.turn(id).await;
         Some(backfill::run(&lane, from_unix_nano, decide).await)
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::State;
+use crate::gap::Gaps;
 use crate::stats::LastError;
 
 /// Entries kept; with an error of at most 2 KiB each.
@@ -31,6 +32,8 @@ pub struct Memo {
     pub failing_for: Option<(Duration, Duration)>,
     /// The latest changes of state, oldest first.
     pub history: Vec<Transition>,
+    /// What it loses meanwhile, or has lost.
+    pub gaps: Gaps,
 }
 
 /// The latest changes, oldest first. Takes no memory before the first.

@@ -37,12 +37,14 @@ impl Piece {
 
     /// What a batch says of all its pieces: the gateways they have passed, and whether they were put back into the log.
     pub(crate) fn company(&self) -> (Bytes, bool) {
-        (first_life::decode(&self.entry.via).1, self.route().is_some_and(|r| r.projection.is_requeued()))
+        let past = first_life::read(&self.entry.via);
+        let requeued = self.route().is_some_and(|r| r.projection.is_requeued());
+        (past.via, requeued && !past.made_here)
     }
 
     /// When its spans were received, also if they were put back into the log since.
     pub(crate) fn first_seen_unix_nano(&self) -> u64 {
-        first_life::decode(&self.entry.via).0.unwrap_or(self.entry.received_unix_nano)
+        first_life::read(&self.entry.via).received_unix_nano.unwrap_or(self.entry.received_unix_nano)
     }
 
     /// The stored decision; private if it cannot be read.

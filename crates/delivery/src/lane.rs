@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::State;
 use crate::course::Course;
 use crate::driver::{self, Running};
+use crate::gap::{Gaps, Lost};
 use crate::health::{Gate, Health, Request, Signal};
 use crate::history::{History, Memo, Transition};
 use crate::job::{Part, Piece, cut};
@@ -79,6 +80,7 @@ struct Desk {
     learned: Learned,
     rate: Option<Rate>,
     history: History,
+    gaps: Gaps,
     shown: State,
     since_unix_nano: u64,
     running: bool,
@@ -150,6 +152,7 @@ impl Lane {
             learned: Learned::default(),
             rate,
             history: History::default(),
+            gaps: Gaps::default(),
             shown: State::Healthy,
             since_unix_nano: unix_nano(),
             running: false,
@@ -174,12 +177,12 @@ impl Lane {
 
     pub(crate) fn stats(&self) -> Stats {
         let now = Instant::now();
-        let (state, since, gate) = {
+        let (state, since, gate, gap) = {
             let desk = self.desk();
-            (desk.shown, desk.since_unix_nano, desk.gate(now))
+            (desk.shown, desk.since_unix_nano, desk.gate(now), desk.gaps.offer(unix_nano()))
         };
         let wait = if let Gate::Until(until) = gate { until - now } else { Duration::ZERO };
-        self.meters.stats(state, since, wait)
+        Stats { gap, ..self.meters.stats(state, since, wait) }
     }
 
     /// What ended together.
@@ -543,6 +546,12 @@ impl Lane {
 
     /// Takes note of an answer; see [`Health::react`].
     pub(crate) fn react(&self, signal: Signal, request: Request, now: Instant) -> Duration {
+        if let Signal::Failed { retry_after: Some(asked), .. } = signal
+            && asked > policy::RETRY_AFTER_CAP
+        {
+            let (destination, asked_secs) = (self.id, asked.as_secs());
+            tracing::info!(%destination, asked_secs, "asked to wait for more than an hour: an hour is waited");
+        }
         let mut desk = self.desk();
         let flowed = desk.health.flows();
         let wait = desk.health.react(signal, request, now, &mut policy::chance());
@@ -550,6 +559,9 @@ impl Lane {
         let is_back = !flowed && desk.health.flows();
         desk.nudged |= is_back && desk.setup.retry() == Retry::Schedule;
         let transition = self.transition(&mut desk);
+        if desk.health.is_well() {
+            desk.gaps.ended(unix_nano(), || self.lost());
+        }
         drop(desk);
         self.announce(transition);
         wait
@@ -570,6 +582,16 @@ impl Lane {
         self.desk().learned.shrink_to(bytes, now)
     }
 
+    /// What a gap has cost is being sent again.
+    pub(crate) fn took_up_offer(&self) {
+        self.desk().gaps.offer = None;
+    }
+
+    fn lost(&self) -> Lost {
+        let books = self.shared.log.books(self.slot);
+        Lost { dropped: books.dropped.iter().sum(), dead_lettered: books.dead_lettered.iter().sum() }
+    }
+
     /// The latest changes of state, oldest first.
     pub(crate) fn history(&self) -> Vec<Transition> {
         self.desk().history.entries()
@@ -578,7 +600,11 @@ impl Lane {
     /// What is to be remembered over a restart.
     pub(crate) fn memo(&self) -> Memo {
         let desk = self.desk();
-        Memo { failing_for: desk.health.failing_for(Instant::now()), history: desk.history.entries() }
+        Memo {
+            failing_for: desk.health.failing_for(Instant::now()),
+            history: desk.history.entries(),
+            gaps: desk.gaps,
+        }
     }
 
     /// What an earlier process remembered.
@@ -588,10 +614,11 @@ impl Lane {
             desk.health.has_failed_for(failing_for, Instant::now());
         }
         desk.history.precede(memo.history);
+        desk.gaps = memo.gaps;
     }
 
-    /// Brings the shown state up to date and notes the change; (before, after) if there was one.
-    fn transition(&self, desk: &mut Desk) -> Option<(State, State)> {
+    /// Brings the shown state up to date and notes the change, if there was one.
+    fn transition(&self, desk: &mut Desk) -> Option<Transition> {
         let (from, to) = (desk.shown, desk.state());
         if from == to {
             return None;
@@ -600,8 +627,15 @@ impl Lane {
         desk.since_unix_nano = unix_nano();
         self.meters.entered(to);
         let error = if to == State::Healthy { None } else { self.meters.last_error() };
-        desk.history.push(Transition { from, to, at_unix_nano: desk.since_unix_nano, times: 1, error });
-        Some((from, to))
+        let change = Transition { from, to, at_unix_nano: desk.since_unix_nano, times: 1, error };
+        desk.history.push(change.clone());
+        if from == State::AutoPaused && to == State::Degraded {
+            desk.gaps.ended(change.at_unix_nano, || self.lost());
+        }
+        let failing_for = desk.health.failing_for(Instant::now()).map_or(0, |(ago, _)| ago.as_nanos() as u64);
+        let since_unix_nano = change.at_unix_nano.saturating_sub(failing_for);
+        desk.gaps.entered(to, since_unix_nano, || self.lost());
+        Some(change)
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -625,9 +659,13 @@ impl Lane {
         }
     }
 
-    fn announce(&self, transition: Option<(State, State)>) {
-        let Some((from, to)) = transition else { return };
+    fn announce(&self, transition: Option<Transition>) {
+        let Some(transition) = transition else { return };
         let setup = self.setup();
+        if let Some(watcher) = self.shared.watcher.get() {
+            watcher(&setup.destination, &transition);
+        }
+        let (from, to) = (transition.from, transition.to);
         let weight = |state: State| match state {
             State::HeldAuth | State::HeldConfig | State::AutoPaused | State::Gone => 2,
             State::Throttled | State::Open | State::Paused | State::Draining | State::Retired => 1,

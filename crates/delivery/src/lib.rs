@@ -29,6 +29,7 @@
 //! | `rate` | how fast a destination may be sent to, if its owner says so (pure) |
 //! | `limits` | which sizes a destination takes, as learned from its answers (pure) |
 //! | `job` | pieces, parts with their tokens, halving (pure) |
+//! | `gap` | what was lost while a destination only failed (pure) |
 //! | `stats`, `history` | counters, latencies and changes of state |
 //! | `replay` | dead letters on their way back into the log |
 //! | `backfill` | records of the past on their way back into the log |
@@ -61,6 +62,7 @@ mod delivery;
 mod driver;
 mod fair;
 mod first_life;
+mod gap;
 mod health;
 mod history;
 mod job;
@@ -78,13 +80,16 @@ mod stack;
 mod stats;
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tracecast_destination::Destination;
 use tracecast_log::{DropReason, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet};
 
 pub use backfill::{Backfill, Decide};
 pub use delivery::{Builder, Delivery};
+pub use gap::{Gap, Gaps, Lost};
 pub use history::{Memo, Transition};
 pub use replay::Replay;
 pub use stats::{LastError, Latency, Stats};
@@ -139,6 +144,9 @@ pub trait Observer: Send + Sync + 'static {
     /// Spans that were never read are given up: all that the destination has pending in these records.
     fn given_up(&self, slot: Slot, records: RangeInclusive<Sequence>, reason: DropReason);
 }
+
+/// Told of every change of a destination's state, in order for each. It must return at once.
+pub type Watcher = Arc<dyn Fn(&Destination, &Transition) + Send + Sync>;
 
 /// Whether and how a destination is being sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

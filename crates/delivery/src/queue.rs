@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracecast_log::{Entry, EntryRoute, Sequence};
 use tracecast_otlp::SpanSet;
 
+use crate::first_life;
 use crate::job::Piece;
 
 /// About what a reference holds in memory, its share of the entry included.
@@ -76,8 +77,16 @@ impl Ref {
     /// Whether a batch can say the same of both: see [`Piece::company`].
     fn is_company_of(&self, piece: &Piece) -> bool {
         let requeued = |route: Option<&EntryRoute>| route.is_some_and(|r| r.projection.is_requeued());
-        let via = |entry: &Entry| first_life::decode(&entry.via).1;
-        via(&self.entry) == via(&piece.entry) && requeued(self.route()) == requeued(piece.route())
+        let (here, there) = (&self.entry.via, &piece.entry.via);
+        if requeued(self.route()) != requeued(piece.route()) {
+            return false;
+        }
+        // What was put back says more than the way it came.
+        let same = |here, there| {
+            let (here, there) = (first_life::read(here), first_life::read(there));
+            here.via == there.via && here.made_here == there.made_here
+        };
+        here == there || requeued(self.route()) && same(here, there)
     }
 
     /// Spans and bytes.

@@ -245,11 +245,11 @@ fn again(letter: DeadLetter, private: bool, workspace: [u8; 16]) -> Option<NewRe
     } else {
         (payload, Projection::REQUEUED)
     };
-    let first_life = first_life::encode(letter.received_unix_nano, &letter.via);
+    let first_life = first_life::before(letter.received_unix_nano, &letter.via);
     Some(requeued(letter.slot, workspace, projection, first_life, payload))
 }
 
-/// A record of spans that were here before: all of them for one destination, none of them accepted again. What is known
+/// A record that no request brought: all its spans are for one destination, none of them is accepted again. What is known
 /// of their first life goes with them.
 pub(crate) fn requeued(
     slot: Slot,
@@ -270,6 +270,12 @@ pub(crate) fn requeued(
         origin: Origin { via: first_life, ..Origin::default() },
         payload: Arc::new(payload),
     }
+}
+
+/// A record of spans that this gateway has made for a destination.
+pub(crate) fn made_here(lane: &Lane, payload: Payload) -> NewRecord {
+    let workspace = *lane.setup().destination.workspace_id.as_bytes();
+    requeued(lane.slot, workspace, Projection::REQUEUED, first_life::made_here(), payload)
 }
 
 /// Work that reads and writes files.

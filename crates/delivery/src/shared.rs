@@ -13,7 +13,7 @@ use crate::fair::Fair;
 use crate::job::Piece;
 use crate::room::Room;
 use crate::stats::unix_nano;
-use crate::{Observer, Options};
+use crate::{Observer, Options, Watcher};
 
 /// What all lanes share.
 pub(crate) struct Shared {
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     /// When this began: (monotonic, unix nanoseconds).
     pub(crate) began: (Instant, u64),
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
+    /// Told of every change of state.
+    pub(crate) watcher: OnceLock<Watcher>,
 }
 
 impl Shared {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::State;
+use crate::gap::Gap;
 
 /// What the books do not know: live state, last error, latencies. Counters run over the process's life.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Stats {
     pub bisect_requests: u64,
     /// How long nothing is sent because of earlier answers; zero if something may be sent.
     pub retry_wait: Duration,
+    /// What it has lost before it came back from a pause of days, until somebody has that sent again.
+    pub gap: Option<Gap>,
 }
 
 /// The latest trouble, for people: no secret, at most 2 KiB.
@@ -181,6 +184,7 @@ impl Meters {
             transitions: entered.map(|(s, n)| (s.as_str(), n.load(Relaxed))).collect(),
             bisect_requests: self.bisect_requests.load(Relaxed),
             retry_wait,
+            gap: None,
         }
     }
 }

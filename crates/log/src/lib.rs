@@ -48,7 +48,7 @@
 //! | 72 | meta: workspace 16, config generation v, routes (count v; slot v, projection u8, first ordinal v, bytes v, span set), skips (count v; slot v, reason u8, spans v), trace keys (length v, bytes); then, unless both are empty and nothing follows, via and sender (length v, bytes each); then, of a carried copy that was cut, the set of positions whose spans the payload still has |
 //!
 //! Bits of a projection: 1 without content, 2 requeued (the spans count as `requeued` instead of `selected`: a
-//! replayed dead letter or a backfill is a record of its own, with one route and nothing accepted), 128 refused at arrival.
+//! replayed dead letter, a backfill or what the gateway has made is a record of its own, with one route and nothing accepted), 128 refused at arrival.
 //!
 //! Index record (its meta): version u8; the records with routes (count v, length v; offset delta/8 v, sequence v,
 //! received v, meta bytes v, payload bytes v, spans v, length v + meta up to the routes and the via); then by slot

@@ -151,7 +151,8 @@ impl Projection {
     pub const AS_IS: Projection = Projection(0);
     /// Without content.
     pub const PRIVACY: Projection = Projection(1);
-    /// Sent again: a dead letter that is replayed, or a backfill. Counts as `requeued` instead of `selected`.
+    /// No request brought it: a dead letter that is replayed, a backfill, or spans the gateway has made. Counts as
+    /// `requeued` instead of `selected`.
     pub const REQUEUED: Projection = Projection(2);
     /// Content must be removed before it leaves.
     pub fn is_private(self) -> bool {
@@ -294,7 +295,7 @@ pub struct Books {
     pub accepted: u64,
     /// Spans selected.
     pub selected: u64,
-    /// Replayed or backfilled spans.
+    /// Spans that no request brought: replayed, backfilled, or made by the gateway.
     pub requeued: u64,
     /// Spans the destination took.
     pub delivered: u64,

@@ -210,7 +210,14 @@ impl Gateway {
         );
         log.set_on_full(config.log_on_full);
         log.subscribe(Arc::new(delivery.clone()));
-        let runtime = Arc::new(GatewayRuntime::new(log.clone(), delivery.clone(), clients, addresses));
+        let runtime = Arc::new(GatewayRuntime::new(
+            log.clone(),
+            delivery.clone(),
+            clients,
+            addresses,
+            &instance_id,
+            config.operations_destination,
+        ));
 
         let Opened { control, generated_management_key } = Control::open(
             tracecast_control::Options {
@@ -279,7 +286,8 @@ impl Gateway {
             tokio::spawn(grpc.serve(ingest.grpc_service(), clients, ended.clone())),
             tokio::spawn(admin.serve(admin_service, operators, ended.clone())),
             tokio::spawn(usage::keep_recording(ingest.clone(), control.clone(), ended.clone())),
-            tokio::spawn(memos::keep(delivery.clone(), config.data_dir, ended)),
+            tokio::spawn(memos::keep(delivery.clone(), config.data_dir, ended.clone())),
+            tokio::spawn(runtime.operations().clone().keep_sending(delivery.clone(), ended)),
         ];
         Ok(Gateway {
             addresses,
@@ -311,6 +319,11 @@ impl Gateway {
         self.generated_management_key.as_ref()
     }
 
+    /// Why changes of state are not reported, if they should be.
+    pub(crate) fn unreported(&self) -> Option<String> {
+        self.runtime.operations().trouble()
+    }
+
     pub(crate) fn destinations(&self) -> Vec<Arc<Destination>> {
         self.runtime.destinations()
     }
@@ -333,7 +346,10 @@ impl Gateway {
         }
         let (destinations, keys) = (config.destinations.len(), config.keys.len());
         match self.control.reload(config.destinations, config.keys).await {
-            Ok(()) => tracing::info!(destinations, keys, "config file taken over"),
+            Ok(()) => {
+                self.runtime.operations().send_to(config.operations_destination);
+                tracing::info!(destinations, keys, "config file taken over");
+            }
             Err(error) => tracing::error!(%error, "the config file is not taken over, nothing has changed"),
         }
     }

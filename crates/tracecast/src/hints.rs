@@ -16,6 +16,7 @@ pub(crate) fn hints(gateway: &Gateway, auth_none: bool) -> Vec<String> {
         .collect();
     let (destinations, snapshot, region) = (gateway.destinations(), gateway.snapshot(), gateway.region());
     about_destinations(&destinations, &snapshot, region, auth_none, &mut hints);
+    hints.extend(gateway.unreported());
     hints
 }
 

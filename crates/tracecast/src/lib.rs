@@ -25,6 +25,7 @@ mod letters;
 mod listeners;
 mod memory;
 mod memos;
+mod operations;
 mod otlp_text;
 mod output;
 mod preview;

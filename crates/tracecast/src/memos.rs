@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use tracecast_delivery::{Delivery, LastError, Memo, State, Transition};
+use tracecast_delivery::{Delivery, Gap, Gaps, LastError, Lost, Memo, State, Transition};
 use tracecast_ingest::Ending;
 use uuid::Uuid;
 
@@ -88,6 +88,13 @@ fn stored(memo: &Memo, now: u64) -> Json {
         "failing_since": memo.failing_for.map(|(since, _)| at(since)),
         "failed_at": memo.failing_for.map(|(_, latest)| at(latest)),
         "history": memo.history.iter().map(entry).collect::<Vec<_>>(),
+        "gap": memo.gaps.open.map(|(since, lost, paused)| json!({
+            "since": since, "lost_before": [lost.dropped, lost.dead_lettered], "paused": paused,
+        })),
+        "offer": memo.gaps.offer.map(|gap| json!({
+            "since": gap.since_unix_nano, "until": gap.until_unix_nano,
+            "lost": [gap.lost.dropped, gap.lost.dead_lettered],
+        })),
     })
 }
 
@@ -110,9 +117,17 @@ fn read(stored: &Json, now: u64) -> Memo {
             error: error(&json["error"]),
         })
     };
+    let lost = |json: &Json| Some(Lost { dropped: json[0].as_u64()?, dead_lettered: json[1].as_u64()? });
+    let open =
+        |gap: &Json| Some((gap["since"].as_u64()?, lost(&gap["lost_before"])?, gap["paused"].as_bool()?));
+    let offer = |gap: &Json| {
+        let (since_unix_nano, until_unix_nano) = (gap["since"].as_u64()?, gap["until"].as_u64()?);
+        Some(Gap { since_unix_nano, until_unix_nano, lost: lost(&gap["lost"])? })
+    };
     Memo {
         failing_for: ago("failing_since").zip(ago("failed_at")),
         history: stored["history"].as_array().into_iter().flatten().filter_map(entry).collect(),
+        gaps: Gaps { open: open(&stored["gap"]), offer: offer(&stored["offer"]) },
     }
 }
 
@@ -135,6 +150,14 @@ mod tests {
                 change(State::Healthy, State::Open, Some(error)),
                 change(State::Open, State::Healthy, None),
             ],
+            gaps: Gaps {
+                open: Some((5, Lost { dropped: 1, dead_lettered: 2 }, true)),
+                offer: Some(Gap {
+                    since_unix_nano: 1,
+                    until_unix_nano: 2,
+                    lost: Lost { dropped: 3, dead_lettered: 4 },
+                }),
+            },
         }
     }
 
@@ -148,6 +171,7 @@ mod tests {
         let mut expected = memo().history;
         expected[0].error.as_mut().unwrap().excerpt = "not kept over a restart".into();
         assert_eq!(read.history, expected);
+        assert_eq!(read.gaps, memo().gaps);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::gateway::BoundAddresses;
 use crate::known::{Directory, Known};
 use crate::letters;
 use crate::listeners;
+use crate::operations::Operations;
 
 pub(crate) use metrics::INSTRUMENTS;
 pub(crate) use stats::time;
@@ -38,6 +39,7 @@ pub(crate) struct GatewayRuntime {
     addresses: BoundAddresses,
     known: Arc<Directory>,
     events: Arc<Events>,
+    operations: Arc<Operations>,
     ingest: OnceLock<Ingest>,
     metrics: OnceLock<Metrics>,
     draining: AtomicBool,
@@ -49,8 +51,13 @@ impl GatewayRuntime {
         delivery: Delivery,
         clients: Clients,
         addresses: BoundAddresses,
+        instance_id: &str,
+        operations: Option<String>,
     ) -> GatewayRuntime {
         let known: Arc<Directory> = Arc::default();
+        let operations = Arc::new(Operations::new(known.clone(), instance_id.to_owned(), operations));
+        let told = operations.clone();
+        delivery.watch(Arc::new(move |destination, transition| told.changed(destination, transition)));
         let events = Arc::new(Events::new(log.clone(), known.clone()));
         delivery.observe(events.clone());
         GatewayRuntime {
@@ -60,6 +67,7 @@ impl GatewayRuntime {
             addresses,
             known,
             events,
+            operations,
             ingest: OnceLock::new(),
             metrics: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -85,6 +93,11 @@ impl GatewayRuntime {
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.events.close();
+    }
+
+    /// What reports changes of state.
+    pub(crate) fn operations(&self) -> &Arc<Operations> {
+        &self.operations
     }
 
     /// The destinations that take events.
@@ -163,6 +176,7 @@ impl Runtime for GatewayRuntime {
         map.insert("accepted".into(), self.log.accepted().into());
         map.insert("log_bytes".into(), self.log.bytes().into());
         map.insert("deleted_destinations".into(), self.deleted_books().into());
+        map.insert("operational_events_lost".into(), self.operations.lost().into());
         if let Some(ingest) = self.ingest.get() {
             let rejected: Map<String, Json> = Reason::ALL
                 .iter()

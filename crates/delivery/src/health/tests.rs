@@ -177,7 +177,8 @@ fn an_open_circuit_waits_at_least_as_long_as_it_is_asked_to() {
 fn a_batch_that_will_be_sent_differently_goes_at_once_but_not_for_ever() {
     let mut bench = Bench::new();
     for tries in 1..=4 {
-        let request = Request { epoch: bench.health.epoch(), tries, attempts: tries, latency: Duration::ZERO };
+        let request =
+            Request { epoch: bench.health.epoch(), tries, attempts: tries, latency: Duration::ZERO };
         let wait = bench.health.react(asks_for(0), request, bench.now, &mut bench.rng);
         let expected = if tries <= 3 { State::Healthy } else { State::Degraded };
         assert_eq!((bench.wait(), bench.state()), (Duration::ZERO, expected));

@@ -1,9 +1,11 @@
 //! Outages: what a failing destination is sent, how it comes back, and what is told of it.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tracecast_log::LetterFilter;
 use tracecast_sinks::{Answer, BatchLimits};
 
 use super::harness::*;
@@ -167,4 +169,112 @@ async fn changes_of_state_are_kept_with_their_trouble() {
     assert!(bench.delivery.history(id("a")).iter().all(|t| t.error.is_none()), "it may quote content");
     assert!(bench.delivery.history(id("unknown")).is_empty());
     assert_eq!(bench.books(slot).await.delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_days_of_failures_have_cost_is_offered_until_it_is_sent_again() {
+    let options = Options { max_age: secs(3600), pause_after: secs(2 * 3600), ..Options::default() };
+    let bench = Bench::with(options);
+    let adapter = Scripted::new(LIMITS, |_| Answer::Auth(failure(401)).into());
+    let slot = bench.add("a", &adapter);
+    for _ in 0..5 {
+        bench.append(3, &[slot]).await;
+        sleep(secs(1_700)).await;
+    }
+    assert_eq!(bench.state("a"), State::AutoPaused);
+    assert_eq!(bench.stats("a").gap, None, "it is not over");
+    // The first three records have grown too old by now.
+    adapter.then(|_| Answer::Delivered.into());
+    bench.delivery.resume(id("a"));
+    bench.quiet().await;
+    let gap = bench.stats("a").gap.expect("an offer");
+    assert_eq!((gap.lost.dropped, gap.lost.dead_lettered), (9, 0));
+    assert_eq!(bench.log.books(slot).delivered, 6);
+    assert!(gap.since_unix_nano < gap.until_unix_nano);
+
+    // A process that comes after this one makes the same offer.
+    let memo = bench.delivery.memos().pop().expect("something to remember").1;
+    let next = Bench::new();
+    next.add("a", &Scripted::willing());
+    next.delivery.recall(id("a"), memo);
+    assert_eq!(next.stats("a").gap, Some(gap));
+
+    let all = LetterFilter { id: None, reason: None, from_unix_nano: None, to_unix_nano: None };
+    bench.delivery.replay(id("a"), all).await.expect("known").expect("replayed");
+    assert_eq!(bench.stats("a").gap, None, "taken up");
+    bench.books(slot).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_a_restart_lies_in_is_one_gap() {
+    let patience = Options { pause_after: secs(2 * 3600), ..Options::default() };
+    let bench = Bench::with(patience.clone());
+    let adapter = Scripted::new(LIMITS, |_| Answer::Auth(failure(401)).into());
+    let slot = bench.add("a", &adapter);
+    bench.append(3, &[slot]).await;
+    sleep(secs(3 * 3600)).await;
+    assert_eq!(bench.state("a"), State::AutoPaused);
+    let memo = bench.delivery.memos().pop().expect("something to remember").1;
+
+    let next = Bench::with(patience);
+    let adapter = Scripted::new(LIMITS, |_| isolate(false).into());
+    let slot = next.add("a", &adapter);
+    next.delivery.recall(id("a"), memo.clone());
+    next.append(2, &[slot]).await;
+    next.quiet().await;
+    // Refused, and so alive: the gap is over with the first answer, before anything is buried.
+    assert_eq!(next.stats("a").gap, None);
+    assert!(next.delivery.memos().iter().all(|(_, memo)| memo.gaps.open.is_none()));
+    assert!(memo.gaps.open.is_some_and(|(_, _, paused)| paused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_change_of_state_is_told_once_and_outside_of_any_lock() {
+    let bench = Bench::new();
+    let told: Arc<Mutex<Vec<(String, State, State)>>> = Arc::default();
+    let (notes, delivery) = (told.clone(), bench.delivery.clone());
+    bench.delivery.watch(Arc::new(move |destination, change| {
+        // Whoever is told may ask.
+        assert!(delivery.stats(destination.id).is_some());
+        notes.lock().unwrap().push((destination.name.clone(), change.from, change.to));
+    }));
+    let adapter = Scripted::answers(vec![Answer::Auth(failure(401))]);
+    let slot = bench.add("a", &adapter);
+    bench.append(1, &[slot]).await;
+    bench.quiet().await;
+    bench.delivery.pause(id("a"));
+    bench.delivery.pause(id("a"));
+    let change = |from, to| ("a".to_owned(), from, to);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            change(State::Healthy, State::HeldAuth),
+            change(State::HeldAuth, State::Healthy),
+            change(State::Healthy, State::Paused),
+        ]
+    );
+    bench.books(slot).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn spans_made_here_are_for_one_destination_and_new() {
+    let bench = Bench::new();
+    let (adapter, other) = (Scripted::willing(), Scripted::willing());
+    let slots = [bench.add("a", &adapter), bench.add("b", &other)];
+    bench.delivery.pause(id("a"));
+    bench.append(1, &slots).await;
+    let (delivery, runtime) = (bench.delivery.clone(), tokio::runtime::Handle::current());
+    let inform = move || runtime.block_on(delivery.inform(id("a"), payload(2, |_| 20)));
+    let informed = tokio::task::spawn_blocking(inform).await.expect("no panic");
+    assert_eq!(informed.expect("known").expect("kept"), 2);
+    assert!(bench.delivery.inform(uuid::Uuid::nil(), payload(1, |_| 20)).await.is_none());
+    bench.delivery.resume(id("a"));
+    bench.quiet().await;
+    let calls: Vec<_> = adapter.calls().iter().map(|c| (c.spans.len(), c.replayed, c.via.len())).collect();
+    assert_eq!(calls, [(1, false, 0), (2, false, 0)], "apart from what clients sent, and not as a replay");
+    assert!(adapter.calls().iter().all(|call| call.first_seen_unix_nano.is_some()));
+    assert_eq!(other.calls().len(), 1);
+    let books = bench.books(slots[0]).await;
+    assert_eq!((books.accepted, books.selected, books.requeued, books.delivered), (1, 1, 2, 3));
+    assert_eq!(bench.log.accepted(), 1);
 }

@@ -46,6 +46,8 @@ pub(crate) struct Config {
     /// Which addresses destinations may have.
     pub(crate) outbound: OutboundPolicy,
     pub(crate) destinations: Vec<Destination>,
+    /// Id or name of the destination that changes of other destinations' states are reported to.
+    pub(crate) operations_destination: Option<String>,
     /// Where the gateway's own metrics are pushed by OTLP/HTTP, if anywhere.
     pub(crate) telemetry_otlp: Option<String>,
 }
@@ -162,6 +164,13 @@ pub(super) fn read_config(
     };
     outbound.finish(mistakes);
 
+    let mut operations = top.section("operations", mistakes);
+    let operations_destination = operations.setting("destination", None, mistakes, |t| match t.trim() {
+        "" => Err("is empty: give the id or the name of a destination".into()),
+        name => Ok(Some(name.to_owned())),
+    });
+    operations.finish(mistakes);
+
     let mut telemetry = top.section("telemetry", mistakes);
     let telemetry_otlp = telemetry.setting("otlp", None, mistakes, |t| {
         if t.starts_with("http://") || t.starts_with("https://") {
@@ -200,6 +209,7 @@ pub(super) fn read_config(
         destinations_per_kind,
         outbound: OutboundPolicy { deny_private_addresses, allow },
         destinations,
+        operations_destination,
         telemetry_otlp,
     }
 }

@@ -342,7 +342,7 @@ fn what_needs_a_restart_is_named() {
         assert_eq!(before.restart_needed(&fine(text)), [name]);
     }
     // Taken over while it runs.
-    let more = "ingest: { keys: [{ name: a, key: k }] }\ndestinations: [{ type: webhook, name: a, config: { url: 'http://h/' } }]";
+    let more = "ingest: { keys: [{ name: a, key: k }] }\noperations: { destination: a }\ndestinations: [{ type: webhook, name: a, config: { url: 'http://h/' } }]";
     assert!(before.restart_needed(&fine(more)).is_empty());
 }
 

@@ -18,8 +18,15 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
         "tracecast_events_duplicate_total",
         "Spans that came again and were answered as their first copy was.",
     ),
+    counter(
+        "tracecast_operational_events_lost_total",
+        "Changes of a destination's state that could not be reported to operations.destination.",
+    ),
     counter("tracecast_destination_selected_total", "Spans the destination's rules selected."),
-    counter("tracecast_destination_requeued_total", "Spans replayed or backfilled."),
+    counter(
+        "tracecast_destination_requeued_total",
+        "Spans replayed or backfilled, and changes of state reported.",
+    ),
     counter("tracecast_destination_skipped_total", "Spans the rules did not select, by reason."),
     counter("tracecast_destination_delivered_total", "Spans the destination accepted."),
     counter(
@@ -87,6 +94,7 @@ impl Source for GatewayRuntime {
             "tracecast_events_duplicate_total" => {
                 self.ingest.get().map_or(Vec::new(), |i| one(i.counters().duplicates()))
             }
+            "tracecast_operational_events_lost_total" => one(self.operations.lost()),
             "tracecast_log_bytes" => one(self.log.bytes()),
             "tracecast_memory_used_bytes" => one(self.memory_bytes()),
             "tracecast_quarantined_bytes_total" => one(self.log.damage().quarantined_bytes),

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json, json};
-use tracecast_delivery::{Delivery, LastError, State, Transition};
+use tracecast_delivery::{Delivery, Gap, LastError, Lost, State, Transition};
 use tracecast_log::{Books, DropReason, Log, SkipReason};
 
 use crate::known::Known;
@@ -110,6 +110,9 @@ fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stat
         }
         _ => {}
     }
+    if let Some(gap) = live.and_then(|live| live.gap) {
+        warnings.push(gap_warning(known, &gap));
+    }
     if !known.destination.enabled {
         warnings.push("disabled: no event is selected".to_owned());
     }
@@ -117,4 +120,27 @@ fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stat
         warnings.push("events arrive, but no rule lets one through: see skipped".to_owned());
     }
     warnings
+}
+
+/// What was lost while the destination was away, and how it is sent again.
+fn gap_warning(known: &Known, gap: &Gap) -> String {
+    let id = known.destination.id;
+    let text = |unix_nano| time(Some(unix_nano)).as_str().unwrap_or_default().to_owned();
+    let (since, until) = (text(gap.since_unix_nano), text(gap.until_unix_nano));
+    let Lost { dropped, dead_lettered } = gap.lost;
+    let mut warning = format!("auto-paused after it had failed since {since}, back since {until}; meanwhile");
+    if dropped > 0 {
+        warning += &format!(
+            " {dropped} spans were given up: `tracecast destination backfill {id} --from {since}` sends again what \
+             the log still holds (log.retain)"
+        );
+    }
+    if dead_lettered > 0 {
+        let join = if dropped > 0 { "; and" } else { "" };
+        warning += &format!(
+            "{join} {dead_lettered} spans were refused: `tracecast destination replay {id} --from {since} --to \
+             {until}` sends their dead letters again"
+        );
+    }
+    warning
 }
