@@ -185,14 +185,16 @@ impl Part {
     /// restart, carries the same token: `<destination>-<first ordinal>-<last ordinal>-<spans>-<digest>`.
     ///
     /// A span that was made smaller has a token of its own: a vendor must not hold it against the first.
-    /// The digest covers sequences and span positions: two compositions that happen to agree in the
-    /// figures must not be taken for one another by a vendor that de-duplicates by token.
+    /// The digest covers when each record came, its sequence and the positions of its spans: two compositions that
+    /// happen to agree in the figures must not be taken for one another by a vendor that de-duplicates by token. Nor
+    /// those of two logs: a replica has destinations with the same ids, and a log in memory begins at 1 each time.
     pub(crate) fn token(&self, destination: Uuid) -> String {
         let ordinals = |piece: Option<&Piece>| piece.map(Piece::ordinals).unwrap_or_default();
         let first = ordinals(self.pieces.first()).first().map_or(0, |range| range.start);
         let last = ordinals(self.pieces.last()).last().map_or(0, |range| range.end.saturating_sub(1));
         let mut digest = Digest::default();
         for piece in self.pieces.iter() {
+            digest.add(piece.entry.received_unix_nano);
             digest.add(piece.entry.sequence);
             digest.add(u64::from(piece.count()));
             piece.spans.iter().for_each(|position| digest.add(u64::from(position)));

@@ -102,6 +102,21 @@ async fn halves_are_a_partition_and_neither_is_empty() {
     assert!(halve(&pieces[2..], |_, _| 1).is_none());
 }
 
+/// A replica's destination has the same id, and both logs begin at 1.
+#[tokio::test]
+async fn the_same_figures_in_another_log_are_another_token() {
+    let (now, destination) = (Instant::now(), Uuid::from_u128(5));
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let entries = entries(vec![SpanSet::all(2), SpanSet::all(1)]).await;
+        assert_eq!(entries.iter().map(|e| e.sequence).collect::<Vec<_>>(), [1, 2]);
+        tokens.push(Part::new(queue(&entries, now).drain(usize::MAX), now).token(destination));
+    }
+    let figures = |token: &str| token.rsplit_once('-').map(|(figures, _)| figures.to_owned());
+    assert_eq!(figures(&tokens[0]), figures(&tokens[1]));
+    assert_ne!(tokens[0], tokens[1]);
+}
+
 #[tokio::test]
 async fn a_token_names_the_composition_and_nothing_else() {
     let now = Instant::now();
