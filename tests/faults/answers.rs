@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use tracecast_loadkit::faultsink::{BlackHole, Fault, FaultSink, Reply};
+use tracecast_tests::process::is_timed;
 use tracecast_tests::spans::{generation, request};
 
 use crate::scene::Scene;
@@ -70,10 +71,10 @@ async fn every_fault_and_then_recovery() {
     }
     // Those whose address is the fault: it is corrected later. A good certificate shows that the authority counts.
     let hole = BlackHole::start().await.expect("a black hole");
-    let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("its address")
-    };
+    // Bound all the time, so that nobody else gets the port, but nobody listens.
+    let unheard = tokio::net::TcpSocket::new_v4().expect("a socket");
+    unheard.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let closed = unheard.local_addr().expect("its address");
     let mut fronts = Vec::new();
     let mut moved = Vec::new();
     let nowhere = [
@@ -150,8 +151,8 @@ async fn every_form_of_retry_after() {
     };
     let (imf, rfc850, asctime) =
         ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y");
-    // The header, and the wait it asks for (none: the backoff's, at most half a second the first time). Dates have
-    // whole seconds, so one is lost by cutting.
+    // The header, and the wait it asks for (none: the backoff's, at most half a second the first time; the tests of
+    // delivery look at that on a clock of their own). Dates have whole seconds, so one is lost by cutting.
     let forms: [(&str, String, Option<f64>); FORMS] = [
         ("seconds", "2".into(), Some(2.0)),
         ("fraction", "1.5".into(), Some(1.5)),
@@ -177,8 +178,12 @@ async fn every_form_of_retry_after() {
         let since = if wait.is_some() && header.len() > 9 { second.at - begun } else { second.at - first.at };
         let since = since.as_secs_f64();
         match wait {
-            Some(wait) => assert!(since >= *wait && since <= wait * 1.1 + 2.5, "{name}: {since} s"),
-            None => assert!(waited < 2.0, "{name}: {waited} s"),
+            Some(wait) => assert!(since >= *wait, "{name}: {since} s"),
+            None => {}
+        }
+        if is_timed() {
+            let most = wait.map_or(2.0, |wait| wait * 1.1 + 2.5);
+            assert!(since.max(waited) <= most, "{name}: {since} s");
         }
         waits.push(format!("{name} {waited:.1} s"));
     }

@@ -30,7 +30,8 @@ async fn add_part(gateway: &Gateway, seed: u64) -> u64 {
         pace: Pace::Closed(8),
         spans_per_request: 20,
         body_bytes: SPAN_BYTES,
-        duration: Duration::from_secs(120),
+        // The spans say when it ends; this is for a load that is stuck.
+        duration: Duration::from_secs(600),
         spans_max: Some(PART_BYTES / SPAN_BYTES as u64),
         gzip: false,
         seed,
@@ -57,7 +58,9 @@ async fn a_large_backlog_costs_no_memory_and_no_start() {
         sent += add_part(&gateway, seed).await;
     }
     let stats = gateway.stats(&id).await;
-    assert_eq!(stats["pending"].as_u64(), Some(sent), "{stats:#}");
+    // Where the disk stood still for a minute, a client may have gone before its answer came.
+    let accepted = stats["accepted"].as_u64().expect("a number");
+    assert!(accepted >= sent && stats["pending"] == accepted, "{sent} acknowledged: {stats:#}");
     let after = resident(&gateway);
     let mib = |bytes: u64| bytes >> 20;
     println!(
@@ -84,7 +87,7 @@ async fn a_large_backlog_costs_no_memory_and_no_start() {
         let stats = gateway.stats(&id).await;
         if stats["pending"] == 0 {
             assert_balanced(&stats);
-            assert_eq!(stats["delivered"].as_u64(), Some(sent), "{stats:#}");
+            assert_eq!(stats["delivered"].as_u64(), Some(accepted), "{stats:#}");
             break;
         }
         assert!(started.elapsed() < 4 * PATIENCE, "still pending: {stats:#}");
@@ -92,5 +95,5 @@ async fn a_large_backlog_costs_no_memory_and_no_start() {
     }
     println!("delivered in {} ms, {} MiB resident", started.elapsed().as_millis(), mib(resident(&gateway)));
     let arrived = hanging.stats();
-    assert_eq!((arrived.distinct_ids, arrived.spans), (sent, sent), "each span once");
+    assert_eq!((arrived.distinct_ids, arrived.spans), (accepted, accepted), "each span once");
 }

@@ -19,7 +19,8 @@ fn load(gateway: &Gateway, spans: u64, seed: u64) -> LoadOptions {
         pace: Pace::Closed(4),
         spans_per_request: 5,
         body_bytes: 1000,
-        duration: Duration::from_secs(20),
+        // The spans say when it ends, or a refusal; this is for a load that is stuck.
+        duration: Duration::from_secs(600),
         spans_max: Some(spans),
         until_refused: false,
         gzip: false,
@@ -67,8 +68,7 @@ async fn sigkill_under_load_loses_no_acknowledged_span() {
             reached.send_replace(n);
         });
         let options = load(&gateway, 1_000_000, 10 + round as u64);
-        let running =
-            tokio::spawn(run(LoadOptions { duration: Duration::from_secs(6), ..options }, Some(progress)));
+        let running = tokio::spawn(run(LoadOptions { until_refused: true, ..options }, Some(progress)));
         at.wait_for(|n| *n >= kill_at).await.expect("the load gets that far");
         shown = gateway.stats(&quick).await["delivered"].as_u64().expect("delivered").max(shown);
         gateway.kill();
@@ -163,7 +163,7 @@ async fn sigterm_under_load_exits_0_and_loses_nothing() {
         let progress: tracecast_loadkit::load::Progress = std::sync::Arc::new(move |n| {
             reached.send_replace(n);
         });
-        let options = LoadOptions { duration: Duration::from_secs(3), ..load(&gateway, 1_000_000, 3) };
+        let options = LoadOptions { until_refused: true, ..load(&gateway, 1_000_000, 3) };
         let running = tokio::spawn(run(options, Some(progress)));
         at.wait_for(|n| *n >= 500).await.expect("the load gets that far");
         assert_eq!(tokio::task::spawn_blocking(move || gateway.stop()).await.expect("it stops"), 0);

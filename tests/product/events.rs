@@ -199,9 +199,7 @@ async fn a_tail_shows_events_as_they_come_without_their_content() {
     }
     // A tail does not keep the gateway from stopping.
     let (mut three, _lines) = follow(&[]);
-    let started = Instant::now();
     assert_eq!(gateway.stop(), 0);
-    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
     assert_eq!(three.wait().expect("it ends").code(), Some(69));
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tracecast_loadkit::sink::{Options, Sink};
-use tracecast_tests::process::{Gateway, Home, INGEST_KEY};
+use tracecast_tests::process::{Gateway, Home, INGEST_KEY, PATIENCE};
 use tracecast_tests::spans::{generation, request};
 
 use crate::BINARY;
@@ -27,7 +27,7 @@ async fn hung(home: &Home, durability: &str) -> (Gateway, Vec<Sink>) {
     assert_eq!(gateway.send(request(&[generation(1, "x")])).await.0, 200);
     let started = Instant::now();
     while sinks.iter().any(|sink| sink.stats().requests == 0) {
-        assert!(started.elapsed() < Duration::from_secs(30), "nothing is being sent");
+        assert!(started.elapsed() < PATIENCE, "nothing is being sent");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     (gateway, sinks)
@@ -71,7 +71,7 @@ async fn a_second_signal_skips_to_the_sync() {
     let started = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
     while !home.stderr().contains("stopping") {
-        assert!(started.elapsed() < Duration::from_secs(30), "it does not stop");
+        assert!(started.elapsed() < PATIENCE, "it does not stop");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(gateway.stop(), 0);

@@ -24,8 +24,11 @@ const CHECKPOINT_LOG: u64 = 64 << 20;
 const CHECKPOINT_JOURNAL: u64 = 16 << 20;
 /// What was asked for is given so long to be settled before more is asked.
 const GIVE_UP_WAIT: Duration = Duration::from_millis(200);
-/// While the newest are refused, nobody is asked to give up the oldest before space was short for so long.
+/// While the newest are refused, nobody is asked to give up the oldest before space was short for so long, with nothing
+/// on its way back,
 const REFUSE_WAIT: Duration = Duration::from_secs(1);
+/// and the keeper saw so as often: on a starved machine the others need longer for what would make room.
+const REFUSE_LOOKS: u32 = 25;
 /// For so long after a failure of the disk nobody is asked to give anything up.
 const MEND_WAIT: Duration = Duration::from_secs(5);
 /// A segment is left alone for so long after its last record came: most of what is wanted of it is on its way.
@@ -111,7 +114,7 @@ pub(crate) struct Keeper {
     asked: HashMap<Slot, Sequence>,
     waiting: Option<(Slot, u64, Instant)>,
     asked_at: Instant,
-    short_since: Option<Instant>,
+    short: Option<Short>,
     /// When appends or seals were last seen to fail.
     failed_at: Option<Instant>,
     carry: Option<Box<Carry>>,
@@ -119,6 +122,16 @@ pub(crate) struct Keeper {
     carry_after: Option<Instant>,
     /// Segments whose records were carried over, to be given back with the next checkpoint.
     replaced: Vec<Segment>,
+}
+
+/// Space is short, and nothing is on its way back.
+#[derive(Debug)]
+struct Short {
+    since: Instant,
+    /// How often that was seen.
+    looks: u32,
+    /// Settlements that were on their way when it began: what they free comes back first.
+    settlements: u64,
 }
 
 impl Keeper {
@@ -133,7 +146,7 @@ impl Keeper {
             asked: HashMap::new(),
             waiting: None,
             asked_at: now,
-            short_since: None,
+            short: None,
             failed_at: None,
             carry: None,
             carry_after: None,
@@ -451,23 +464,33 @@ impl Keeper {
         if !self.is_short() {
             self.asked.clear();
             self.waiting = None;
-            self.short_since = None;
+            self.short = None;
             return;
         }
         // A disk that failed is not helped by giving anything up: once it works again, what could not be sealed or
         // copied makes room.
         if self.failed_at.is_some_and(|at| world::elapsed(at) < MEND_WAIT) {
-            self.short_since = None;
-            return;
-        }
-        let since = *self.short_since.get_or_insert_with(world::now);
-        // Refusing what is new makes room by itself, as soon as the others have been sent what they have.
-        if self.inner.drop_newest.load(Ordering::Acquire) && world::elapsed(since) < REFUSE_WAIT {
+            self.short = None;
             return;
         }
         let comes_back = self.carry.is_some() || !self.replaced.is_empty() || self.has_settled_segments();
         if self.inner.on_disk.is_some() && comes_back {
             // Their files come back first.
+            self.short = None;
+            return;
+        }
+        let short = self.short.get_or_insert_with(|| Short {
+            since: world::now(),
+            looks: 0,
+            settlements: self.inner.settlements.pushed(),
+        });
+        short.looks += 1;
+        if self.inner.on_disk.is_some() && !self.inner.settlements.are_done(short.settlements) {
+            return;
+        }
+        // Refusing what is new makes room by itself, as soon as the others have been sent what they have.
+        let refuses = self.inner.drop_newest.load(Ordering::Acquire);
+        if refuses && (world::elapsed(short.since) < REFUSE_WAIT || short.looks < REFUSE_LOOKS) {
             return;
         }
         let state = self.inner.state();

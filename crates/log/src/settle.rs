@@ -89,6 +89,17 @@ impl Settlements {
         Ok(())
     }
 
+    /// How many there were so far.
+    pub(crate) fn pushed(&self) -> u64 {
+        lock(&self.queue).pushed
+    }
+
+    /// Whether the first `pushed` are in the books, or cannot be for now.
+    pub(crate) fn are_done(&self, pushed: u64) -> bool {
+        let queue = lock(&self.queue);
+        queue.finished >= pushed || queue.error.is_some()
+    }
+
     /// No more settlements; the thread ends when it has written the waiting ones.
     pub(crate) fn stop(&self) {
         lock(&self.queue).stopped = true;

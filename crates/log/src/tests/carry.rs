@@ -14,7 +14,6 @@ use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans, select};
 const FAST: Slot = 0;
 /// Settles nothing.
 const SLOW: Slot = 1;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Pair {

@@ -16,7 +16,7 @@ fn append_when_it_works(log: &Log, seed: u64, slot: Slot) -> Sequence {
         match block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))) {
             Ok(sequence) => return sequence,
             Err(LogError::Io { .. } | LogError::Full) => {
-                assert!(started.elapsed() < Duration::from_secs(20), "nothing is accepted any more");
+                assert!(started.elapsed() < PATIENCE, "nothing is accepted any more");
             }
             Err(other) => panic!("{other}"),
         }

@@ -36,6 +36,9 @@ pub(crate) fn soak(times: u64) -> u64 {
 
 pub(crate) const KIB: u64 = 1024;
 
+/// How long a test waits for something that must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A small durable log: segments of 16 KiB, 16 of them.
 pub(crate) fn options(dir: &Path) -> Options {
     Options {
