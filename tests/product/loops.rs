@@ -64,13 +64,13 @@ async fn the_way_is_remembered_across_three_gateways_and_a_restart() {
     let to_b = forward(&a, &b, "to b").await;
     let to_c = forward(&b, &c, "to c").await;
     // What has come to b waits there while b is restarted.
-    b.api("POST", &format!("/observability/destinations/{to_c}/pause"), None).await;
+    assert_eq!(b.api("POST", &format!("/observability/destinations/{to_c}/pause"), None).await.0, 200);
     assert_eq!(a.send(request(&[generation(1, "x")])).await.0, 200);
     a.settled(&to_b, 1).await;
     b.kill();
     let b = b_home.start();
     let to_a = forward(&c, &a, "back to a").await;
-    b.api("POST", &format!("/observability/destinations/{to_c}/resume"), None).await;
+    assert_eq!(b.api("POST", &format!("/observability/destinations/{to_c}/resume"), None).await.0, 200);
     b.settled(&to_c, 1).await;
     let stats = held(&c, &to_a).await;
     assert_eq!(stats["last_error"]["status"], 508, "{stats:#}");

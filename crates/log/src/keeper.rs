@@ -132,6 +132,8 @@ struct Short {
     looks: u32,
     /// Settlements that were on their way when it began: what they free comes back first.
     settlements: u64,
+    /// They have come, and since then the keeper has had a turn in which to give back and to carry over.
+    settled: bool,
 }
 
 impl Keeper {
@@ -192,8 +194,9 @@ impl Keeper {
             return;
         };
         let already = inner.refusing.load(Ordering::Acquire);
-        // What is wanted may have room once the rest is gone.
-        let is_tight = on_disk.pool.is_tight(already) && (already || self.carry.is_none());
+        // While some is carried over, what is wanted may have room once the rest is gone: it is waited for as long as
+        // there is half of that left.
+        let is_tight = on_disk.pool.is_tight(already, self.carry.is_some() && !already);
         if is_tight != already {
             tracing::info!(refusing = is_tight, "new spans for those with the most pending bytes");
             inner.refusing.store(is_tight, Ordering::Release);
@@ -483,9 +486,11 @@ impl Keeper {
             since: world::now(),
             looks: 0,
             settlements: self.inner.settlements.pushed(),
+            settled: false,
         });
         short.looks += 1;
-        if self.inner.on_disk.is_some() && !self.inner.settlements.are_done(short.settlements) {
+        if self.inner.on_disk.is_some() && !short.settled {
+            short.settled = self.inner.settlements.are_done(short.settlements);
             return;
         }
         // Refusing what is new makes room by itself, as soon as the others have been sent what they have.

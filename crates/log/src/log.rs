@@ -340,6 +340,14 @@ impl Log {
         &self.inner().syncs
     }
 
+    /// The newest are to be refused, and the keeper has not seen yet that room is short.
+    #[cfg(test)]
+    pub(crate) fn has_yet_to_refuse(&self) -> bool {
+        let inner = self.inner();
+        let is_tight = inner.on_disk.as_ref().is_some_and(|on_disk| on_disk.pool.is_tight(false, true));
+        is_tight && inner.drop_newest.load(Ordering::Acquire) && !inner.refusing.load(Ordering::Acquire)
+    }
+
     /// False while the log cannot take records (full, failed disk): ingest answers 503.
     pub fn is_writable(&self) -> bool {
         let inner = self.inner();

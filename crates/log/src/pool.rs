@@ -196,11 +196,11 @@ impl Pool {
     }
 
     /// Little is left: an eighth of the cap, or two segments besides the copier's. `already`: it was so before, and
-    /// more must be free for it to be over.
-    pub(crate) fn is_tight(&self, already: bool) -> bool {
+    /// more must be free for it to be over. `relieved`: some is about to come back, so half of it will do.
+    pub(crate) fn is_tight(&self, already: bool, relieved: bool) -> bool {
         let state = self.state();
-        let limit =
-            (self.max_bytes / 8).max(2 * self.segment_bytes) + (1 + u64::from(already)) * self.segment_bytes;
+        let part = self.max_bytes / if relieved { 16 } else { 8 };
+        let limit = part.max(2 * self.segment_bytes) + (1 + u64::from(already)) * self.segment_bytes;
         !state.growing && self.available(&state) < limit
     }
 

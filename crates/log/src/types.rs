@@ -200,7 +200,7 @@ pub struct Origin {
 }
 
 /// What ingest asks to be kept: one request of one workspace.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewRecord {
     /// Uuid bytes of the workspace.
     pub workspace: [u8; 16],

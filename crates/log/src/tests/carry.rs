@@ -54,10 +54,14 @@ fn small(dir: &Path) -> Options {
 }
 
 /// One record for the fast one; every so many for the slow one too.
-fn append(log: &Log, seed: u64, rare: u64, len: usize) -> Result<Sequence, LogError> {
+fn wanted_by_fast(seed: u64, rare: u64, len: usize) -> NewRecord {
     let both: &[(Slot, &[u32])] = &[(FAST, &[0]), (SLOW, &[0])];
     let routes = if seed.is_multiple_of(rare) { both } else { &both[..1] };
-    block_on(log.append(record(seed, 1, len, routes)))
+    record(seed, 1, len, routes)
+}
+
+fn append(log: &Log, seed: u64, rare: u64, len: usize) -> Result<Sequence, LogError> {
+    block_on(log.append(wanted_by_fast(seed, rare, len)))
 }
 
 /// Every entry's payload is what its seed says.
@@ -95,7 +99,7 @@ fn a_slow_destination_that_wants_little_holds_little() {
     let pair = pair(&log);
     // Forty times the cap; every fortieth segment has something the slow one wants.
     for seed in 0..10_000 {
-        append(&log, seed, 400, 1000).unwrap();
+        keep(&log, wanted_by_fast(seed, 400, 1000));
     }
     log.flush().unwrap();
     assert!(log.bytes() <= 256 * KIB + 64 * KIB, "{}", log.bytes());
@@ -138,7 +142,7 @@ fn sparse(dir: &Path) -> Options {
     // Nothing is settled, hence nothing carried over, before it is reopened.
     *lock(&pair.log) = None;
     for seed in 0..600 {
-        append(&log, seed, 10, 1000).unwrap();
+        keep(&log, wanted_by_fast(seed, 10, 1000));
     }
     log.settle_range(FAST, 0..600, Outcome::Delivered);
     log.flush().unwrap();
@@ -280,7 +284,7 @@ fn a_lost_checkpoint_finds_carried_records_too() {
     let (log, _) = Log::open(small(dir.path())).unwrap();
     let pair = pair(&log);
     for seed in 0..2000 {
-        append(&log, seed, 50, 1000).unwrap();
+        keep(&log, wanted_by_fast(seed, 50, 1000));
     }
     log.flush().unwrap();
     *lock(&pair.log) = None;

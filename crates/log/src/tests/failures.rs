@@ -30,13 +30,12 @@ fn a_failed_sync_moves_the_commit_to_a_new_segment() {
         let disk = Disk::default();
         let (log, _) = open(&disk, dir.path());
         let slot = log.slot(key(1));
-        block_on(log.append(record(1, 1, 1000, &[(slot, &[0])]))).unwrap();
+        keep(&log, record(1, 1, 1000, &[(slot, &[0])]));
         match failing {
             "sync" => disk.faults.fail_syncs(".seg", 1),
             _ => disk.faults.fail_writes(".seg", 1),
         }
-        let answers =
-            [2, 3].map(|seed| block_on(log.append(record(seed, 1, 1000, &[(slot, &[0])]))).unwrap());
+        let answers = [2, 3].map(|seed| keep(&log, record(seed, 1, 1000, &[(slot, &[0])])));
         assert_eq!(answers, [2, 3]);
         assert!(log.is_writable());
         drop(log);
@@ -58,7 +57,7 @@ fn a_disk_that_fails_for_a_while_stops_appends_and_nothing_else() {
     let disk = Disk::default();
     let (log, _) = open(&disk, dir.path());
     let slot = log.slot(key(1));
-    block_on(log.append(record(1, 1, 1000, &[(slot, &[0])]))).unwrap();
+    keep(&log, record(1, 1, 1000, &[(slot, &[0])]));
     disk.faults.fail_syncs(".seg", u64::MAX);
     let failed = block_on(log.append(record(2, 1, 1000, &[(slot, &[0])])));
     assert!(matches!(failed, Err(LogError::Io { .. })), "{failed:?}");
@@ -117,7 +116,7 @@ fn settlements_wait_for_the_journal() {
     let (log, _) = open(&disk, dir.path());
     let slot = log.slot(key(1));
     let collector = Collector::on(&log);
-    block_on(log.append(record(1, 2, 1000, &[(slot, &[0, 1])]))).unwrap();
+    keep(&log, record(1, 2, 1000, &[(slot, &[0, 1])]));
     disk.faults.fail_writes("journal", 1);
     settle(&log, &collector.upto(1)[0], slot, Outcome::Delivered);
     // Written at the second attempt, and not visible before.
@@ -138,7 +137,7 @@ fn a_failed_journal_sync_ends_in_a_checkpoint() {
     let collector = Collector::on(&log);
     // Enough to seal a segment, which needs the settlements on disk to come back.
     for seed in 0..8 {
-        block_on(log.append(record(seed, 1, 4000, &[(slot, &[0])]))).unwrap();
+        keep(&log, record(seed, 1, 4000, &[(slot, &[0])]));
     }
     disk.faults.fail_syncs("journal", 1);
     for entry in collector.upto(8) {
@@ -146,7 +145,7 @@ fn a_failed_journal_sync_ends_in_a_checkpoint() {
     }
     log.flush().unwrap();
     for seed in 0..200 {
-        let sequence = block_on(log.append(record(seed, 1, 4000, &[(slot, &[0])]))).unwrap();
+        let sequence = keep(&log, record(seed, 1, 4000, &[(slot, &[0])]));
         let last = collector.upto(sequence).pop().unwrap();
         settle(&log, &last, slot, Outcome::Delivered);
     }

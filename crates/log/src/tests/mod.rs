@@ -92,6 +92,18 @@ pub(crate) fn record(seed: u64, spans: u32, len: usize, routes: &[(Slot, &[u32])
     }
 }
 
+/// Appends. Where the disk is slow, room may take longer than an append waits for it.
+pub(crate) fn keep(log: &Log, new: NewRecord) -> Sequence {
+    let started = std::time::Instant::now();
+    loop {
+        match block_on(log.append(new.clone())) {
+            Ok(sequence) => return sequence,
+            Err(LogError::Full) => assert!(started.elapsed() < PATIENCE, "no room comes"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// Collects what is committed, and gives up what it is asked to.
 #[derive(Default)]
 pub(crate) struct Collector {

@@ -170,7 +170,7 @@ fn run(durability: Durability, ops: Vec<Op>) {
                     .collect();
                 let sequence = {
                     // Held while appending would stop the keeper's requests; the model learns afterwards.
-                    block_on(log.append(new)).unwrap()
+                    keep(&log, new)
                 };
                 let mut model = lock(&model);
                 model.accepted += u64::from(spans);
@@ -193,7 +193,7 @@ fn run(durability: Durability, ops: Vec<Op>) {
                 let mut new = record(seed, spans, len, &[(slot, &positions)]);
                 new.accepted = 0;
                 new.routes[0].projection = Projection::REQUEUED;
-                let sequence = block_on(log.append(new)).unwrap();
+                let sequence = keep(&log, new);
                 let mut model = lock(&model);
                 model.content.insert(sequence, (seed, len));
                 let books = &mut model.books[slot as usize];

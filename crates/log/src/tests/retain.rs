@@ -25,7 +25,7 @@ fn append(log: &Log, collector: &Collector, seed: u64, outcome: Option<Outcome>)
     let mut new = record(seed, 2, 900, &[(0, &[0, 1])]);
     new.received_unix_nano = start() + seed;
     new.origin.sender = Bytes::from(format!("sender {seed}"));
-    let sequence = block_on(log.append(new)).unwrap();
+    let sequence = keep(log, new);
     if let Some(outcome) = outcome {
         let entries = collector.upto(sequence);
         settle(log, entries.iter().find(|e| e.sequence == sequence).unwrap(), 0, outcome);
@@ -99,7 +99,7 @@ fn pending_spans_are_told_from_final_ones() {
     log.slot(key(0));
     log.slot(key(1));
     let new = record(1, 6, 100, &[(0, &[1, 2, 4, 5]), (1, &[0])]);
-    let sequence = block_on(log.append(new)).unwrap();
+    let sequence = keep(&log, new);
     let entry = collector.upto(sequence)[0].clone();
     let spans = SpanSet::from_positions(6, [2, 5]);
     log.settle(Settlement { slot: 0, entry: entry.clone(), spans, outcome: Outcome::Delivered });

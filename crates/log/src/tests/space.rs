@@ -15,7 +15,7 @@ fn segments_nobody_wants_are_used_again() {
     let (log, collector, a, _) = two_slots(dir.path());
     // Five times the cap.
     for seed in 0..320 {
-        let sequence = block_on(log.append(record(seed, 1, 4000, &[(a, &[0])]))).unwrap();
+        let sequence = keep(&log, record(seed, 1, 4000, &[(a, &[0])]));
         settle(&log, collector.upto(sequence).last().unwrap(), a, Outcome::Delivered);
         lock(&collector.entries).clear();
     }
@@ -37,9 +37,9 @@ fn only_the_laggard_is_asked_to_give_up() {
     for seed in 0..200 {
         let small: &[(Slot, &[u32])] = if seed % 40 == 0 { &[(a, &[0])] } else { &[] };
         if !small.is_empty() {
-            block_on(log.append(record(1000 + seed, 1, 100, small))).unwrap();
+            keep(&log, record(1000 + seed, 1, 100, small));
         }
-        block_on(log.append(record(seed, 1, 4000, &[(b, &[0])]))).unwrap();
+        keep(&log, record(seed, 1, 4000, &[(b, &[0])]));
     }
     *lock(&collector.obedient) = None;
     log.flush().unwrap();
@@ -86,7 +86,7 @@ fn an_append_without_space_fails_and_the_log_recovers() {
         assert!(started.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
-    assert_eq!(block_on(log.append(record(seed, 1, 4000, &[(a, &[0])]))).unwrap(), seed);
+    assert_eq!(keep(&log, record(seed, 1, 4000, &[(a, &[0])])), seed);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn restarts_do_not_use_up_the_cap() {
         let (log, _) = Log::open(options(dir.path())).unwrap();
         assert_eq!(read_backlog(&log).len(), round);
         let slot = log.slot(key(1));
-        block_on(log.append(record(round as u64, 1, 10, &[(slot, &[0])]))).unwrap();
+        keep(&log, record(round as u64, 1, 10, &[(slot, &[0])]));
         if round % 2 == 0 {
             log.close();
         }
@@ -112,12 +112,12 @@ fn records_of_an_earlier_life_are_not_taken() {
     let (log, collector, a, b) = two_slots(dir.path());
     // Fill, settle, and fill again: every file now holds old records behind its new ones.
     for seed in 0..120 {
-        let sequence = block_on(log.append(record(seed, 1, 4000, &[(a, &[0])]))).unwrap();
+        let sequence = keep(&log, record(seed, 1, 4000, &[(a, &[0])]));
         settle(&log, collector.upto(sequence).last().unwrap(), a, Outcome::Delivered);
         lock(&collector.entries).clear();
     }
     log.flush().unwrap();
-    block_on(log.append(record(500, 1, 200, &[(b, &[0])]))).unwrap();
+    keep(&log, record(500, 1, 200, &[(b, &[0])]));
     drop(log);
     let (log, recovered) = Log::open(options(dir.path())).unwrap();
     assert_eq!(recovered.notes, Vec::<String>::new());
@@ -131,10 +131,10 @@ fn a_large_record_has_backlog_given_up_for_it() {
     let (log, collector, a, b) = two_slots(dir.path());
     *lock(&collector.obedient) = Some(log.clone());
     for seed in 0..40 {
-        block_on(log.append(record(seed, 1, 4000, &[(b, &[0])]))).unwrap();
+        keep(&log, record(seed, 1, 4000, &[(b, &[0])]));
     }
     // Room for a segment is left, room for this is not.
-    let sequence = block_on(log.append(record(50, 1, 120_000, &[(a, &[0])]))).unwrap();
+    let sequence = keep(&log, record(50, 1, 120_000, &[(a, &[0])]));
     *lock(&collector.obedient) = None;
     assert_eq!(sequence, 41);
     assert!(lock(&collector.asked).iter().all(|(slot, _)| *slot == b));
