@@ -86,7 +86,13 @@ fn speaks_of_handle(reply: &Reply) -> bool {
 /// What the description of the table says.
 pub(super) fn described(reply: &Reply, target: &Target, redactor: &Redactor) -> Verdict {
     let mut verdict = verdict(reply, target, redactor);
-    let missing = if reply.is_success() { missing_columns(reply, target) } else { Vec::new() };
+    if reply.status != 200 || verdict.diagnosis != Diagnosis::Ok {
+        return verdict;
+    }
+    let Some(missing) = missing_columns(reply, target) else {
+        let hint = "the answer describes no table: this is not the SQL API of Snowflake, check the address";
+        return Verdict::new(Some(reply.status), Diagnosis::NotFound, hint);
+    };
     if !missing.is_empty() {
         verdict.diagnosis = Diagnosis::Schema;
         verdict.hint = format!("the table lacks the columns {}", missing.join(", "));
@@ -136,9 +142,9 @@ pub(super) fn verdict(reply: &Reply, target: &Target, redactor: &Redactor) -> Ve
 }
 
 /// Columns that are written and that the table (`DESCRIBE TABLE`: a row per column, its name first) does not have.
-fn missing_columns(reply: &Reply, target: &Target) -> Vec<&'static str> {
-    let body: Json = serde_json::from_slice(&reply.body).unwrap_or(Json::Null);
-    let Some(rows) = body.get("data").and_then(Json::as_array) else { return Vec::new() };
-    let names: Vec<&str> = rows.iter().filter_map(|row| row.get(0)?.as_str()).collect();
-    target.columns.iter().map(|column| column.name()).filter(|name| !names.contains(name)).collect()
+fn missing_columns(reply: &Reply, target: &Target) -> Option<Vec<&'static str>> {
+    let body: Json = serde_json::from_slice(&reply.body).ok()?;
+    let names: Vec<&str> =
+        body.get("data")?.as_array()?.iter().filter_map(|row| row.get(0)?.as_str()).collect();
+    Some(target.columns.iter().map(|column| column.name()).filter(|name| !names.contains(name)).collect())
 }

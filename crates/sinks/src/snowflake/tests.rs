@@ -162,6 +162,7 @@ async fn the_test_describes_the_table_and_inserts_nothing() {
         (422, "", br#"{"code":"000606","sqlState":"57P03","message":"No active warehouse"}"#),
         (200, "", whole),
         (200, "", br#"{"data":[["0"]]}"#),
+        (200, "", b"{}"),
         (200, "", whole),
     ])
     .await;
@@ -178,6 +179,7 @@ async fn the_test_describes_the_table_and_inserts_nothing() {
         (Diagnosis::Auth, "INSERT on the table"),
         (Diagnosis::NotFound, "config.warehouse"),
         (Diagnosis::Ok, "may be written to"),
+        (Diagnosis::NotFound, "not the SQL API"),
     ] {
         let report = adapter.test().await;
         assert_eq!(report.diagnosis, diagnosis, "{}", report.hint);
