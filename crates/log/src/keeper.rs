@@ -551,7 +551,9 @@ pub(crate) fn slot_table(state: &State) -> Vec<(Slot, crate::types::SlotKey)> {
 
 /// The figures as a checkpoint.
 pub(crate) fn image(state: &State, epoch: u32, journal: u64) -> Checkpoint {
-    let earlier = || state.segments.iter().filter(|(n, _)| *n < state.segment);
+    // What is behind them is read at a start. The last one written may have been carried over before there was room
+    // for another: a copy is not read unless it is named.
+    let earlier = || state.segments.iter().filter(|(n, segment)| *n < state.segment || segment.sealed);
     let wanted = earlier().filter(|(_, s)| !s.is_settled()).map(|(number, segment)| Wanted {
         number,
         file: segment.file,

@@ -2,6 +2,10 @@
 use super::*;
 use crate::dead_letters::Limits;
 use crate::disk::Disk;
+use crate::format::Life;
+use crate::keeper::image;
+use crate::segments::Segment;
+use crate::shared::State;
 use crate::world::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::collections::HashMap;
@@ -435,4 +439,20 @@ fn what_is_carried_are_the_wanted_spans_and_bodies_are_what_they_were() {
 /// The number a record's spans were made from.
 fn sequence_of(sent: &HashMap<Sequence, Payload>, sequence: Sequence) -> u64 {
     u64::from_be_bytes(sent[&sequence].traces().unwrap().span(0).span_id()) >> 8
+}
+
+/// The log was full when the last segment was: no other was opened before it was carried over.
+#[test]
+fn a_copy_of_the_last_segment_is_named() {
+    let mut state = State { segment: 14, ..State::default() };
+    let (written, copied) =
+        (Life { number: 14, epoch: 2, nonce: 1 }, Life { number: 14, epoch: 2, nonce: 2 });
+    state.segments.open(written, 24, 16 * KIB);
+    state.segments.want(14, 20, [(SLOW, 43, 1)].into_iter());
+    let named = |state: &State| -> Vec<(u64, u32)> {
+        image(state, 2, 1).wanted.iter().map(|wanted| (wanted.number, wanted.file)).collect()
+    };
+    assert_eq!(named(&state), [], "it is still written to: it is read at a start");
+    state.segments.replace(&[14], Segment::sealed(25, copied));
+    assert_eq!(named(&state), [(14, 25)]);
 }
