@@ -20,7 +20,9 @@ fn nothing_promised_is_broken_whatever_happens() {
 
 #[test]
 fn what_is_broken_is_found() {
-    for sabotage in [Sabotage::NoSync, Sabotage::NoJournal, Sabotage::NotNoted, Sabotage::NotSent] {
+    for sabotage in
+        [Sabotage::NoSync, Sabotage::NoJournal, Sabotage::NotNoted, Sabotage::NotSent, Sabotage::NotReplayed]
+    {
         let found = (0..200).find_map(|seed| sim::run_with(seed, false, sabotage).err());
         assert!(found.is_some(), "{sabotage:?} was not found in 200 seeds");
     }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tracecast_log::world::{Condvar, Mutex};
 use tracecast_log::{LogError, NewRecord, Past, Projection};
 use tracecast_otlp::Payload;
 
@@ -32,8 +33,60 @@ pub struct Backfill {
     pub next_unix_nano: Option<u64>,
 }
 
+/// How many copies are on their way. Not the channel's own bound: who waits for that waits outside of a simulated world.
+#[derive(Default)]
+struct Way {
+    copies: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Way {
+    /// Waits for a place.
+    fn enter(&self) {
+        let mut copies = self.copies.lock();
+        while *copies >= AHEAD {
+            copies = self.freed.wait(copies);
+        }
+        *copies = copies.saturating_add(1);
+    }
+
+    fn leave(&self) {
+        let mut copies = self.copies.lock();
+        *copies = copies.saturating_sub(1);
+        drop(copies);
+        self.freed.notify_one();
+    }
+}
+
+/// The end of the way. When it goes, nobody waits for a place any more.
+struct Arriving {
+    copies: mpsc::UnboundedReceiver<(u64, NewRecord)>,
+    way: Arc<Way>,
+}
+
+impl Arriving {
+    async fn next(&mut self) -> Option<(u64, NewRecord)> {
+        let next = self.copies.recv().await;
+        if next.is_some() {
+            self.way.leave();
+        }
+        next
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.copies.close();
+        while self.copies.try_recv().is_ok() {
+            self.way.leave();
+        }
+    }
+}
+
 pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Result<Backfill, LogError> {
-    let (copies, mut arriving) = mpsc::channel::<(u64, NewRecord)>(AHEAD);
+    let (copies, arriving) = mpsc::unbounded_channel::<(u64, NewRecord)>();
+    let way = Arc::new(Way::default());
+    let mut arriving = Arriving { copies: arriving, way: way.clone() };
     let (log, slot) = (lane.shared.log.clone(), lane.slot);
     let workspace = *lane.setup().destination.workspace_id.as_bytes();
     let mut room = log.max_bytes() / PART_OF_CAP;
@@ -56,7 +109,8 @@ pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Res
             let projection = projection.and(Projection::REQUEUED);
             let first_life = first_life::before(past.received_unix_nano, &past.origin.via);
             let copy = requeued(slot, workspace, projection, first_life, payload);
-            match copies.blocking_send((past.received_unix_nano, copy)) {
+            way.enter();
+            match copies.send((past.received_unix_nano, copy)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             }
@@ -65,7 +119,7 @@ pub(crate) async fn run(lane: &Lane, from_unix_nano: u64, decide: Decide) -> Res
     });
     let appending = async move {
         let mut spans = 0;
-        while let Some((received_unix_nano, copy)) = arriving.recv().await {
+        while let Some((received_unix_nano, copy)) = arriving.next().await {
             match append(lane, copy).await {
                 Ok(count) => spans += count,
                 // Space was given to those who send anew; the rest can be asked for again.

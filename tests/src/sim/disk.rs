@@ -47,6 +47,9 @@ pub(super) struct Disk {
     pub(super) failing: Vec<(Op, &'static str, u32)>,
     /// Kinds of failure that have happened.
     pub(super) failed: BTreeSet<&'static str>,
+    /// Segment files of whose first page a write that failed, or with which the process ended, has left a part, and
+    /// their bytes, since this was last emptied.
+    pub(super) torn_headers: BTreeMap<PathBuf, u64>,
     /// Syncs are answered and not done.
     pub(super) lies: bool,
     /// Writes to names that contain this are answered and not done.
@@ -127,6 +130,7 @@ impl Disk {
             dead: false,
             failing: Vec::new(),
             failed: BTreeSet::new(),
+            torn_headers: BTreeMap::new(),
             lies: false,
             swallows: None,
             wall: 0,
@@ -348,6 +352,10 @@ impl Disk {
         } else {
             self.rng.random_range(0..=bytes.len())
         };
+        if !whole && done > 0 && offset < PAGE as u64 && path.to_string_lossy().ends_with(".seg") {
+            let bytes = self.inode(inode)?.cached.len() as u64;
+            self.torn_headers.insert(path, bytes);
+        }
         let wall = self.wall;
         let found = self.inode(inode)?;
         if let Some(bytes) = bytes.get(..done).filter(|bytes| !bytes.is_empty()) {

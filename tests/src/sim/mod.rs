@@ -21,6 +21,7 @@ mod baton;
 mod disk;
 mod oracle;
 mod plan;
+mod requeue;
 mod sink;
 mod story;
 
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tracecast_log::{Durability, world};
+use tracecast_log::world;
 
 use self::baton::Baton;
 use self::disk::Disk;
@@ -83,6 +84,8 @@ pub enum Sabotage {
     NotNoted,
     /// Destinations lose what they said they have taken: as if delivery settled what it did not send.
     NotSent,
+    /// The same for what is sent again alone: as if a replay removed letters that it did not requeue.
+    NotReplayed,
 }
 
 /// Runs one seed.
@@ -111,12 +114,13 @@ pub fn run_with(seed: u64, trace: bool, sabotage: Sabotage) -> Result<Summary, F
             oracle: Mutex::new(Oracle::default()),
             rng: Mutex::new(SmallRng::seed_from_u64(rng.random())),
             moods: Mutex::default(),
-            tokens_are_unique: plan.log.durability == Durability::Durable && !plan.damage,
+            tokens_are_unique: !plan.damage,
             batches_stay: AtomicBool::new(
                 !(plan.disk_faults || plan.damage || plan.clock || plan.small_cap || plan.expiry),
             ),
             unsaid: sabotage == Sabotage::NotNoted,
             forgetful: sabotage == Sabotage::NotSent,
+            forgets_replays: sabotage == Sabotage::NotReplayed,
         };
         let story = Story::new(baton.clone(), plan, rng, Arc::new(shore));
         match catch_unwind(AssertUnwindSafe(|| story.run())) {

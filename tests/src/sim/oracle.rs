@@ -34,6 +34,8 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) payload: Bytes,
+    /// The same without content.
+    pub(super) private_payload: Bytes,
     pub(super) spans: u32,
     pub(super) shares: Vec<Share>,
     /// Spans the destinations refuse for good.
@@ -54,6 +56,8 @@ pub(super) struct Causes {
     pub(super) disk_failed: bool,
     pub(super) small_cap: bool,
     pub(super) expiry: bool,
+    /// The log ended with the process.
+    pub(super) shutdown: bool,
 }
 
 /// Everything that happened, as seen from outside.
@@ -66,6 +70,25 @@ pub(super) struct Oracle {
     tokens: BTreeMap<(usize, String), Vec<Span>>,
     /// Of destinations that know a batch by its token: under which one they have stored a span.
     stored: BTreeMap<(usize, Span), String>,
+    /// Replays and backfills.
+    pub(super) requeues: Vec<Requeue>,
+    /// Destinations that refuse nothing any more, whatever it is.
+    pub(super) forgiving: BTreeSet<usize>,
+    /// The first record of the books: those of a log in memory begin anew with each process.
+    pub(super) since: usize,
+}
+
+/// Spans that were sent back into the log for a destination.
+#[derive(Debug)]
+pub(super) struct Requeue {
+    pub(super) destination: usize,
+    pub(super) spans: BTreeSet<Span>,
+    /// A backfill: the destination may get them though it had not selected them.
+    pub(super) is_backfill: bool,
+    /// Answered: all of them are in the log.
+    pub(super) ended: Option<Duration>,
+    /// They may have been lost on the way, with the power.
+    pub(super) excused: bool,
 }
 
 impl Oracle {
@@ -78,38 +101,30 @@ impl Oracle {
         poison: BTreeSet<u32>,
     ) -> usize {
         let record = self.records.len();
-        let built: Vec<SpanBuilder> = (0..spans)
-            .map(|i| SpanBuilder {
-                trace_id: [7; 16],
-                span_id: span_id((record, i)),
-                name: "chat".to_owned(),
-                kind: 3,
-                start_unix_nano: 1,
-                end_unix_nano: 2,
-                attributes: vec![
-                    ("gen_ai.prompt".to_owned(), OwnedValue::from(PROMPT)),
-                    ("filler".to_owned(), OwnedValue::from("x".repeat(filler).as_str())),
-                ],
-                ..SpanBuilder::default()
-            })
-            .collect();
-        let mut payload = Vec::new();
-        resource_spans(&[], "sim", "1", &built, &mut payload);
-        let payload = Bytes::from(payload);
+        let filler = ("filler".to_owned(), OwnedValue::from("x".repeat(filler).as_str()));
+        let prompt = ("gen_ai.prompt".to_owned(), OwnedValue::from(PROMPT));
+        let payload = body(record, spans, &[prompt, filler.clone()]);
+        // Privacy takes a long text of no known meaning for content.
+        let is_short = matches!(&filler.1, OwnedValue::Str(text) if text.len() <= 1024);
+        let private_payload = body(record, spans, if is_short { std::slice::from_ref(&filler) } else { &[] });
         let answer = Answer::None;
-        self.records.push(Record { payload, spans, shares, poison, answer, excused: false });
+        self.records.push(Record { payload, private_payload, spans, shares, poison, answer, excused: false });
         record
     }
 
     /// Which spans these are. A payload may have lost spans that nobody wants, but what is selected of it is what
-    /// was sent in, byte for byte.
-    pub(super) fn spans_of_item(&self, payload: &Payload, selected: &SpanSet) -> Result<Vec<Span>, String> {
+    /// was sent in, byte for byte; for a private destination content may be gone already.
+    pub(super) fn spans_of_item(
+        &self,
+        payload: &Payload,
+        selected: &SpanSet,
+        private: bool,
+    ) -> Result<Vec<Span>, String> {
         let traces = payload.traces().map_err(|error| format!("a payload that makes no sense: {error}"))?;
         let spans: Vec<Span> =
             selected.iter().map(|position| span_of(traces.span(position as usize).span_id())).collect();
         let record = spans.first().and_then(|(record, _)| self.records.get(*record));
         let record = record.ok_or("a foreign payload")?;
-        let sent = Payload::new(record.payload.clone(), record.spans);
         let positions = SpanSet::from_positions(record.spans, spans.iter().map(|(_, position)| *position));
         let bytes = |payload: &Payload, spans: &SpanSet| {
             let mut bytes = Vec::new();
@@ -117,7 +132,11 @@ impl Oracle {
             select(traces, spans, None, &mut bytes);
             Ok::<_, String>(bytes)
         };
-        match bytes(payload, selected)? == bytes(&sent, &positions)? {
+        let came = bytes(payload, selected)?;
+        let is_of = |sent: &Bytes| {
+            Ok::<_, String>(came == bytes(&Payload::new(sent.clone(), record.spans), &positions)?)
+        };
+        match is_of(&record.payload)? || (private && is_of(&record.private_payload)?) {
             true => Ok(spans),
             false => Err(format!("an altered payload: {spans:?}")),
         }
@@ -126,6 +145,9 @@ impl Oracle {
     /// Whether a destination may be sent this: the finding if not.
     pub(super) fn check_sent(&self, destination: usize, spans: &[Span], private: bool) -> Result<(), String> {
         for (record, position) in spans {
+            if self.is_backfilled(destination, (*record, *position)) {
+                continue;
+            }
             let share = self
                 .records
                 .get(*record)
@@ -180,7 +202,9 @@ impl Oracle {
             if known == token {
                 continue;
             }
-            if strictly {
+            let requeued =
+                |requeue: &Requeue| requeue.destination == destination && requeue.spans.contains(span);
+            if strictly && !self.requeues.iter().any(requeued) {
                 return Err(format!(
                     "destination {destination} has {span:?} under {known}, and now under {token}"
                 ));
@@ -188,6 +212,34 @@ impl Oracle {
             *known = token.to_owned();
         }
         Ok(())
+    }
+
+    /// Whether a span is refused for good.
+    pub(super) fn is_poisoned(&self, destination: usize, (record, position): Span) -> bool {
+        !self.forgiving.contains(&destination)
+            && self.records.get(record).is_some_and(|record| record.poison.contains(&position))
+    }
+
+    fn is_backfilled(&self, destination: usize, span: Span) -> bool {
+        self.requeues.iter().any(|r| r.is_backfill && r.destination == destination && r.spans.contains(&span))
+    }
+
+    /// What a destination would get of a past record whose payload this is: what it selected, or all of it if it was
+    /// not there yet. Noted as part of a requeue.
+    pub(super) fn decide_again(&mut self, requeue: usize, payload: &Payload) -> Option<SpanSet> {
+        let traces = payload.traces().ok()?;
+        let destination = self.requeues.get(requeue)?.destination;
+        let mut positions = Vec::new();
+        for (position, span) in (0..).zip(traces.spans()) {
+            let span = span_of(span.span_id());
+            let record = self.records.get(span.0)?;
+            let share = record.shares.iter().find(|share| share.destination == destination);
+            if share.is_none_or(|share| share.positions.contains(&span.1)) {
+                positions.push(position);
+                self.requeues.get_mut(requeue)?.spans.insert(span);
+            }
+        }
+        (!positions.is_empty()).then(|| SpanSet::from_positions(payload.spans(), positions))
     }
 
     pub(super) fn take(&mut self, destination: usize, spans: &[Span]) {
@@ -206,7 +258,7 @@ impl Oracle {
 
     fn spans_of(&self, destination: usize, wanted: impl Fn(&Record) -> bool) -> BTreeSet<Span> {
         let mut found = BTreeSet::new();
-        for (number, record) in self.records.iter().enumerate().filter(|(_, r)| wanted(r)) {
+        for (number, record) in self.records.iter().enumerate().skip(self.since).filter(|(_, r)| wanted(r)) {
             for share in record.shares.iter().filter(|s| s.destination == destination) {
                 found.extend(share.positions.iter().map(|position| (number, *position)));
             }
@@ -229,10 +281,25 @@ impl Oracle {
             return fail("the books do not balance, or something is pending at rest".to_owned());
         }
         let accepted = |r: &Record| matches!(r.answer, Answer::Accepted(_));
-        let promised = self.spans_of(destination, |r| accepted(r) && !r.excused);
+        let mut promised = self.spans_of(destination, |r| accepted(r) && !r.excused);
         let possible = self.spans_of(destination, |_| true);
-        let nothing = BTreeMap::new();
-        let taken = self.taken.get(&destination).unwrap_or(&nothing);
+        let selected_least = promised.len() as u64;
+        let mut all_requeues_kept = true;
+        // What came back and was lost with the power is a gap in the ordinals: nobody knows any more that it had come
+        // back, so it is counted as selected, and dropped.
+        let mut lost_again = 0;
+        for requeue in self.requeues.iter().filter(|r| r.destination == destination) {
+            if requeue.excused {
+                promised.retain(|span| !requeue.spans.contains(span));
+                all_requeues_kept = false;
+                lost_again += requeue.spans.len() as u64;
+            } else if requeue.is_backfill && requeue.ended.is_some() {
+                promised.extend(requeue.spans.iter().filter(|(record, _)| *record >= self.since));
+            }
+        }
+        let of_now = |(span, times): (&Span, &u32)| (span.0 >= self.since).then_some((*span, *times));
+        let taken: BTreeMap<Span, u32> =
+            self.taken.get(&destination).into_iter().flatten().filter_map(of_now).collect();
         let mut buried = BTreeSet::new();
         for letter in letters {
             buried.extend(self.letter(destination, letter)?);
@@ -240,15 +307,15 @@ impl Oracle {
         let dropped: u64 = books.dropped.iter().sum();
         let dead: u64 = books.dead_lettered.iter().sum();
         if !causes.damage {
-            if books.selected < promised.len() as u64 || books.selected > possible.len() as u64 {
-                let (least, most) = (promised.len(), possible.len());
-                return fail(format!("between {least} and {most} spans were selected"));
+            let selected_most = possible.len() as u64 + lost_again;
+            if books.selected < selected_least || books.selected > selected_most {
+                return fail(format!("between {selected_least} and {selected_most} spans were selected"));
             }
-            if dead > buried.len() as u64 {
+            if dead > buried.len() as u64 + books.requeued && all_requeues_kept {
                 return fail(format!("{} spans are in the dead letters", buried.len()));
             }
         }
-        if books.delivered > taken.len() as u64 {
+        if books.delivered > taken.len() as u64 + books.requeued {
             return fail(format!("{} spans were taken", taken.len()));
         }
         let missing: Vec<Span> =
@@ -267,7 +334,11 @@ impl Oracle {
         for (reason, count) in DropReason::ALL.iter().zip(books.dropped) {
             let allowed = match reason {
                 DropReason::DestinationDeleted => is_deleted,
-                DropReason::BacklogFull => causes.small_cap,
+                // Copies of what was there before fill a log too, and are charged to whom they are for.
+                DropReason::BacklogFull => {
+                    let copies = |r: &Requeue| r.is_backfill && r.destination == destination;
+                    causes.small_cap || self.requeues.iter().any(copies)
+                }
                 DropReason::Expired => causes.expiry,
                 // A dead letter that cannot be written is given up after some tries.
                 DropReason::Damaged => {
@@ -276,7 +347,7 @@ impl Oracle {
                 }
                 // A partial success that names no spans.
                 DropReason::RefusedUnattributed => true,
-                DropReason::Shutdown => false,
+                DropReason::Shutdown => causes.shutdown,
             };
             if count > 0 && !allowed {
                 return fail(format!("{count} spans dropped as {} without a cause", reason.as_str()));
@@ -286,7 +357,7 @@ impl Oracle {
     }
 
     /// The spans of a dead letter, which must be this destination's own and without content if private.
-    fn letter(&self, destination: usize, letter: &DeadLetter) -> Result<Vec<Span>, String> {
+    pub(super) fn letter(&self, destination: usize, letter: &DeadLetter) -> Result<Vec<Span>, String> {
         let payload = Payload::new(letter.payload.clone(), letter.spans);
         let traces = payload.traces().map_err(|e| format!("dead letter {}: {e}", letter.id))?;
         let spans: Vec<Span> = traces.spans().map(|span| span_of(span.span_id())).collect();
@@ -294,6 +365,25 @@ impl Oracle {
         self.check_sent(destination, &spans, !has_content).map_err(|e| format!("dead letter: {e}"))?;
         Ok(spans)
     }
+}
+
+/// A request: spans of a record, all with these attributes.
+fn body(record: usize, spans: u32, attributes: &[(String, OwnedValue)]) -> Bytes {
+    let built: Vec<SpanBuilder> = (0..spans)
+        .map(|i| SpanBuilder {
+            trace_id: [7; 16],
+            span_id: span_id((record, i)),
+            name: "chat".to_owned(),
+            kind: 3,
+            start_unix_nano: 1,
+            end_unix_nano: 2,
+            attributes: attributes.to_vec(),
+            ..SpanBuilder::default()
+        })
+        .collect();
+    let mut payload = Vec::new();
+    resource_spans(&[], "sim", "1", &built, &mut payload);
+    Bytes::from(payload)
 }
 
 fn span_id((record, position): Span) -> [u8; 8] {

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     pub(super) clock: bool,
     /// Destinations come, change and go.
     pub(super) operators: bool,
+    /// Dead letters are replayed, and destinations filled from what the log retains.
+    pub(super) requeues: bool,
     pub(super) small_cap: bool,
     pub(super) expiry: bool,
 }
@@ -41,10 +43,14 @@ impl Plan {
         Plan {
             log: tracecast_log::Options {
                 dir: PathBuf::from("/data/log"),
-                durability: if rng.random_bool(0.6) { Durability::Durable } else { Durability::Buffered },
+                durability: match rng.random_range(0..20) {
+                    0..11 => Durability::Durable,
+                    11..17 => Durability::Buffered,
+                    _ => Durability::Memory,
+                },
                 max_bytes: segment_bytes * segments,
                 max_age: Duration::from_secs(max_age),
-                retain: Duration::ZERO,
+                retain: Duration::from_secs([0, 0, 60, 4 * 3600][rng.random_range(0..4)]),
                 segment_bytes,
                 cache_bytes: [0, 4 << 10, 64 << 10][rng.random_range(0..3)],
             },
@@ -60,6 +66,7 @@ impl Plan {
             damage: rng.random_bool(0.08),
             clock: rng.random_bool(0.15),
             operators: rng.random_bool(0.35),
+            requeues: rng.random_bool(0.5),
             small_cap,
             expiry,
         }

@@ -73,8 +73,10 @@ pub(super) struct Shore {
     pub(super) batches_stay: AtomicBool,
     /// Sinks do not say that they know batches by their tokens.
     pub(super) unsaid: bool,
-    /// Sinks say that they have stored what they have not.
+    /// Sinks say that they have stored what they have not,
     pub(super) forgetful: bool,
+    /// or not of what is sent again.
+    pub(super) forgets_replays: bool,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,7 +116,7 @@ impl Sink {
         let mut oracle = locked(&self.shore.oracle);
         let mut items = Vec::new();
         for item in &batch.items {
-            let spans = match oracle.spans_of_item(&item.payload, &item.spans) {
+            let spans = match oracle.spans_of_item(&item.payload, &item.spans, item.private) {
                 Ok(spans) => spans,
                 Err(finding) => world.fail(format!("destination {}: {finding}", self.destination)),
             };
@@ -137,13 +139,11 @@ impl Sink {
 
     fn poisoned(&self, spans: &[Span]) -> bool {
         let oracle = locked(&self.shore.oracle);
-        spans.iter().any(|(record, position)| {
-            oracle.records.get(*record).is_some_and(|record| record.poison.contains(position))
-        })
+        spans.iter().any(|span| oracle.is_poisoned(self.destination, *span))
     }
 
     fn take(&self, batch: &Batch, spans: &[Span]) {
-        if self.shore.forgetful {
+        if self.shore.forgetful || (self.shore.forgets_replays && batch.replayed) {
             return;
         }
         let mut oracle = locked(&self.shore.oracle);
@@ -215,11 +215,12 @@ impl Sink {
         if self.poisoned(&all) {
             return Reply::Say(Answer::Isolate { by_size: false, failure: failure(400) });
         }
-        self.take(batch, &all);
+        let refused = if mood == Mood::Partial && roll < 50 { 1 + roll % all.len() } else { 0 };
+        self.take(batch, all.get(refused..).unwrap_or_default());
         match mood {
-            Mood::Partial if roll < 50 => {
-                let refused = 1 + roll as u32 % batch.spans();
-                Reply::Say(Answer::Partial { refused, message: "some were refused".to_owned() })
+            Mood::Partial if refused > 0 => {
+                let message = "some were refused".to_owned();
+                Reply::Say(Answer::Partial { refused: refused as u32, message })
             }
             Mood::Deaf => retry(504),
             _ => Reply::Say(Answer::Delivered),
