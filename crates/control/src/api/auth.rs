@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::envelope::ApiError;
+use super::request::read_away;
 use crate::model::{Key, KeyKind, now};
 use crate::store::Audit;
 use crate::{Control, hex};
@@ -72,7 +73,7 @@ pub(crate) async fn management_only(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => refused(&control, request, error).await,
     })
 }
 
@@ -87,8 +88,15 @@ pub(crate) async fn any_key(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => refused(&control, request, error).await,
     })
+}
+
+/// The answer, once the body has been read: a connection with something left on it is closed, and a client that has
+/// put it back for its next request finds it dead.
+async fn refused(control: &Control, request: Request, error: ApiError) -> Response {
+    read_away(request, control.limits.max_body_bytes).await;
+    error.into_response()
 }
 
 fn authenticate(control: &Control, headers: &HeaderMap) -> Result<Caller, ApiError> {

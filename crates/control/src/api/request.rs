@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -16,6 +16,23 @@ use crate::Control;
 
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the body of a refused request is read.
+const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads a body that nobody wants and keeps nothing of it; more than so many bytes are not read.
+pub(crate) async fn read_away(request: Request, bytes_max: usize) {
+    let mut body = request.into_body();
+    let to_its_end = async {
+        let mut left = bytes_max;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len());
+            let Some(rest) = left.checked_sub(bytes) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(REFUSED_BODY_TIMEOUT, to_its_end).await;
+}
 
 pub(crate) const LIMIT_DEFAULT: usize = 50;
 pub(crate) const LIMIT_MAX: usize = 100;

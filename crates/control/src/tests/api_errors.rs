@@ -1,9 +1,13 @@
 //! Every error, whoever finds it, is JSON in the envelope. `Gateway::call_as` asserts content type, integer code
 //! and message on each.
 
-use std::sync::atomic::Ordering;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use axum::body::Body;
+use futures_util::stream;
 use http::Request;
 use serde_json::json;
 
@@ -34,6 +38,27 @@ async fn who_may_not_is_told_so() {
     }
     assert_eq!(gateway.call_as(None, "GET", "/api/v1/key", None).await.0, 401);
     assert_eq!(gateway.call_as(Some(&ordinary), "GET", "/api/v1/key", None).await.0, 200);
+}
+
+/// Otherwise the connection is closed behind the answer, and who uses it for the next request finds it dead.
+#[tokio::test]
+async fn the_body_of_a_refused_request_is_read_to_its_end() {
+    let gateway = Gateway::new().await;
+    let ordinary = gateway.ordinary_key().await;
+    for (key, status) in [(ordinary.as_str(), 403), ("sk-tc-mgmt-unknown", 401)] {
+        let is_read = Arc::new(AtomicBool::new(false));
+        let (end, mut pieces) = (is_read.clone(), 3);
+        let body = Body::from_stream(stream::poll_fn(move |_| {
+            pieces -= 1;
+            end.fetch_or(pieces == 0, Ordering::SeqCst);
+            Poll::Ready((pieces > 0).then_some(Ok::<_, Infallible>("{}")))
+        }));
+        let request =
+            Request::patch(format!("{DESTINATIONS}/x")).header("authorization", format!("Bearer {key}"));
+        let answer = gateway.raw(request.body(body).unwrap()).await;
+        assert_eq!(answer.status(), status);
+        assert!(is_read.load(Ordering::SeqCst));
+    }
 }
 
 #[tokio::test]
