@@ -229,76 +229,63 @@ mod tests {
         queue.take(None, patience).expect("not stopped").len()
     }
 
-    /// Until a writer waits for so many.
-    fn wanted(queue: &Queue, appends: usize) {
-        while lock(&queue.state).wanted != appends {
-            std::thread::yield_now();
-        }
+    /// A queue whose last commit was of two.
+    fn two_were_answered() -> Queue {
+        let queue = Queue::default();
+        push(&queue, 10);
+        push(&queue, 10);
+        assert_eq!(taken(&queue, FOR_EVER), 2);
+        queue
+    }
+
+    /// A writer waits for so many, and takes them when the last of them has come.
+    fn takes_what_it_waits_for(queue: &Queue, appends: usize) {
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| taken(queue, FOR_EVER));
+            while lock(&queue.state).wanted != appends {
+                std::thread::yield_now();
+            }
+            let here = lock(&queue.state).items.len();
+            (here..appends).for_each(|_| push(queue, 10));
+            assert_eq!(writer.join().unwrap(), appends);
+        });
     }
 
     #[test]
     fn who_is_alone_waits_for_nobody() {
         let queue = Queue::default();
         for _ in 0..3 {
-            std::thread::scope(|scope| {
-                let writer = scope.spawn(|| taken(&queue, FOR_EVER));
-                wanted(&queue, 1);
-                push(&queue, 10);
-                assert_eq!(writer.join().unwrap(), 1);
-            });
+            takes_what_it_waits_for(&queue, 1);
         }
     }
 
     #[test]
     fn those_who_were_answered_are_waited_for() {
-        let queue = Queue::default();
-        push(&queue, 10);
-        push(&queue, 10);
-        assert_eq!(taken(&queue, FOR_EVER), 2);
+        let queue = two_were_answered();
         // One came meanwhile; with the two that were answered that makes three.
         push(&queue, 10);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| taken(&queue, FOR_EVER));
-            wanted(&queue, 3);
-            push(&queue, 10);
-            push(&queue, 10);
-            assert_eq!(writer.join().unwrap(), 3);
-        });
+        takes_what_it_waits_for(&queue, 3);
     }
 
     #[test]
     fn nobody_is_waited_for_longer_than_there_is_patience() {
-        let queue = Queue::default();
-        push(&queue, 10);
-        push(&queue, 10);
-        assert_eq!(taken(&queue, FOR_EVER), 2);
+        let queue = two_were_answered();
         push(&queue, 10);
         assert_eq!(taken(&queue, Duration::from_millis(1)), 1);
         // The others are gone, and forgotten.
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| taken(&queue, FOR_EVER));
-            wanted(&queue, 1);
-            push(&queue, 10);
-            assert_eq!(writer.join().unwrap(), 1);
-        });
+        takes_what_it_waits_for(&queue, 1);
     }
 
     #[test]
     fn a_large_commit_waits_for_nobody() {
-        let queue = Queue::default();
-        push(&queue, 10);
-        push(&queue, 10);
-        assert_eq!(taken(&queue, FOR_EVER), 2);
+        let queue = two_were_answered();
         push(&queue, COMMIT_ENOUGH as usize);
         assert_eq!(taken(&queue, FOR_EVER), 1);
     }
 
     #[test]
     fn who_stops_waits_for_nobody() {
-        let queue = Queue::default();
-        push(&queue, 10);
-        push(&queue, 10);
-        assert_eq!(taken(&queue, FOR_EVER), 2);
+        let queue = two_were_answered();
         push(&queue, 10);
         queue.stop();
         assert_eq!(taken(&queue, FOR_EVER), 1);
