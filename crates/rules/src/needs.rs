@@ -5,9 +5,9 @@ use tracecast_destination::Field;
 
 use crate::fields::Fields;
 
-/// Fields that may be needed: those that cost little to read.
-const FIELDS: [Field; 6] =
-    [Field::Model, Field::Provider, Field::SessionId, Field::UserId, Field::ApiKeyName, Field::FinishReason];
+/// Fields that may be needed: those that cost little to read. The finish reason may have to be looked for in messages.
+const FIELDS: [Field; 5] =
+    [Field::Model, Field::Provider, Field::SessionId, Field::UserId, Field::ApiKeyName];
 
 /// A text that a field must have, as its print.
 #[derive(Clone, Copy, Debug)]
