@@ -1,18 +1,21 @@
 //! The keeper: seals, syncs, checkpoints, gives segments back, and asks for backlog to be given up.
-use std::collections::HashMap;
-use std::collections::VecDeque;
+mod inbox;
+mod relief;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::inbox::Inbox;
+use self::inbox::Unsealed;
+use self::relief::Relief;
 use crate::carry::{self, Carry, Step};
 use crate::checkpoint::{Checkpoint, Wanted};
 use crate::journal::{self, Journal};
-use crate::segment::Sealing;
 use crate::segments::Segment;
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{LogError, Options, Sequence, Slot};
-use crate::world::{self, Condvar, Mutex};
+use crate::world;
 
 const LOG_SYNC: Duration = Duration::from_millis(100);
 const JOURNAL_SYNC: Duration = Duration::from_secs(1);
@@ -22,15 +25,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A checkpoint after so many bytes of log, or of journal.
 const CHECKPOINT_LOG: u64 = 64 << 20;
 const CHECKPOINT_JOURNAL: u64 = 16 << 20;
-/// What was asked for is given so long to be settled before more is asked.
-const GIVE_UP_WAIT: Duration = Duration::from_millis(200);
-/// While the newest are refused, nobody is asked to give up the oldest before space was short for so long, with nothing
-/// on its way back,
-const REFUSE_WAIT: Duration = Duration::from_secs(1);
-/// and the keeper saw so as often: on a starved machine the others need longer for what would make room.
-const REFUSE_LOOKS: u32 = 25;
-/// For so long after a failure of the disk nobody is asked to give anything up.
-const MEND_WAIT: Duration = Duration::from_secs(5);
 /// A segment is left alone for so long after its last record came: most of what is wanted of it is on its way.
 const SETTLE_DOWN: Duration = Duration::from_secs(10);
 /// Above so much of the cap in use, segments are carried over without that wait, and retained or not.
@@ -38,102 +32,18 @@ const PRESSURE_PERCENT: u64 = 80;
 /// Attempts to write a seal, a second apart. What is wanted of a segment without one cannot be carried over.
 const SEAL_TRIES: u32 = 30;
 
-/// Messages to the keeper.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    state: Mutex<InboxState>,
-    work: Condvar,
-    /// Log bytes at which the next checkpoint is due.
-    due_at: AtomicU64,
-}
-
-/// A segment that takes no more records and waits for its seal.
-#[derive(Debug)]
-struct Unsealed {
-    sealing: Sealing,
-    tries: u32,
-    /// Not before; after a failure.
-    after: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct InboxState {
-    to_seal: VecDeque<Unsealed>,
-    checkpoint: bool,
-    woken: bool,
-    stopped: bool,
-}
-
-impl Inbox {
-    pub(crate) fn new() -> Inbox {
-        Inbox { due_at: AtomicU64::new(CHECKPOINT_LOG), ..Inbox::default() }
-    }
-
-    pub(crate) fn seal(&self, sealing: Sealing) {
-        lock(&self.state).to_seal.push_back(Unsealed { sealing, tries: 0, after: None });
-        self.wake();
-    }
-
-    pub(crate) fn want_checkpoint(&self) {
-        lock(&self.state).checkpoint = true;
-        self.wake();
-    }
-
-    pub(crate) fn wake(&self) {
-        lock(&self.state).woken = true;
-        self.work.notify_all();
-    }
-
-    pub(crate) fn stop(&self) {
-        lock(&self.state).stopped = true;
-        self.work.notify_all();
-    }
-
-    pub(crate) fn is_checkpoint_due(&self, log_bytes: u64) -> bool {
-        log_bytes >= self.due_at.load(Ordering::Acquire)
-    }
-
-    /// Waits for a message; true when stopping.
-    fn wait(&self, most: Duration) -> bool {
-        let mut state = lock(&self.state);
-        if !state.woken && !state.stopped {
-            state = self.work.wait_timeout(state, most).0;
-        }
-        state.woken = false;
-        state.stopped
-    }
-}
-
 pub(crate) struct Keeper {
     inner: Arc<Inner>,
     log_synced: Instant,
     journal_synced: Instant,
     checkpoint_after: Option<Instant>,
     checkpoint_wanted: bool,
-    /// What each slot was last asked to give up to.
-    asked: HashMap<Slot, Sequence>,
-    waiting: Option<(Slot, u64, Instant)>,
-    asked_at: Instant,
-    short: Option<Short>,
-    /// When appends or seals were last seen to fail.
-    failed_at: Option<Instant>,
+    relief: Relief,
     carry: Option<Box<Carry>>,
     /// Not before; after a failure.
     carry_after: Option<Instant>,
     /// Segments whose records were carried over, to be given back with the next checkpoint.
     replaced: Vec<Segment>,
-}
-
-/// Space is short, and nothing is on its way back.
-#[derive(Debug)]
-struct Short {
-    since: Instant,
-    /// How often that was seen.
-    looks: u32,
-    /// Settlements that were on their way when it began: what they free comes back first.
-    settlements: u64,
-    /// They have come, and since then the keeper has had a turn in which to give back and to carry over.
-    settled: bool,
 }
 
 impl Keeper {
@@ -145,11 +55,7 @@ impl Keeper {
             journal_synced: now,
             checkpoint_after: None,
             checkpoint_wanted: false,
-            asked: HashMap::new(),
-            waiting: None,
-            asked_at: now,
-            short: None,
-            failed_at: None,
+            relief: Relief::new(),
             carry: None,
             carry_after: None,
             replaced: Vec::new(),
@@ -167,8 +73,9 @@ impl Keeper {
                 self.tend(on_disk);
                 self.carry_over(on_disk);
             }
-            self.judge();
-            self.relieve();
+            relief::judge(&inner, self.carry.is_some());
+            let is_short = self.is_short();
+            self.relief.look(&inner, is_short, is_short && self.gets_files_back());
         }
         let Some(on_disk) = &inner.on_disk else { return };
         if let Some(carry) = self.carry.take() {
@@ -183,23 +90,6 @@ impl Keeper {
         match &self.inner.on_disk {
             Some(on_disk) => on_disk.pool.is_short(),
             None => self.inner.budget.is_short(),
-        }
-    }
-
-    /// Whether new spans are to be refused for those above their share.
-    fn judge(&self) {
-        let inner = &self.inner;
-        let Some(on_disk) = inner.on_disk.as_ref().filter(|_| inner.drop_newest.load(Ordering::Acquire))
-        else {
-            return;
-        };
-        let already = inner.refusing.load(Ordering::Acquire);
-        // While some is carried over, what is wanted may have room once the rest is gone: it is waited for as long as
-        // there is half of that left.
-        let is_tight = on_disk.pool.is_tight(already, self.carry.is_some() && !already);
-        if is_tight != already {
-            tracing::info!(refusing = is_tight, "new spans for those with the most pending bytes");
-            inner.refusing.store(is_tight, Ordering::Release);
         }
     }
 
@@ -298,7 +188,7 @@ impl Keeper {
                     if tries == 0 {
                         tracing::warn!(%error, "segment not sealed yet");
                     }
-                    self.failed_at = Some(now);
+                    self.relief.disk_failed();
                     let again = Unsealed { sealing, tries: tries + 1, after: Some(now + RETRY) };
                     lock(&self.inner.inbox.state).to_seal.push_back(again);
                 }
@@ -310,6 +200,12 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Files of the log come back without anything being given up.
+    fn gets_files_back(&self) -> bool {
+        let comes_back = || self.carry.is_some() || !self.replaced.is_empty() || self.has_settled_segments();
+        self.inner.on_disk.is_some() && comes_back()
     }
 
     fn has_settled_segments(&self) -> bool {
@@ -457,69 +353,6 @@ impl Keeper {
         for segment in segments {
             give_back(on_disk, &segment);
         }
-    }
-
-    /// Short of space: the slot with the most pending bytes is asked for its oldest, and nobody else.
-    fn relieve(&mut self) {
-        if self.inner.failed.load(Ordering::Acquire) {
-            self.failed_at = Some(world::now());
-        }
-        if !self.is_short() {
-            self.asked.clear();
-            self.waiting = None;
-            self.short = None;
-            return;
-        }
-        // A disk that failed is not helped by giving anything up: once it works again, what could not be sealed or
-        // copied makes room.
-        if self.failed_at.is_some_and(|at| world::elapsed(at) < MEND_WAIT) {
-            self.short = None;
-            return;
-        }
-        let comes_back = self.carry.is_some() || !self.replaced.is_empty() || self.has_settled_segments();
-        if self.inner.on_disk.is_some() && comes_back {
-            // Their files come back first.
-            self.short = None;
-            return;
-        }
-        let short = self.short.get_or_insert_with(|| Short {
-            since: world::now(),
-            looks: 0,
-            settlements: self.inner.settlements.pushed(),
-            settled: false,
-        });
-        short.looks += 1;
-        if self.inner.on_disk.is_some() && !short.settled {
-            short.settled = self.inner.settlements.are_done(short.settlements);
-            return;
-        }
-        // Refusing what is new makes room by itself, as soon as the others have been sent what they have.
-        let refuses = self.inner.drop_newest.load(Ordering::Acquire);
-        if refuses && (world::elapsed(short.since) < REFUSE_WAIT || short.looks < REFUSE_LOOKS) {
-            return;
-        }
-        let state = self.inner.state();
-        let Some(slot) = state.ledger.laggard() else { return };
-        if let Some((asked, number, at)) = self.waiting
-            && asked == slot
-            && state.segments.is_held_by(number, slot)
-            && world::elapsed(at) < GIVE_UP_WAIT
-        {
-            return;
-        }
-        let asked = self.asked.get(&slot).copied().unwrap_or(0);
-        let Some((number, up_to)) = state.segments.oldest_held_by(slot, asked) else {
-            // Everything was asked for; what was in flight then may be pending again.
-            if world::elapsed(self.asked_at) > RETRY {
-                self.asked.remove(&slot);
-            }
-            return;
-        };
-        drop(state);
-        self.asked.insert(slot, up_to);
-        self.waiting = Some((slot, number, world::now()));
-        self.asked_at = world::now();
-        self.inner.tell(|subscriber| subscriber.give_up(slot, up_to));
     }
 }
 

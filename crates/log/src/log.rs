@@ -1,4 +1,6 @@
 //! The log as others see it: opening, the calls, closing.
+mod threads;
+
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracecast_otlp::Payload;
 
+use self::threads::{Handle, start};
 use crate::backlog::{Indexes, Pending};
 use crate::cache::Cache;
 use crate::dead_letters::{DeadLetters, Limits};
@@ -17,21 +20,20 @@ use crate::entry::{Entry, Stored};
 use crate::format::{HEADER_PAGE, SLOT_MAX};
 use crate::history::Past;
 use crate::journal::Intent;
-use crate::keeper::{Inbox, Keeper};
+use crate::keeper::Inbox;
 use crate::memory::{self, Budget};
 use crate::pool::Pool;
 use crate::queue::{Queue, prepare};
 use crate::reader::Files;
 use crate::reads::{self, Reads};
 use crate::recovery::{self, Opened};
-use crate::settle::{self, Item, Settlements};
+use crate::settle::{Item, Settlements};
 use crate::shared::{Inner, OnDisk, State, lock};
 use crate::types::{
     Activity, Backlog, Books, Damage, Durability, LogError, NewRecord, OnFull, Options, Outcome, Recovered,
     Sequence, Settlement, Slot, SlotKey, Subscriber,
 };
-use crate::world::{Mutex, Thread};
-use crate::writer::Writer;
+use crate::world::Mutex;
 
 /// Smallest segment file.
 const SEGMENT_MIN: u64 = 4 * HEADER_PAGE;
@@ -45,22 +47,6 @@ const FLUSH_WAIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Log {
     handle: Arc<Handle>,
-}
-
-#[derive(Debug)]
-struct Handle {
-    inner: Arc<Inner>,
-    /// Memory mode: whoever appends commits.
-    in_memory: Option<Arc<Mutex<Writer>>>,
-    threads: Mutex<Threads>,
-}
-
-#[derive(Debug, Default)]
-struct Threads {
-    writer: Option<Thread>,
-    settle: Option<Thread>,
-    keeper: Option<Thread>,
-    pool: Option<Thread>,
 }
 
 impl Log {
@@ -78,10 +64,8 @@ impl Log {
             let record_max = options.max_bytes;
             let dead_letters = DeadLetters::in_memory(limits);
             let inner = inner(options, record_max, State::default(), None, dead_letters);
-            return Ok((
-                start(inner, 1, 1)?,
-                Recovered { backlog: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() },
-            ));
+            let recovered = Recovered { backlog: Vec::new(), trace_keys: Vec::new(), notes: Vec::new() };
+            return Ok((Log { handle: Arc::new(start(inner, 1, 1)?) }, recovered));
         }
         options.segment_bytes =
             options.segment_bytes.min(options.max_bytes / 4).max(SEGMENT_MIN).next_multiple_of(HEADER_PAGE);
@@ -123,7 +107,8 @@ impl Log {
         };
         let record_max = (options.max_bytes / 2).min(u64::from(u32::MAX / 2));
         let inner = inner(options, record_max, state, Some(on_disk), dead_letters);
-        Ok((start(inner, next_sequence, next_segment)?, recovered))
+        let handle = start(inner, next_sequence, next_segment)?;
+        Ok((Log { handle: Arc::new(handle) }, recovered))
     }
 
     fn inner(&self) -> &Inner {
@@ -361,48 +346,6 @@ impl Log {
     }
 }
 
-impl Handle {
-    /// Ends the threads one after the other, each when it has done what the one before left it.
-    fn end(&self) {
-        let mut threads = lock(&self.threads);
-        let inner = &self.inner;
-        inner.queue.stop();
-        if let Some(on_disk) = &inner.on_disk {
-            on_disk.pool.wake();
-        }
-        inner.budget.wake();
-        join(threads.writer.take());
-        inner.settlements.stop();
-        join(threads.settle.take());
-        inner.inbox.stop();
-        join(threads.keeper.take());
-        if let Some(on_disk) = &inner.on_disk {
-            on_disk.pool.stop();
-            join(threads.pool.take());
-            // Unlocked by name: a process that is being started elsewhere may hold a copy of the descriptor.
-            if let Some(file) = lock(&on_disk.lock).take() {
-                file.unlock();
-            }
-        }
-        *lock(&inner.subscriber) = None;
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Waits for a thread, unless it is this one (the last clone went inside a callback).
-fn join(thread: Option<Thread>) {
-    if let Some(thread) = thread.filter(|t| !t.is_this_one())
-        && !thread.join()
-    {
-        tracing::error!("a thread of the log panicked");
-    }
-}
-
 fn inner(
     options: Options,
     record_max: u64,
@@ -431,46 +374,6 @@ fn inner(
         refusing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     })
-}
-
-fn start(inner: Arc<Inner>, next_sequence: Sequence, next_segment: u64) -> Result<Log, LogError> {
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        let spawned = Thread::spawn(&format!("log-{name}"), run);
-        spawned.map_err(|source| LogError::Io { path: inner.options.dir.clone(), source })
-    };
-    let writer = Writer::new(inner.clone(), next_sequence, next_segment);
-    let keeper = Keeper::new(inner.clone());
-    let own = inner.clone();
-    let (in_memory, write): (_, Box<dyn FnOnce() + Send>) = if inner.on_disk.is_some() {
-        (
-            None,
-            Box::new(move || {
-                if let Some(on_disk) = &own.on_disk {
-                    writer.run(on_disk)
-                }
-            }),
-        )
-    } else {
-        let writer = Arc::new(Mutex::new(writer));
-        (Some(writer.clone()), Box::new(move || memory::run(&own, &writer)))
-    };
-    let handle = Handle { inner: inner.clone(), in_memory, threads: Mutex::default() };
-    let mut threads = lock(&handle.threads);
-    threads.writer = Some(spawn("writer", write)?);
-    threads.keeper = Some(spawn("keeper", Box::new(move || keeper.run()))?);
-    if inner.on_disk.is_some() {
-        let own = inner.clone();
-        threads.settle = Some(spawn("journal", Box::new(move || settle::run(&own)))?);
-        let own = inner.clone();
-        let grow = move || {
-            if let Some(on_disk) = &own.on_disk {
-                on_disk.pool.grow_until_stopped();
-            }
-        };
-        threads.pool = Some(spawn("pool", Box::new(grow))?);
-    }
-    drop(threads);
-    Ok(Log { handle: Arc::new(handle) })
 }
 
 /// Makes the directory and takes its lock.

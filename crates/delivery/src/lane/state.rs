@@ -1,0 +1,120 @@
+//! The state a destination is shown in, its changes, and what of it is remembered over a restart.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Closing, Desk, Lane};
+use crate::State;
+use crate::gap::Lost;
+use crate::health::Gate;
+use crate::history::{Memo, Transition};
+use crate::stats::{Stats, unix_nano};
+
+impl Lane {
+    pub(crate) fn stats(&self) -> Stats {
+        let now = Instant::now();
+        let (state, since, gate, gap) = {
+            let desk = self.desk();
+            (desk.shown, desk.since_unix_nano, desk.gate(now), desk.gaps.offer(unix_nano()))
+        };
+        let wait = if let Gate::Until(until) = gate { until - now } else { Duration::ZERO };
+        Stats { gap, ..self.meters.stats(state, since, wait) }
+    }
+
+    /// The latest changes of state, oldest first.
+    pub(crate) fn history(&self) -> Vec<Transition> {
+        self.desk().history.entries()
+    }
+
+    /// What is to be remembered over a restart.
+    pub(crate) fn memo(&self) -> Memo {
+        let desk = self.desk();
+        Memo {
+            failing_for: desk.health.failing_for(Instant::now()),
+            history: desk.history.entries(),
+            gaps: desk.gaps,
+        }
+    }
+
+    /// What an earlier process remembered.
+    pub(crate) fn recall(&self, memo: Memo) {
+        let mut desk = self.desk();
+        if let Some(failing_for) = memo.failing_for {
+            desk.health.has_failed_for(failing_for, Instant::now());
+        }
+        desk.history.precede(memo.history);
+        desk.gaps = memo.gaps;
+    }
+
+    /// What a gap has cost is being sent again.
+    pub(crate) fn took_up_offer(&self) {
+        self.desk().gaps.offer = None;
+    }
+
+    pub(super) fn lost(&self) -> Lost {
+        let books = self.shared.log.books(self.slot);
+        Lost { dropped: books.dropped.iter().sum(), dead_lettered: books.dead_lettered.iter().sum() }
+    }
+
+    /// Brings the shown state up to date and notes the change, if there was one.
+    pub(super) fn transition(&self, desk: &mut Desk) -> Option<Transition> {
+        let (from, to) = (desk.shown, desk.state());
+        if from == to {
+            return None;
+        }
+        desk.shown = to;
+        desk.since_unix_nano = unix_nano();
+        self.meters.entered(to);
+        let error = if to == State::Healthy { None } else { self.meters.last_error() };
+        let change = Transition { from, to, at_unix_nano: desk.since_unix_nano, times: 1, error };
+        desk.history.push(change.clone());
+        if from == State::AutoPaused && to == State::Degraded {
+            desk.gaps.ended(change.at_unix_nano, || self.lost());
+        }
+        let failing_for = desk.health.failing_for(Instant::now()).map_or(0, |(ago, _)| ago.as_nanos() as u64);
+        let since_unix_nano = change.at_unix_nano.saturating_sub(failing_for);
+        desk.gaps.entered(to, since_unix_nano, || self.lost());
+        Some(change)
+    }
+
+    pub(super) fn announce(&self, transition: Option<Transition>) {
+        let Some(transition) = transition else { return };
+        let setup = self.setup();
+        if let Some(watcher) = self.shared.watcher.get() {
+            watcher(&setup.destination, &transition);
+        }
+        let (from, to) = (transition.from, transition.to);
+        let weight = |state: State| match state {
+            State::HeldAuth | State::HeldConfig | State::AutoPaused | State::Gone => 2,
+            State::Throttled | State::Open | State::Paused | State::Draining | State::Retired => 1,
+            _ => 0,
+        };
+        let (heavy_from, heavy_to) = (weight(from), weight(to));
+        let (destination, name) = (self.id, setup.destination.name.as_str());
+        let (from, to) = (from.as_str(), to.as_str());
+        match (heavy_to, heavy_from) {
+            (2, _) => {
+                tracing::warn!(%destination, name, from, to, "destination needs attention, its data is kept")
+            }
+            (0, 0) => tracing::debug!(%destination, name, from, to, "destination changed state"),
+            _ => tracing::info!(%destination, name, from, to, "destination changed state"),
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn state(&self) -> State {
+        if self.closing == Some(Closing::Deleted) {
+            State::Draining
+        } else if self.retired {
+            State::Retired
+        } else if self.is_paused() {
+            State::Paused
+        } else if self.setup.sender.is_err() {
+            State::HeldConfig
+        } else {
+            self.health.state()
+        }
+    }
+}
