@@ -157,8 +157,8 @@ impl Driver {
     /// Does everything that can be done now. Returns when there will be more to do, by time.
     fn step(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let low = self.low();
-        let mut orders = self.lane.orders(low, now);
+        let (low, oldest) = self.outstanding();
+        let mut orders = self.lane.orders(low, oldest, now);
         self.failing = orders.failing;
         if let Some(wanted) = orders.read.take() {
             let (log, slot) = (self.lane.shared.log.clone(), self.lane.slot);
@@ -202,7 +202,7 @@ impl Driver {
         }
 
         let timer = sooner(again, sooner(self.deadlines().min(), orders.queue_deadline));
-        let timer = sooner(timer, orders.read_at);
+        let timer = sooner(timer, sooner(orders.read_at, orders.lags_at));
         // Dead letters that could not be written wait for a time only; batches also for the gate.
         let timer = sooner(timer, self.next_due(|part| part.refusal.is_some()));
         let window = match orders.gate {
@@ -295,11 +295,14 @@ impl Driver {
         }
     }
 
-    /// The first ordinal of what is outstanding.
-    fn low(&self) -> Option<u64> {
-        let waiting = self.waiting.iter().flat_map(|job| &job.parts);
-        let flying = self.flights.values().flat_map(|f| f.job.parts.iter().chain([&f.part]));
-        waiting.chain(flying).filter_map(|part| part.pieces.first()?.route().map(|r| r.ordinal)).min()
+    /// The first ordinal of what is outstanding, and its first deadline.
+    fn outstanding(&self) -> (Option<u64>, Option<Instant>) {
+        let parts = || {
+            let waiting = self.waiting.iter().flat_map(|job| &job.parts);
+            waiting.chain(self.flights.values().flat_map(|f| f.job.parts.iter().chain([&f.part])))
+        };
+        let low = parts().filter_map(|part| part.pieces.first()?.route().map(|r| r.ordinal)).min();
+        (low, parts().map(|part| part.deadline).min())
     }
 
     /// When the waiting parts expire.

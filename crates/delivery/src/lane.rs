@@ -17,13 +17,13 @@ use tracecast_sinks::BatchLimits;
 use uuid::Uuid;
 
 pub(crate) use self::orders::{Orders, Reading, Take};
-use crate::State;
 use crate::course::Course;
 use crate::driver::{self, Running};
 use crate::gap::Gaps;
 use crate::health::{Gate, Health, Request, Signal};
 use crate::history::History;
 use crate::job::Piece;
+use crate::lag::{Lag, Target};
 use crate::limits::{Learned, Size};
 use crate::policy::{self, Policy};
 use crate::queue::{Queue, Ref};
@@ -32,6 +32,7 @@ use crate::reform::Plan;
 use crate::shared::Shared;
 use crate::stack::Sender;
 use crate::stats::{Meters, unix_nano};
+use crate::{Options, State};
 
 /// Spans between the first that is not final and the last that was read: beyond, a destination does not read on.
 const SPREAD_MAX: u64 = 65_536;
@@ -81,6 +82,7 @@ struct Desk {
     nudged: bool,
     learned: Learned,
     rate: Option<Rate>,
+    lag: Lag,
     history: History,
     gaps: Gaps,
     shown: State,
@@ -107,6 +109,7 @@ impl Lane {
             nudged: false,
             learned: Learned::default(),
             rate,
+            lag: Lag::default(),
             history: History::default(),
             gaps: Gaps::default(),
             shown: State::Healthy,
@@ -274,8 +277,14 @@ impl Lane {
         }
     }
 
-    /// Takes note of an answer; see [`Health::react`].
-    pub(crate) fn react(&self, signal: Signal, request: Request, now: Instant) -> Duration {
+    /// Takes note of an answer; see [`Health::react`]. `oldest`: the first deadline of what is outstanding after it.
+    pub(crate) fn react(
+        &self,
+        signal: Signal,
+        request: Request,
+        oldest: Option<Instant>,
+        now: Instant,
+    ) -> Duration {
         if let Signal::Failed { retry_after: Some(asked), .. } = signal
             && asked > policy::RETRY_AFTER_CAP
         {
@@ -288,6 +297,7 @@ impl Lane {
         // It is back: hours that were to be waited because it was away have no more reason.
         let is_back = !flowed && desk.health.flows();
         desk.nudged |= is_back && desk.setup.retry() == Retry::Schedule;
+        self.note_lag(&mut desk, oldest, now);
         let transition = self.transition(&mut desk);
         if desk.health.is_well() {
             desk.gaps.ended(unix_nano(), || self.lost());
@@ -320,11 +330,19 @@ impl Lane {
     pub(crate) fn dismiss(&self) -> bool {
         let mut desk = self.desk();
         let done = desk.closing == Some(Closing::Shutdown) || desk.is_idle();
-        if done {
-            desk.running = false;
-            desk.driver = None;
+        if !done {
+            return false;
         }
-        done
+        desk.running = false;
+        desk.driver = None;
+        let mut transition = None;
+        if desk.closing.is_none() {
+            desk.lag.caught_up();
+            transition = self.transition(&mut desk);
+        }
+        drop(desk);
+        self.announce(transition);
+        true
     }
 
     fn note_setup_error(&self) {
@@ -371,6 +389,12 @@ impl Desk {
             return Gate::Shut;
         }
         self.health.gate(now)
+    }
+
+    /// How long what is pending may wait before the destination lags.
+    fn target(&self, options: &Options) -> Option<Target> {
+        let BatchLimits { age_max: linger, .. } = self.setup.limits()?;
+        Some(Target { linger, attempt: options.attempt_timeout, max_age: options.max_age })
     }
 
     /// Spans and bytes of the largest batch.

@@ -30,6 +30,7 @@
 //! | `limits` | which sizes a destination takes, as learned from its answers (pure) |
 //! | `job` | pieces, parts with their tokens, halving (pure) |
 //! | `gap` | what was lost while a destination only failed (pure) |
+//! | `lag` | whether what is pending waits for longer than it should (pure) |
 //! | `stats`, `history` | counters, latencies and changes of state |
 //! | `replay` | dead letters on their way back into the log |
 //! | `backfill` | records of the past on their way back into the log |
@@ -66,6 +67,7 @@ mod gap;
 mod health;
 mod history;
 mod job;
+mod lag;
 mod lane;
 mod limits;
 mod policy;
@@ -153,7 +155,8 @@ pub type Watcher = Arc<dyn Fn(&Destination, &Transition) + Send + Sync>;
 pub enum State {
     /// Recent successes, or nothing known yet.
     Healthy,
-    /// Failing, or storing only part of what it gets; retried with backoff.
+    /// Failing, or storing only part of what it gets; retried with backoff. Or lagging: what is pending waits for longer
+    /// than a working destination needs.
     Degraded,
     /// Told to wait: nothing is sent until then.
     Throttled,

@@ -40,6 +40,8 @@ pub struct Stats {
     pub bisect_requests: u64,
     /// How long nothing is sent because of earlier answers; zero if something may be sent.
     pub retry_wait: Duration,
+    /// Its oldest pending span waits for longer than a working destination needs.
+    pub is_lagging: bool,
     /// What it has lost before it came back from a pause of days, until somebody has that sent again.
     pub gap: Option<Gap>,
 }
@@ -184,6 +186,7 @@ impl Meters {
             transitions: entered.map(|(s, n)| (s.as_str(), n.load(Relaxed))).collect(),
             bisect_requests: self.bisect_requests.load(Relaxed),
             retry_wait,
+            is_lagging: false,
             gap: None,
         }
     }

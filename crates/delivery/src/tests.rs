@@ -6,6 +6,7 @@ mod batching;
 mod books;
 mod harness;
 mod intents;
+mod lag;
 mod lifecycle;
 mod outages;
 mod pieces;

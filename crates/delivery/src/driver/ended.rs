@@ -100,7 +100,9 @@ impl Driver {
         }
         self.lane.settle(ruling.settled);
         let request = Request { epoch, tries, attempts, latency: took };
-        let wait = self.lane.react(ruling.signal, request, now);
+        let left = ruling.retry.iter().chain(&ruling.next).chain(&job.parts).map(|part| part.deadline);
+        let oldest = self.outstanding().1.into_iter().chain(left).min();
+        let wait = self.lane.react(ruling.signal, request, oldest, now);
 
         if job.search_requests > 0 || !ruling.next.is_empty() {
             job.search_requests = job.search_requests.saturating_add(1);

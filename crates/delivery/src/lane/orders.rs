@@ -40,6 +40,8 @@ pub(crate) struct Orders {
     pub(crate) by_schedule: bool,
     /// When to try again to read on.
     pub(crate) read_at: Option<Instant>,
+    /// When the destination lags, if nothing happens before.
+    pub(crate) lags_at: Option<Instant>,
 }
 
 /// What is to be read of the log.
@@ -61,8 +63,8 @@ pub(crate) enum Take {
 }
 
 impl Lane {
-    /// `low`: the first ordinal that is outstanding.
-    pub(crate) fn orders(&self, low: Option<u64>, now: Instant) -> Orders {
+    /// `low`: the first ordinal that is outstanding. `oldest`: the first deadline.
+    pub(crate) fn orders(&self, low: Option<u64>, oldest: Option<Instant>, now: Instant) -> Orders {
         let log = &self.shared.log;
         let mut desk = self.desk();
         let mut dropped = Vec::new();
@@ -100,6 +102,8 @@ impl Lane {
         let more = dropped.len() >= CHUNK;
         let next = desk.course.next;
         desk.course.low = low.into_iter().chain(desk.queue.first()).min().unwrap_or(next);
+        let lags_at = self.note_lag(&mut desk, oldest, now);
+        let transition = self.transition(&mut desk);
         let (spans_max, bytes_max) = desk.maxima(now);
         let wanted = desk.course.behind
             && !desk.course.reading
@@ -115,7 +119,7 @@ impl Lane {
         if !more {
             desk.give_up = None;
         }
-        Orders {
+        let orders = Orders {
             closing: desk.closing,
             gate: desk.gate(now),
             epoch: desk.health.epoch(),
@@ -130,6 +134,25 @@ impl Lane {
             keeps_batches: desk.setup.keeps_batches(),
             by_schedule: desk.setup.retry() == Retry::Schedule,
             read_at,
+            lags_at,
+        };
+        drop(desk);
+        self.announce(transition);
+        orders
+    }
+
+    /// Returns when the destination lags, if nothing happens before. `oldest`: the first deadline of what is outstanding.
+    pub(super) fn note_lag(&self, desk: &mut Desk, oldest: Option<Instant>, now: Instant) -> Option<Instant> {
+        let oldest = oldest.into_iter().chain(desk.queue.deadline()).min();
+        let target = desk.target(&self.shared.options)?;
+        match oldest {
+            Some(oldest) => desk.lag.note(oldest, target, now),
+            None => {
+                if desk.is_idle() {
+                    desk.lag.caught_up();
+                }
+                None
+            }
         }
     }
 

@@ -9,17 +9,18 @@ use crate::State;
 use crate::gap::Lost;
 use crate::health::Gate;
 use crate::history::{Memo, Transition};
-use crate::stats::{Stats, unix_nano};
+use crate::stats::{LastError, Stats, unix_nano};
 
 impl Lane {
     pub(crate) fn stats(&self) -> Stats {
         let now = Instant::now();
-        let (state, since, gate, gap) = {
+        let (state, since, gate, is_lagging, gap) = {
             let desk = self.desk();
-            (desk.shown, desk.since_unix_nano, desk.gate(now), desk.gaps.offer(unix_nano()))
+            let gap = desk.gaps.offer(unix_nano());
+            (desk.shown, desk.since_unix_nano, desk.gate(now), desk.lag.is_above(), gap)
         };
         let wait = if let Gate::Until(until) = gate { until - now } else { Duration::ZERO };
-        Stats { gap, ..self.meters.stats(state, since, wait) }
+        Stats { is_lagging, gap, ..self.meters.stats(state, since, wait) }
     }
 
     /// The latest changes of state, oldest first.
@@ -66,7 +67,11 @@ impl Lane {
         desk.shown = to;
         desk.since_unix_nano = unix_nano();
         self.meters.entered(to);
-        let error = if to == State::Healthy { None } else { self.meters.last_error() };
+        let error = match to {
+            State::Healthy => None,
+            State::Degraded if desk.lags_only() => self.lag_error(desk),
+            _ => self.meters.last_error(),
+        };
         let change = Transition { from, to, at_unix_nano: desk.since_unix_nano, times: 1, error };
         desk.history.push(change.clone());
         if from == State::AutoPaused && to == State::Degraded {
@@ -76,6 +81,13 @@ impl Lane {
         let since_unix_nano = change.at_unix_nano.saturating_sub(failing_for);
         desk.gaps.entered(to, since_unix_nano, || self.lost());
         Some(change)
+    }
+
+    /// The trouble of a destination that lags, for its history.
+    fn lag_error(&self, desk: &Desk) -> Option<LastError> {
+        let target = desk.target(&self.shared.options)?.wait().as_secs_f64();
+        let excerpt = format!("the oldest pending event waits for more than {target:.1} s");
+        Some(LastError { status: None, excerpt, at_unix_nano: desk.since_unix_nano })
     }
 
     pub(super) fn announce(&self, transition: Option<Transition>) {
@@ -113,8 +125,15 @@ impl Desk {
             State::Paused
         } else if self.setup.sender.is_err() {
             State::HeldConfig
+        } else if self.lags_only() {
+            State::Degraded
         } else {
             self.health.state()
         }
+    }
+
+    /// Its answers are good, and there are too few of them.
+    fn lags_only(&self) -> bool {
+        self.health.state() == State::Healthy && self.lag.is_above()
     }
 }

@@ -110,6 +110,13 @@ fn warnings(known: &Known, books: &Books, live: Option<&tracecast_delivery::Stat
         }
         _ => {}
     }
+    if live.is_some_and(|live| live.state == State::Degraded && live.is_lagging) {
+        warnings.push(
+            "it lags: events wait for longer than a working destination needs; it takes less than it is sent, or works \
+             off what came meanwhile (see oldest_pending_seconds, last_error and its rate_limit)"
+                .to_owned(),
+        );
+    }
     if let Some(gap) = live.and_then(|live| live.gap) {
         warnings.push(gap_warning(known, &gap));
     }
