@@ -6,6 +6,7 @@ mod books;
 mod clients;
 mod command_line;
 mod concurrency;
+mod config_schema;
 mod control;
 mod delivery;
 mod durability;

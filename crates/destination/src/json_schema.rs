@@ -18,7 +18,7 @@ pub fn json_schema() -> Json {
         .iter()
         .map(|kind| {
             json!({
-                "if": { "properties": { "type": { "const": kind.as_str() } } },
+                "if": { "required": ["type"], "properties": { "type": { "const": kind.as_str() } } },
                 "then": { "properties": { "config": config(*kind) } },
             })
         })
@@ -36,12 +36,18 @@ pub fn json_schema() -> Json {
                 "format": "uuid",
                 "description": "File destinations only; derived from workspace, type and name if absent.",
             },
-            "type": { "enum": Kind::NAMES },
-            "name": { "type": "string", "minLength": 1 },
+            "type": { "enum": Kind::NAMES, "description": "The kind: decides what `config` holds." },
+            "name": { "type": "string", "minLength": 1, "description": "Name for people." },
             "workspace_id": { "type": "string", "description": "Uuid; in the file also a slug." },
             "enabled": flag("Takes new events.", true),
             "privacy_mode": flag("Content is withheld.", false),
-            "sampling_rate": { "type": "number", "minimum": 0.0001, "maximum": 1, "default": 1 },
+            "sampling_rate": {
+                "type": "number",
+                "minimum": 0.0001,
+                "maximum": 1,
+                "default": 1,
+                "description": "Part of the sessions it gets.",
+            },
             "api_key_hashes": {
                 "type": ["array", "null"],
                 "minItems": 1,
@@ -54,6 +60,7 @@ pub fn json_schema() -> Json {
                 "minItems": 1,
                 "items": { "enum": regions },
                 "default": ["global"],
+                "description": "Regions whose traffic it gets.",
             },
             "rate_limit": RateLimit::json_schema(),
             "retry": {
@@ -66,7 +73,7 @@ pub fn json_schema() -> Json {
             "broadcast_generation_identity": flag("Send identity metadata.", false),
             "broadcast_generation_request_context": flag("Send request context metadata.", false),
             "broadcast_generation_cost_allocation": flag("Send cost allocation metadata.", false),
-            "config": { "type": "object" },
+            "config": { "type": "object", "description": "Where and how events are sent, by `type`." },
         },
         "allOf": types,
     })
@@ -124,9 +131,12 @@ fn filter_rules() -> Json {
         "required": ["field", "operator"],
         "additionalProperties": false,
         "properties": {
-            "field": { "enum": filter::Field::NAMES },
-            "operator": { "enum": filter::Operator::NAMES },
-            "value": { "type": ["string", "number"] },
+            "field": { "enum": filter::Field::NAMES, "description": "What is looked at." },
+            "operator": { "enum": filter::Operator::NAMES, "description": "How it is compared." },
+            "value": {
+                "type": ["string", "number"],
+                "description": "With what: a number for costs and tokens, else text; none with exists and not_exists.",
+            },
         },
     });
     let group = json!({
@@ -134,7 +144,11 @@ fn filter_rules() -> Json {
         "required": ["rules"],
         "additionalProperties": false,
         "properties": {
-            "logic": { "enum": filter::Logic::NAMES, "default": "and" },
+            "logic": {
+                "enum": filter::Logic::NAMES,
+                "default": "and",
+                "description": "Whether all rules of the group must hold, or one.",
+            },
             "rules": { "type": "array", "items": rule },
         },
     });
@@ -143,8 +157,13 @@ fn filter_rules() -> Json {
         "required": ["groups"],
         "additionalProperties": false,
         "properties": {
-            "enabled": { "type": "boolean", "default": true },
-            "groups": { "type": "array", "items": group },
+            "enabled": {
+                "type": "boolean",
+                "default": true,
+                "description": "If false, everything passes.",
+            },
+            "groups": { "type": "array", "items": group, "description": "All must pass." },
         },
+        "description": "Conditions on events; absent or null = none.",
     })
 }

@@ -6,8 +6,9 @@
 //! commands/serve ─► gateway (opens, binds, wires, stops in order) ─► ingest ─► log ─► delivery
 //!                      └─ handover (sockets from the predecessor, to the successor)
 //!          demo  ─┘                │                                        control ─► runtime
-//!          check, load, sink       └─ config (file, environment) ◄─ reload (SIGHUP, changed file)
+//!          check, config-schema    └─ config (file, environment) ◄─ reload (SIGHUP, changed file)
 //!          destination, key, stats, send, tail ─► admin (client of the control API)
+//!          load, sink ─► loadkit
 //!          log ─► the files of a data directory
 //! ```
 
@@ -56,6 +57,8 @@ enum Command {
     Demo(commands::demo::Args),
     /// Validate a config file without opening a port: every mistake at once.
     Check(commands::check::Args),
+    /// Print the JSON Schema of the config file, for editors.
+    ConfigSchema,
     /// Manage destinations through the admin API.
     Destination(commands::destination::Args),
     /// Manage keys through the admin API.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(args),
         Command::Demo(args) => commands::demo::run(args),
         Command::Check(args) => commands::check::run(&args),
+        Command::ConfigSchema => commands::config_schema::run(),
         Command::Destination(args) => commands::destination::run(args),
         Command::Key(args) => commands::key::run(args),
         Command::Stats(args) => commands::stats::run(args),

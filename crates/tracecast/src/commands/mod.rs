@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod check;
+pub(crate) mod config_schema;
 pub(crate) mod demo;
 pub(crate) mod destination;
 pub(crate) mod key;

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
-use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, ManagedBy, did_you_mean};
+use tracecast_destination::{
+    CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, Field, ManagedBy, did_you_mean,
+};
 use uuid::Uuid;
 
 use super::Mistakes;
@@ -13,8 +15,9 @@ use super::substitute::Sources;
 use super::tree::{Node, Value};
 
 /// Fields that are not text. A substituted scalar takes this type where it stands for one of them.
-const NUMBERS: [&str; 3] = ["sampling_rate", "rate_limit.requests_per_second", "rate_limit.spans_per_second"];
-const BOOLEANS: [&str; 8] = [
+pub(super) const NUMBERS: [&str; 3] =
+    ["sampling_rate", "rate_limit.requests_per_second", "rate_limit.spans_per_second"];
+pub(super) const BOOLEANS: [&str; 8] = [
     "enabled",
     "privacy_mode",
     "broadcast_generation_cost",
@@ -25,6 +28,9 @@ const BOOLEANS: [&str; 8] = [
     "filter_rules.enabled",
 ];
 
+/// A mapping whose `field` decides whether its `value` is a number.
+const FILTER_RULE: &str = "filter_rules.groups.rules";
+
 /// The body that a mapping of the file stands for.
 pub(super) fn to_json(node: &Node, path: &str) -> Json {
     match &node.value {
@@ -33,9 +39,7 @@ pub(super) fn to_json(node: &Node, path: &str) -> Json {
         Value::Int(i) => Json::from(*i),
         Value::Float(f) => serde_json::Number::from_f64(*f).map_or(Json::Null, Json::Number),
         Value::Text { text, retype } => {
-            let number = (*retype && NUMBERS.contains(&path))
-                .then(|| text.parse().ok().and_then(serde_json::Number::from_f64))
-                .flatten();
+            let number = (*retype && NUMBERS.contains(&path)).then(|| number(text)).flatten();
             let flag = (*retype && BOOLEANS.contains(&path)).then(|| text.parse().ok()).flatten();
             match (number, flag) {
                 (Some(n), _) => Json::Number(n),
@@ -44,16 +48,31 @@ pub(super) fn to_json(node: &Node, path: &str) -> Json {
             }
         }
         Value::List(items) => Json::Array(items.iter().map(|n| to_json(n, path)).collect()),
-        Value::Map(entries) => Json::Object(
-            entries
+        Value::Map(entries) => {
+            let mut fields: Map<_, _> = entries
                 .iter()
                 .map(|(key, _, value)| {
                     let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     (key.clone(), to_json(value, &below))
                 })
-                .collect::<Map<_, _>>(),
-        ),
+                .collect();
+            if path == FILTER_RULE {
+                let field = fields.get("field").and_then(Json::as_str).and_then(Field::parse);
+                let value = node.get("value").map(|node| &node.value);
+                if let (Some(true), Some(Value::Text { text, retype: true })) =
+                    (field.map(Field::is_numeric), value)
+                    && let Some(number) = number(text)
+                {
+                    fields.insert("value".to_owned(), Json::Number(number));
+                }
+            }
+            Json::Object(fields)
+        }
     }
+}
+
+fn number(text: &str) -> Option<serde_json::Number> {
+    text.parse().ok().and_then(serde_json::Number::from_f64)
 }
 
 /// Keys a destination may have in the file: those of the API's create body, and `id`.

@@ -5,8 +5,10 @@
 mod changes;
 mod destinations;
 mod entry;
+mod forms;
 mod mistakes;
 mod read;
+mod schema;
 mod settings;
 mod substitute;
 mod tree;
@@ -15,6 +17,7 @@ use std::path::Path;
 
 pub(crate) use entry::{Entry, Purpose, assign, read_entries, secret_text};
 use mistakes::{Mistake, Mistakes};
+pub(crate) use schema::json_schema;
 pub(crate) use settings::Config;
 use substitute::{Process, Sources, substitute};
 use tree::{Node, Origin, Value};
@@ -56,8 +59,10 @@ fn build(
     for (name, value) in env {
         override_with(&mut root, &name, value, &mut mistakes);
     }
-    let config = settings::read_config(&root, data_dir, sources, &mut mistakes);
-    if mistakes.list.is_empty() { Ok(config) } else { Err(mistakes) }
+    match settings::read_config(&root, data_dir, sources, &mut mistakes) {
+        (Some(config), _) if mistakes.list.is_empty() => Ok(config),
+        _ => Err(mistakes),
+    }
 }
 
 /// Puts the value of `TRACECAST__SECTION__KEY` in its place. Only single values can be overridden.

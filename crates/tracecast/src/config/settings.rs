@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 use tracecast_control::FileKey;
 use tracecast_destination::{Destination, Region};
@@ -15,9 +16,10 @@ use tracecast_sinks::OutboundPolicy;
 
 use super::Mistakes;
 use super::destinations::read_destinations;
-use super::read::{Section, address, boolean, bytes, duration, word};
+use super::forms::{Form, address, age, boolean, http_url, sha256, size, text, whole_number, words};
+use super::read::Section;
 use super::substitute::Sources;
-use super::tree::{Node, Value};
+use super::tree::{Node, Origin, Value};
 
 /// Everything `serve` needs to know, valid as a whole.
 #[derive(Clone, Debug)]
@@ -52,22 +54,25 @@ pub(crate) struct Config {
     pub(crate) telemetry_otlp: Option<String>,
 }
 
-/// Reads all sections; what is wrong is told by its default.
+/// Reads all sections: the settings, unless a mistake left one out, and the schema of all that was asked for.
 pub(super) fn read_config(
     root: &Node,
     data_dir_flag: Option<&Path>,
     sources: &dyn Sources,
     mistakes: &mut Mistakes,
-) -> Config {
-    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let mut top = Section::root(root, mistakes);
+) -> (Option<Config>, Json) {
+    let mut top = Section::root(root, "Configuration of a tracecast gateway.", mistakes);
 
-    let mut ingest = top.section("ingest", mistakes);
-    let ingest_http = ingest.setting("http", loopback(4318), mistakes, address);
-    let ingest_grpc = ingest.setting("grpc", loopback(4317), mistakes, address);
-    let auth = ingest
-        .setting("auth", Auth::Keys, mistakes, |t| word(t, &[("keys", Auth::Keys), ("none", Auth::None)]));
-    if auth == Auth::None && !(ingest_http.ip().is_loopback() && ingest_grpc.ip().is_loopback()) {
+    let mut ingest = top.section("ingest", "Where events come in, and who may send them.", mistakes);
+    let about = "OTLP/HTTP and JSON events.";
+    let ingest_http = ingest.setting("http", about, address(), "127.0.0.1:4318", mistakes);
+    let about = "OTLP/gRPC.";
+    let ingest_grpc = ingest.setting("grpc", about, address(), "127.0.0.1:4317", mistakes);
+    let about = "keys: only known keys may send. none: anybody, on loopback only.";
+    let who = words([("keys", Auth::Keys), ("none", Auth::None)]);
+    let auth = ingest.setting("auth", about, who, "keys", mistakes);
+    let on_loopback = |address: Option<SocketAddr>| address.is_none_or(|a| a.ip().is_loopback());
+    if auth == Some(Auth::None) && !(on_loopback(ingest_http) && on_loopback(ingest_grpc)) {
         let at = root.nearest("ingest.auth");
         let hint = "use `auth: keys`, or bind ingest.http and ingest.grpc to 127.0.0.1";
         mistakes.add(
@@ -77,153 +82,175 @@ pub(super) fn read_config(
             Some(hint.into()),
         );
     }
-    let region = ingest.setting("region", Region::Global, mistakes, |t| {
-        Region::parse(t).ok_or_else(|| format!("`{t}` is not one of global, europe, us"))
-    });
-    let media = ingest.setting("media", Media::Strip, mistakes, |t| {
-        word(t, &[("strip", Media::Strip), ("keep", Media::Keep)])
-    });
-    let service_name = ingest.setting("service_name", "tracecast".to_owned(), mistakes, |t| Ok(t.to_owned()));
-    let keys = match ingest.take("keys") {
-        Some(node) => read_keys(node, mistakes),
-        None => Vec::new(),
-    };
-    ingest.finish(mistakes);
+    let about = "The region of events that name none.";
+    let regions = words([
+        ("global", Region::Global),
+        ("europe", Region::Europe),
+        ("us", Region::Us),
+        ("eu", Region::Europe),
+    ]);
+    let region = ingest.setting("region", about, regions, "global", mistakes);
+    let about = "Media embedded in messages: replaced by a marker, or kept.";
+    let what = words([("strip", Media::Strip), ("keep", Media::Keep)]);
+    let media = ingest.setting("media", about, what, "strip", mistakes);
+    let about = "service.name of spans made from JSON events.";
+    let service_name = ingest.setting("service_name", about, text(), "tracecast", mistakes);
+    let keys = read_keys(&mut ingest, mistakes);
+    top.end(ingest, mistakes);
 
-    let mut admin = top.section("admin", mistakes);
-    let admin_listen = admin.setting("listen", loopback(4320), mistakes, address);
-    admin.finish(mistakes);
+    let mut admin = top.section("admin", "The control API, health and metrics.", mistakes);
+    let about = "Where they are served.";
+    let listen = admin.setting("listen", about, address(), "127.0.0.1:4320", mistakes);
+    top.end(admin, mistakes);
 
-    let from_file =
-        top.setting("data_dir", PathBuf::from("./tracecast-data"), mistakes, |t| match t.trim() {
-            "" => Err("is empty".into()),
-            dir => Ok(PathBuf::from(dir)),
-        });
-    let data_dir = data_dir_flag.map_or(from_file, Path::to_owned);
+    let about = "Directory of the log, the dead letters and the store.";
+    let from_file = top.setting("data_dir", about, not_empty("is empty"), "./tracecast-data", mistakes);
+    let data_dir = data_dir_flag.map(Path::to_owned).or(from_file.map(PathBuf::from));
 
-    let mut log = top.section("log", mistakes);
-    let durability = log.setting("durability", Durability::Durable, mistakes, |t| {
-        word(
-            t,
-            &[
-                ("durable", Durability::Durable),
-                ("buffered", Durability::Buffered),
-                ("memory", Durability::Memory),
-            ],
-        )
-    });
-    let log_max_bytes = log.setting("max_bytes", 10 << 30, mistakes, |t| match bytes(t)? {
-        n if n < 256 << 20 => Err(format!("`{t}` is too small: the log needs at least 256MiB")),
+    let mut log =
+        top.section("log", "The log that accepted events are kept in until they are delivered.", mistakes);
+    let about = "durable: synced before the answer. buffered: synced every 100 ms. memory: nothing on disk.";
+    let when = words([
+        ("durable", Durability::Durable),
+        ("buffered", Durability::Buffered),
+        ("memory", Durability::Memory),
+    ]);
+    let durability = log.setting("durability", about, when, "durable", mistakes);
+    let about = "Size of the log: at least 256MiB; never more than 80 % of what the disk has free.";
+    let at_least = size().then(|text, n| match n {
+        n if n < 256 << 20 => Err(format!("`{text}` is too small: the log needs at least 256MiB")),
         n => Ok(n),
     });
-    let log_max_age =
-        log.setting("max_age", Duration::from_secs(24 * 3600), mistakes, |t| match duration(t)? {
-            d if d < Duration::from_secs(60) => Err(format!("`{t}` is too short: at least 1m")),
-            d if d > Duration::from_secs(7 * 86_400) => Err(format!("`{t}` is too long: at most 7d")),
-            d => Ok(d),
-        });
-    let log_on_full = log.setting("on_full", OnFull::DropOldest, mistakes, |t| {
-        word(t, &[("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)])
+    let log_max_bytes = log.setting("max_bytes", about, at_least, "10GiB", mistakes);
+    let about = "How long an event is tried: 1m to 7d.";
+    let within = age().then(|text, d| match d {
+        d if d < Duration::from_secs(60) => Err(format!("`{text}` is too short: at least 1m")),
+        d => at_most_a_week(text, d),
     });
-    let log_retain = log.setting("retain", Duration::ZERO, mistakes, |t| match t {
-        "0" => Ok(Duration::ZERO),
-        t => match duration(t)? {
-            d if d > Duration::from_secs(7 * 86_400) => Err(format!("`{t}` is too long: at most 7d")),
-            d => Ok(d),
-        },
-    });
-    log.finish(mistakes);
+    let log_max_age = log.setting("max_age", about, within, "24h", mistakes);
+    let about = "At the cap. drop_oldest: the destination with the most pending bytes loses its oldest. drop_newest: it \
+                 gets nothing new.";
+    let whom = words([("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)]);
+    let log_on_full = log.setting("on_full", about, whom, "drop_oldest", mistakes);
+    let about = "How long what everybody has stays for a backfill: 0 to 7d.";
+    let retain = age().then(at_most_a_week).or_word("0", || Duration::ZERO);
+    let log_retain = log.setting("retain", about, retain, "0", mistakes);
+    top.end(log, mistakes);
 
-    let mut limits = top.section("limits", mistakes);
-    let body_bytes = limits.setting("body_bytes", 20 << 20, mistakes, body_limit);
-    let inflated_body_bytes = limits.setting("inflated_body_bytes", 64 << 20, mistakes, body_limit);
-    let workspace_bytes_per_second =
-        limits.setting("workspace_bytes_per_second", None, mistakes, |t| match bytes(t)? {
-            n @ 1..1024 => {
-                Err(format!("`{t}` is too small: at least 1KiB, or 0 for no limit; found {n} bytes"))
-            }
-            n => Ok(NonZeroU64::new(n)),
-        });
-    let memory_bytes = limits.setting("memory_bytes", crate::memory::auto_bytes(), mistakes, |t| match t {
-        "auto" => Ok(crate::memory::auto_bytes()),
-        t => match bytes(t)? {
-            n if n < 64 << 20 => Err(format!("`{t}` is too small: at least 64MiB")),
-            n => Ok(n),
-        },
-    });
-    let destinations_per_kind = limits.setting("destinations_per_kind", 5, mistakes, |t| {
-        t.parse().map_err(|_| format!("`{t}` is not a whole number"))
-    });
-    limits.finish(mistakes);
-
-    let mut outbound = top.section("outbound", mistakes);
-    let deny_private_addresses = outbound.setting("deny_private_addresses", false, mistakes, boolean);
-    let allow = match outbound.take("allow") {
-        Some(node) => read_texts(node, "outbound.allow", mistakes),
-        None => Vec::new(),
-    };
-    outbound.finish(mistakes);
-
-    let mut operations = top.section("operations", mistakes);
-    let operations_destination = operations.setting("destination", None, mistakes, |t| match t.trim() {
-        "" => Err("is empty: give the id or the name of a destination".into()),
-        name => Ok(Some(name.to_owned())),
-    });
-    operations.finish(mistakes);
-
-    let mut telemetry = top.section("telemetry", mistakes);
-    let telemetry_otlp = telemetry.setting("otlp", None, mistakes, |t| {
-        if t.starts_with("http://") || t.starts_with("https://") {
-            Ok(Some(t.to_owned()))
-        } else {
-            Err(format!("`{t}` is not an http or https URL"))
+    let mut limits = top.section("limits", "What one request, workspace or process may take.", mistakes);
+    let about = "Size of a request body as sent: at most 1GiB.";
+    let body_bytes = limits.setting("body_bytes", about, body_limit(), "20MiB", mistakes);
+    let about = "Size of a request body after inflating: at most 1GiB.";
+    let inflated_body_bytes = limits.setting("inflated_body_bytes", about, body_limit(), "64MiB", mistakes);
+    let about = "What each workspace may send in a second, after inflating: at least 1KiB; 0 = no limit.";
+    let rate = size().then(|text, n| match n {
+        n @ 1..1024 => {
+            Err(format!("`{text}` is too small: at least 1KiB, or 0 for no limit; found {n} bytes"))
         }
+        n => Ok(NonZeroU64::new(n)),
     });
-    telemetry.finish(mistakes);
+    let workspace_bytes_per_second = limits.setting("workspace_bytes_per_second", about, rate, "0", mistakes);
+    let about = "What the process accounts for in memory: at least 64MiB; auto = 60 % of the cgroup's limit or of the \
+                 machine's memory, at most 2GiB.";
+    let memory = size().then(|text, n| match n {
+        n if n < 64 << 20 => Err(format!("`{text}` is too small: at least 64MiB")),
+        n => Ok(n),
+    });
+    let memory = memory.or_word("auto", crate::memory::auto_bytes);
+    let memory_bytes = limits.setting("memory_bytes", about, memory, "auto", mistakes);
+    let about = "Destinations of one kind that a workspace may create through the API.";
+    let destinations_per_kind = limits.setting("destinations_per_kind", about, whole_number(), "5", mistakes);
+    top.end(limits, mistakes);
 
-    let destinations = match top.take("destinations") {
-        Some(node) => read_destinations(node, &data_dir, sources, mistakes),
+    let mut outbound = top.section("outbound", "Which addresses destinations may have.", mistakes);
+    let about = "Refuse private addresses: for a service of many tenants. Those of cloud metadata are refused anyway.";
+    let deny = outbound.setting("deny_private_addresses", about, boolean(), "false", mistakes);
+    let allow = read_allowed(&mut outbound, mistakes);
+    top.end(outbound, mistakes);
+
+    let mut operations =
+        top.section("operations", "Reports of the gateway about its destinations.", mistakes);
+    let about = "Id or name of the destination that is told of each change of another's state.";
+    let name = not_empty("is empty: give the id or the name of a destination");
+    let operations_destination = operations.optional("destination", about, name, mistakes);
+    top.end(operations, mistakes);
+
+    let mut telemetry = top.section("telemetry", "The gateway's own metrics.", mistakes);
+    let about = "URL they are pushed to over OTLP/HTTP.";
+    let telemetry_otlp = telemetry.optional("otlp", about, http_url(), mistakes);
+    top.end(telemetry, mistakes);
+
+    let destinations = match top.take("destinations", json!({ "$ref": "#/$defs/destinations" })) {
+        Some(node) => {
+            read_destinations(node, data_dir.as_deref().unwrap_or(Path::new("")), sources, mistakes)
+        }
         None => Vec::new(),
     };
-    top.finish(mistakes);
+    let schema = top.finish(mistakes);
 
-    Config {
-        ingest_http,
-        ingest_grpc,
-        auth,
-        region,
-        media,
-        service_name,
-        keys,
-        admin: admin_listen,
-        data_dir,
-        durability,
-        log_max_bytes,
-        log_max_age,
-        log_on_full,
-        log_retain,
-        body_bytes,
-        inflated_body_bytes,
-        workspace_bytes_per_second,
-        memory_bytes,
-        destinations_per_kind,
-        outbound: OutboundPolicy { deny_private_addresses, allow },
-        destinations,
-        operations_destination,
-        telemetry_otlp,
+    let config = || {
+        Some(Config {
+            ingest_http: ingest_http?,
+            ingest_grpc: ingest_grpc?,
+            auth: auth?,
+            region: region?,
+            media: media?,
+            service_name: service_name?,
+            keys,
+            admin: listen?,
+            data_dir: data_dir?,
+            durability: durability?,
+            log_max_bytes: log_max_bytes?,
+            log_max_age: log_max_age?,
+            log_on_full: log_on_full?,
+            log_retain: log_retain?,
+            body_bytes: body_bytes?,
+            inflated_body_bytes: inflated_body_bytes?,
+            workspace_bytes_per_second: workspace_bytes_per_second?,
+            memory_bytes: memory_bytes?,
+            destinations_per_kind: destinations_per_kind?,
+            outbound: OutboundPolicy { deny_private_addresses: deny?, allow },
+            destinations,
+            operations_destination,
+            telemetry_otlp,
+        })
+    };
+    (config(), schema)
+}
+
+fn at_most_a_week(text: &str, age: Duration) -> Result<Duration, String> {
+    match age {
+        d if d > Duration::from_secs(7 * 86_400) => Err(format!("`{text}` is too long: at most 7d")),
+        d => Ok(d),
     }
 }
 
-fn body_limit(text: &str) -> Result<u64, String> {
-    match bytes(text)? {
+fn body_limit() -> Form<u64> {
+    size().then(|text, n| match n {
         0 => Err("must be more than 0".into()),
         n if n > 1 << 30 => Err(format!("`{text}` is too large: at most 1GiB")),
         n => Ok(n),
-    }
+    })
 }
 
-/// A list of texts.
-fn read_texts(node: &Node, path: &str, mistakes: &mut Mistakes) -> Vec<String> {
+fn not_empty(otherwise: &'static str) -> Form<String> {
+    text().then(move |text, _| match text.trim() {
+        "" => Err(otherwise.into()),
+        trimmed => Ok(trimmed.to_owned()),
+    })
+}
+
+fn list_of(about: &str, items: Json) -> Json {
+    json!({ "description": about, "type": ["array", "null"], "items": items })
+}
+
+/// `outbound.allow`: a list of texts.
+fn read_allowed(outbound: &mut Section<'_>, mistakes: &mut Mistakes) -> Vec<String> {
+    let about = "Names, addresses or networks that may be called all the same.";
+    let path = "outbound.allow";
+    let Some(node) = outbound.take("allow", list_of(about, json!({ "type": "string" }))) else {
+        return Vec::new();
+    };
     let Value::List(items) = &node.value else {
         mistakes.add(&node.origin, path, format!("must be a list, not {}", node.value.kind()), None);
         return Vec::new();
@@ -241,51 +268,55 @@ fn read_texts(node: &Node, path: &str, mistakes: &mut Mistakes) -> Vec<String> {
     texts
 }
 
-fn read_keys(node: &Node, mistakes: &mut Mistakes) -> Vec<FileKey> {
+fn read_keys(ingest: &mut Section<'_>, mistakes: &mut Mistakes) -> Vec<FileKey> {
+    // An item that is not there has the shape of those that are.
+    let absent = Node { origin: Origin::File { line: 1, column: 1 }, value: Value::Null };
+    let (_, mut item) = read_key(&absent, &mut Mistakes::default());
+    item["oneOf"] = json!([{ "required": ["key"] }, { "required": ["sha256"] }]);
+    let about = "Keys that may send, besides those of the API.";
+    let Some(node) = ingest.take("keys", list_of(about, item)) else { return Vec::new() };
     let Value::List(items) = &node.value else {
         mistakes.add(&node.origin, "ingest.keys", format!("must be a list, not {}", node.value.kind()), None);
         return Vec::new();
     };
     let mut keys = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let mut section = Section::root(item, mistakes);
-        let path = format!("ingest.keys[{i}]");
         let before = mistakes.list.len();
-        let text = |t: &str| Ok(Some(t.to_owned()));
-        let name = section.setting("name", None, mistakes, text);
-        let key = section.setting("key", None, mistakes, text);
-        let sha256 = section.setting("sha256", None, mistakes, |t| {
-            tracecast_otlp::from_hex(t).map(Some).ok_or_else(|| "is not 64 hexadecimal digits".to_owned())
-        });
-        let workspace = section.setting("workspace", None, mistakes, text);
-        let can_assert = section.setting("can_assert_identity", CanAssert::None, mistakes, |t| {
-            word(
-                t,
-                &[
-                    ("none", CanAssert::None),
-                    ("own_workspace", CanAssert::OwnWorkspace),
-                    ("any_workspace", CanAssert::AnyWorkspace),
-                ],
-            )
-        });
-        section.finish(mistakes);
+        let (key, _) = read_key(item, mistakes);
         for mistake in &mut mistakes.list[before..] {
-            mistake.path = format!("{path}.{}", mistake.path);
+            let below = if mistake.path.is_empty() { "" } else { "." };
+            mistake.path = format!("ingest.keys[{i}]{below}{}", mistake.path);
         }
-        let name = name.unwrap_or_else(|| {
-            mistakes.add(&item.origin, &format!("{path}.name"), "is missing".into(), None);
-            String::new()
-        });
-        let sha256 = match (key, sha256) {
-            (Some(key), None) => Sha256::digest(key.as_bytes()).into(),
-            (None, Some(hash)) => hash,
-            _ => {
-                let hint = "give the secret as `key` or its SHA-256 as `sha256`, not both";
-                mistakes.add(&item.origin, &path, "needs `key` or `sha256`".into(), Some(hint.into()));
-                [0; 32]
-            }
-        };
-        keys.push(FileKey { name, sha256, workspace, can_assert });
+        keys.extend(key);
     }
     keys
+}
+
+/// An item of `ingest.keys`, unless it has mistakes, and its schema.
+fn read_key(item: &Node, mistakes: &mut Mistakes) -> (Option<FileKey>, Json) {
+    let mut section = Section::root(item, "A key, as `key` or as `sha256`.", mistakes);
+    let name = section.required("name", "What filters and the books call it.", text(), mistakes);
+    let key = section.optional("key", "The key itself.", text(), mistakes);
+    let hash = section.optional("sha256", "Its SHA-256 in hexadecimal, instead of it.", sha256(), mistakes);
+    let about = "Id or slug of the workspace its events belong to; by default the default workspace.";
+    let workspace = section.optional("workspace", about, text(), mistakes);
+    let about = "Whose key and workspace its events may say they are of.";
+    let whose = words([
+        ("none", CanAssert::None),
+        ("own_workspace", CanAssert::OwnWorkspace),
+        ("any_workspace", CanAssert::AnyWorkspace),
+    ]);
+    let can_assert = section.setting("can_assert_identity", about, whose, "none", mistakes);
+    let schema = section.finish(mistakes);
+    let sha256 = match (key, hash) {
+        (Some(key), None) => Some(Sha256::digest(key.as_bytes()).into()),
+        (None, Some(hash)) => Some(hash),
+        _ => {
+            let hint = "give the secret as `key` or its SHA-256 as `sha256`, not both";
+            mistakes.add(&item.origin, "", "needs `key` or `sha256`".into(), Some(hint.into()));
+            None
+        }
+    };
+    let key = || Some(FileKey { name: name?, sha256: sha256?, workspace, can_assert: can_assert? });
+    (key(), schema)
 }

@@ -1,18 +1,20 @@
 //! The config file: what is accepted, and that every mistake is told with its line.
 
+mod schema;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tracecast_destination::{DEFAULT_WORKSPACE_ID, ManagedBy};
+use tracecast_destination::{DEFAULT_WORKSPACE_ID, FilterValue, ManagedBy};
 use tracecast_ingest::Auth;
 use tracecast_log::{Durability, OnFull};
 use tracecast_rules::CanAssert;
 use uuid::Uuid;
 
-use super::read::{bytes, duration};
+use super::forms::{bytes, duration};
 use super::*;
 
 const RESEARCH: Uuid = Uuid::from_u128(0x51);
@@ -221,6 +223,18 @@ fn a_scalar_that_is_one_reference_takes_the_fields_type() {
     let config = with(text, &sources).unwrap_or_else(|m| panic!("{m}"));
     assert_eq!(config.destinations[0].sampling_rate, 0.5);
     assert!(config.destinations[0].privacy_mode);
+}
+
+#[test]
+fn the_value_of_a_filter_takes_the_type_of_what_it_is_compared_with() {
+    let sources = Fixed { env: [("COST", "0.5"), ("USER", "42")].into(), ..Fixed::default() };
+    let text = "destinations: [{ type: webhook, name: a, config: { url: 'http://h/' }, filter_rules: { groups: [{ rules: [\
+                { field: total_cost, operator: gt, value: '${COST}' }, \
+                { field: user_id, operator: equals, value: '${USER}' }] }] } }]";
+    let config = with(text, &sources).unwrap_or_else(|m| panic!("{m}"));
+    let rules = &config.destinations[0].filter_rules.as_ref().unwrap().groups[0].rules;
+    assert_eq!(rules[0].value, Some(FilterValue::Number(0.5)));
+    assert_eq!(rules[1].value, Some(FilterValue::Text("42".into())));
 }
 
 #[test]
