@@ -7,6 +7,7 @@ mod clients;
 mod command_line;
 mod concurrency;
 mod config_schema;
+mod connections;
 mod control;
 mod delivery;
 mod durability;

@@ -91,6 +91,15 @@ impl Refusal {
         refusal
     }
 
+    /// For a connection its workspace has no place for.
+    pub(crate) fn too_many_connections() -> Refusal {
+        let message = "the workspace has more connections than limits.workspace_connections allows";
+        let mut refusal =
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, Some(Reason::TooManyConnections), message);
+        refusal.retry_after_seconds = Some(5);
+        refusal
+    }
+
     /// The code of `google.rpc.Status` and of gRPC.
     fn rpc_code(&self) -> tonic::Code {
         use tonic::Code;

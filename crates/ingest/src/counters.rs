@@ -27,11 +27,13 @@ pub enum Reason {
     /// The workspace has sent more than its rate allows. Counted once a request, or once a span where the others of its
     /// request were for workspaces that have not.
     RateLimited,
+    /// The workspace has more connections than it may. Counted once a request.
+    TooManyConnections,
 }
 
 impl Reason {
     /// All reasons, in the order of their codes.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Malformed,
         Reason::InvalidSpan,
         Reason::Unauthorized,
@@ -42,6 +44,7 @@ impl Reason {
         Reason::Incomplete,
         Reason::Loop,
         Reason::RateLimited,
+        Reason::TooManyConnections,
     ];
 
     /// The metric's label value.
@@ -57,6 +60,7 @@ impl Reason {
             Reason::Incomplete => "incomplete",
             Reason::Loop => "loop",
             Reason::RateLimited => "rate_limited",
+            Reason::TooManyConnections => "too_many_connections",
         }
     }
 }

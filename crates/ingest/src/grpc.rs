@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -71,7 +72,7 @@ impl Ingest {
         }
         let (parts, mut body) = request.into_parts();
         let mut reservation = self.shared.budget.reservation();
-        let mut response = match self.export(&parts.headers, &mut body, &mut reservation).await {
+        let mut response = match self.export(&parts, &mut body, &mut reservation).await {
             Ok(message) => answered(&message),
             Err(refusal) => {
                 if !body.is_end_stream() {
@@ -89,11 +90,12 @@ impl Ingest {
 
     async fn export(
         &self,
-        headers: &HeaderMap,
+        head: &Parts,
         body: impl RequestBody,
         reservation: &mut Reservation,
     ) -> Result<Vec<u8>, Refusal> {
-        let sender = self.sender(headers)?;
+        let sender = self.sender(head)?;
+        let headers = &head.headers;
         self.charge_body(&sender, 0)?;
         let coding = Coding::named(headers, GRPC_ENCODING)?;
         let options = &self.shared.options;

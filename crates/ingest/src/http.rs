@@ -1,10 +1,12 @@
 //! OTLP/HTTP, `/v1/events` and the two calls of the Langfuse SDK.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,6 +20,7 @@ use crate::answer::{Encoding, Refusal, respond};
 use crate::auth::{Sender, authorize};
 use crate::body::{Bounds, Coding, RequestBody, discard, inflate, read};
 use crate::budget::Reservation;
+use crate::connections::Place;
 use crate::counters::Reason;
 
 /// Most records of one `/v1/events` request.
@@ -77,7 +80,7 @@ impl Ingest {
         let encoding = answer_encoding(&parts.headers, parts.uri.path());
         // Lives until the answer: what a request holds is reserved as long as it holds it.
         let mut reservation = self.shared.budget.reservation();
-        match self.route(&parts.method, &parts.uri, &parts.headers, &mut body, &mut reservation).await {
+        match self.route(&parts, &mut body, &mut reservation).await {
             Ok(response) => response,
             Err(refusal) => {
                 if !body.is_end_stream() {
@@ -93,24 +96,23 @@ impl Ingest {
 
     async fn route(
         &self,
-        method: &Method,
-        uri: &http::Uri,
-        headers: &HeaderMap,
+        head: &Parts,
         body: impl RequestBody,
         reservation: &mut Reservation,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let Parts { method, uri, .. } = head;
         let addresses = &self.shared.options.addresses;
         match (method, uri.path()) {
             (&Method::POST, "/v1/traces" | "/api/public/otel/v1/traces") => {
-                self.traces(headers, body, reservation).await
+                self.traces(head, body, reservation).await
             }
-            (&Method::POST, "/v1/events") => self.events(uri, headers, body, reservation).await,
+            (&Method::POST, "/v1/events") => self.events(head, body, reservation).await,
             (&Method::GET, "/api/public/health") => Ok(json_response(
                 StatusCode::OK,
                 &json!({ "status": "OK", "version": env!("CARGO_PKG_VERSION") }),
             )),
             (&Method::GET, "/api/public/projects") => {
-                let sender = self.sender(headers)?;
+                let sender = self.sender(head)?;
                 Ok(json_response(
                     StatusCode::OK,
                     &json!({ "data": [{
@@ -145,11 +147,12 @@ impl Ingest {
 
     async fn traces(
         &self,
-        headers: &HeaderMap,
+        head: &Parts,
         body: impl RequestBody,
         reservation: &mut Reservation,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
-        let sender = self.sender(headers)?;
+        let sender = self.sender(head)?;
+        let headers = &head.headers;
         let encoding = otlp_encoding(headers)?;
         let body = self.body(headers, body, &sender, reservation).await?;
         let mut accepted = match encoding {
@@ -191,12 +194,12 @@ impl Ingest {
 
     async fn events(
         &self,
-        uri: &http::Uri,
-        headers: &HeaderMap,
+        head: &Parts,
         body: impl RequestBody,
         reservation: &mut Reservation,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
-        let sender = self.sender(headers)?;
+        let sender = self.sender(head)?;
+        let Parts { uri, headers, .. } = head;
         // The last is what `curl -d` says unless told otherwise: the body tells what it is.
         const KINDS: [&str; 5] = [
             "application/json",
@@ -275,14 +278,19 @@ impl Ingest {
     }
 
     /// Who sends; refused before the body is read when nothing can be taken anyway.
-    pub(crate) fn sender(&self, headers: &HeaderMap) -> Result<Sender, Refusal> {
-        let shared = &self.shared;
+    pub(crate) fn sender(&self, head: &Parts) -> Result<Sender, Refusal> {
+        let (shared, headers) = (&self.shared, &head.headers);
         if shared.draining.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(Refusal::overloaded("the gateway is stopping", 5));
         }
         let via = passed(headers, shared.options.instance_id.as_bytes())?;
         let now = (now_unix_nano() / 1_000_000_000) as i64;
         let sender = authorize(headers, shared.options.auth, &shared.snapshot.load(), now)?;
+        if let Some(place) = head.extensions.get::<Arc<Place>>()
+            && !place.belong_to(sender.workspace)
+        {
+            return Err(Refusal::too_many_connections());
+        }
         if !shared.log.is_writable() {
             return Err(Refusal::overloaded("the log cannot be written", 5));
         }

@@ -39,7 +39,7 @@ use uuid::Uuid;
 
 pub use again::Again;
 pub use body::RequestBody;
-pub use connections::Connections;
+pub use connections::{Bound, Connections};
 pub use counters::{Counters, Reason};
 pub use listener::{Ending, Listener};
 pub use meter::KeyUsage;

@@ -1,7 +1,8 @@
 //! Sockets: accepts connections, bounds them, serves HTTP on them, and lets them finish.
 //!
 //! A listener that ends refuses nobody who was there already: HTTP/1 connections are closed with their next answer
-//! (`connection: close`), HTTP/2 ones by GOAWAY; only what stays silent is closed without a word, after a while.
+//! (`connection: close`), HTTP/2 ones by GOAWAY; only what stays silent is closed without a word, after a while. A
+//! connection its workspace has no place for is closed in the same way, with the answer that says so.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -116,8 +117,7 @@ impl Listener {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let connection =
-                Connection { stream, peer, builder: builder.clone(), end: end.clone(), _place: place };
+            let connection = Connection { stream, peer, builder: builder.clone(), end: end.clone(), place };
             open.spawn(connection.serve(service.clone()));
         };
         drop(self.socket);
@@ -163,7 +163,7 @@ struct Connection {
     peer: SocketAddr,
     builder: Arc<Builder<TokioExecutor>>,
     end: watch::Receiver<Option<Ending>>,
-    _place: Place,
+    place: Arc<Place>,
 }
 
 /// What the requests of a connection told about it.
@@ -173,6 +173,14 @@ struct Seen {
     http2: Notify,
 }
 
+/// Why a connection is ended.
+enum End {
+    /// The listener ends.
+    Listener(Ending),
+    /// Its workspace has too many.
+    TooMany,
+}
+
 impl Connection {
     async fn serve<S, B>(self, service: S)
     where
@@ -180,21 +188,22 @@ impl Connection {
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        let Connection { stream, peer, builder, mut end, .. } = self;
+        let Connection { stream, peer, builder, mut end, place } = self;
         let seen = Arc::new(Seen::default());
         let service = {
-            let (seen, end) = (seen.clone(), end.clone());
-            service_fn(move |request: Request<Incoming>| {
+            let (seen, end, place) = (seen.clone(), end.clone(), place.clone());
+            service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(place.clone());
                 seen.request.store(true, Ordering::Relaxed);
                 let is_http2 = request.version() == Version::HTTP_2;
                 if is_http2 {
                     seen.http2.notify_one();
                 }
-                let end = end.clone();
+                let (end, place) = (end.clone(), place.clone());
                 let answer = service.call(request);
                 async move {
                     let mut response = answer.await?;
-                    if !is_http2 && end.borrow().is_some() {
+                    if !is_http2 && (end.borrow().is_some() || place.is_turned_away()) {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     Ok::<_, Infallible>(response)
@@ -205,7 +214,7 @@ impl Connection {
         let mut connection = std::pin::pin!(connection);
         let mut first_request = std::pin::pin!(tokio::time::sleep(HEADERS_WITHIN));
         let mut is_new = true;
-        let ending = loop {
+        let end = loop {
             tokio::select! {
                 result = connection.as_mut() => return tell(peer, result),
                 // Until the first bytes have told the protocol nobody else watches the time.
@@ -213,13 +222,16 @@ impl Connection {
                     true => is_new = false,
                     false => return tracing::debug!(%peer, "connection closed: no request came"),
                 },
-                ending = ended(&mut end) => break ending,
+                ending = ended(&mut end) => break End::Listener(ending),
+                () = place.turned_away() => break End::TooMany,
             }
         };
-        tokio::select! {
-            result = connection.as_mut() => return tell(peer, result),
-            () = seen.http2.notified() => {}
-            () = tokio::time::sleep(ending.linger) => {}
+        if let End::Listener(ending) = end {
+            tokio::select! {
+                result = connection.as_mut() => return tell(peer, result),
+                () = seen.http2.notified() => {}
+                () = tokio::time::sleep(ending.linger) => {}
+            }
         }
         connection.as_mut().graceful_shutdown();
         tell(peer, connection.await);

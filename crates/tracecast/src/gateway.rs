@@ -266,7 +266,8 @@ impl Gateway {
             log.clone(),
             memory.clone(),
         );
-        runtime.attach_ingest(ingest.clone());
+        let clients = Connections::new(descriptors.ingest, config.workspace_connections);
+        runtime.attach_ingest(ingest.clone(), clients.clone());
         let source: Arc<dyn tracecast_telemetry::Source> = runtime.clone();
         let metrics = Metrics::new(INSTRUMENTS, source, config.telemetry_otlp.as_deref(), &instance_id)
             .map_err(|e| StartError::Internal(e.to_string()))?;
@@ -278,8 +279,7 @@ impl Gateway {
             .ok();
 
         let (end, ended) = watch::channel(None);
-        let clients = Connections::new(descriptors.ingest);
-        let operators = Connections::new(descriptors.admin);
+        let operators = Connections::new(descriptors.admin, None);
         let admin_service = TowerToHyperService::new(control.clone().router());
         let servers = vec![
             tokio::spawn(http.serve(ingest.http_service(), clients.clone(), ended.clone())),

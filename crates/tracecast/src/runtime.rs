@@ -12,7 +12,7 @@ use tracecast_control::futures_like::BoxFuture;
 use tracecast_control::{DestinationChange, LetterFilter, Letters, Preview, Refused, Runtime};
 use tracecast_delivery::Delivery;
 use tracecast_destination::{Destination, Issue};
-use tracecast_ingest::{Ingest, Reason};
+use tracecast_ingest::{Connections, Ingest, Reason};
 use tracecast_log::{Books, Log};
 use tracecast_sinks::Clients;
 use tracecast_telemetry::Metrics;
@@ -41,6 +41,7 @@ pub(crate) struct GatewayRuntime {
     events: Arc<Events>,
     operations: Arc<Operations>,
     ingest: OnceLock<Ingest>,
+    connections: OnceLock<Arc<Connections>>,
     metrics: OnceLock<Metrics>,
     draining: AtomicBool,
 }
@@ -69,13 +70,15 @@ impl GatewayRuntime {
             events,
             operations,
             ingest: OnceLock::new(),
+            connections: OnceLock::new(),
             metrics: OnceLock::new(),
             draining: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn attach_ingest(&self, ingest: Ingest) {
+    pub(crate) fn attach_ingest(&self, ingest: Ingest, connections: Arc<Connections>) {
         ingest.observe(self.events.clone());
+        let _ = self.connections.set(connections);
         let _ = self.ingest.set(ingest);
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Bench, KEY, bench, request, span};
-use crate::{Connections, Ending, Listener, Options};
+use crate::{Bound, Connections, Ending, Listener, Options};
 
 struct Served {
     bench: Bench,
@@ -24,7 +24,7 @@ async fn serve(connections_max: usize) -> Served {
     let bench = bench(Options::default());
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.address().unwrap();
-    let connections = Connections::new(connections_max);
+    let connections = Connections::new(connections_max, None);
     let (end, ended) = watch::channel(None);
     let task = tokio::spawn(listener.serve(bench.ingest.http_service(), connections.clone(), ended));
     Served { bench, address, connections, end, task }
@@ -117,7 +117,7 @@ async fn one_connection_too_many_is_closed_and_a_free_place_is_given_again() {
     assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
     let mut third = TcpStream::connect(served.address).await.unwrap();
     assert!(!matches!(third.read(&mut [0; 1]).await, Ok(n) if n > 0));
-    assert_eq!((served.connections.open(), served.connections.refused()), (2, 1));
+    assert_eq!((served.connections.open(), served.connections.refused(Bound::Total)), (2, 1));
     drop(first);
     while served.connections.open() == 2 {
         tokio::task::yield_now().await;

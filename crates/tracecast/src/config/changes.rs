@@ -23,6 +23,7 @@ impl Config {
                 ("limits.body_bytes", config.body_bytes.to_string()),
                 ("limits.inflated_body_bytes", config.inflated_body_bytes.to_string()),
                 ("limits.workspace_bytes_per_second", format!("{:?}", config.workspace_bytes_per_second)),
+                ("limits.workspace_connections", format!("{:?}", config.workspace_connections)),
                 ("limits.memory_bytes", config.memory_bytes.to_string()),
                 ("limits.destinations_per_kind", config.destinations_per_kind.to_string()),
                 ("outbound", format!("{:?}", config.outbound)),

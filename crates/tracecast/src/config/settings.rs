@@ -1,7 +1,7 @@
 //! The settings of the file: section by section, typed, with their defaults.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) inflated_body_bytes: u64,
     /// Bytes after inflating that each workspace may send per second; `None` = no limit.
     pub(crate) workspace_bytes_per_second: Option<NonZeroU64>,
+    /// Connections each workspace may hold; `None` = no limit.
+    pub(crate) workspace_connections: Option<NonZeroUsize>,
     /// Bytes the process may hold for requests and caches; resolved when `auto`.
     pub(crate) memory_bytes: u64,
     pub(crate) destinations_per_kind: u32,
@@ -150,6 +152,9 @@ pub(super) fn read_config(
         n => Ok(NonZeroU64::new(n)),
     });
     let workspace_bytes_per_second = limits.setting("workspace_bytes_per_second", about, rate, "0", mistakes);
+    let about = "Connections each workspace may hold to both ingest listeners; 0 = no limit.";
+    let most = whole_number().then(|_, n| Ok(NonZeroUsize::new(n as usize)));
+    let workspace_connections = limits.setting("workspace_connections", about, most, "8192", mistakes);
     let about = "What the process accounts for in memory: at least 64MiB; auto = 60 % of the cgroup's limit or of the \
                  machine's memory, at most 2GiB.";
     let memory = size().then(|text, n| match n {
@@ -207,6 +212,7 @@ pub(super) fn read_config(
             body_bytes: body_bytes?,
             inflated_body_bytes: inflated_body_bytes?,
             workspace_bytes_per_second: workspace_bytes_per_second?,
+            workspace_connections: workspace_connections?,
             memory_bytes: memory_bytes?,
             destinations_per_kind: destinations_per_kind?,
             outbound: OutboundPolicy { deny_private_addresses: deny?, allow },

@@ -347,6 +347,7 @@ fn what_needs_a_restart_is_named() {
         ("log.retain", "log: { retain: 1h }"),
         ("limits.body_bytes", "limits: { body_bytes: 1MiB }"),
         ("limits.workspace_bytes_per_second", "limits: { workspace_bytes_per_second: 10MiB }"),
+        ("limits.workspace_connections", "limits: { workspace_connections: 10 }"),
         ("limits.memory_bytes", "limits: { memory_bytes: 64MiB }"),
         ("limits.destinations_per_kind", "limits: { destinations_per_kind: 6 }"),
         ("outbound", "outbound: { deny_private_addresses: true }"),
@@ -368,6 +369,16 @@ fn the_rate_of_a_workspace_is_off_unless_it_is_set() {
     assert_eq!(rate("limits: { workspace_bytes_per_second: 10MiB }"), Some(10 << 20));
     let mistakes = with("limits: { workspace_bytes_per_second: 10 }", &Fixed::default()).unwrap_err();
     assert!(mistakes.to_string().contains("at least 1KiB"), "{mistakes}");
+}
+
+#[test]
+fn the_connections_of_a_workspace_are_bounded_unless_that_is_switched_off() {
+    let most = |text: &str| fine(text).workspace_connections.map(usize::from);
+    assert_eq!(most(""), Some(8192));
+    assert_eq!(most("limits: { workspace_connections: 0 }"), None);
+    assert_eq!(most("limits: { workspace_connections: 10 }"), Some(10));
+    let mistakes = with("limits: { workspace_connections: many }", &Fixed::default()).unwrap_err();
+    assert!(mistakes.to_string().contains("`many` is not a whole number"), "{mistakes}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use tracecast_delivery::State;
 use tracecast_destination::Destination;
-use tracecast_ingest::Reason;
+use tracecast_ingest::{Bound, Reason};
 use tracecast_log::{DeadReason, DropReason, Durations, SkipReason};
 use tracecast_telemetry::{Histogram, HistogramSeries, Instrument, Kind as Measure, Series, Source};
 
@@ -58,6 +58,11 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     gauge("tracecast_destination_info", "Always 1; carries name and workspace."),
     histogram("tracecast_log_sync_seconds", "Time a sync of the log took."),
     histogram("tracecast_ingest_request_seconds", "Time from a request's head to its answer."),
+    gauge("tracecast_ingest_connections", "Connections of clients, of both ingest listeners."),
+    counter(
+        "tracecast_ingest_connections_refused_total",
+        "Connections closed because there were too many: in all, from their address, of their workspace.",
+    ),
     gauge("tracecast_log_bytes", "Bytes the log holds."),
     counter("tracecast_quarantined_bytes_total", "Damaged bytes of the log that were set aside."),
     counter("tracecast_sequence_gaps_total", "Records of the log known to have existed that are gone."),
@@ -93,6 +98,16 @@ impl Source for GatewayRuntime {
             }),
             "tracecast_events_duplicate_total" => {
                 self.ingest.get().map_or(Vec::new(), |i| one(i.counters().duplicates()))
+            }
+            "tracecast_ingest_connections" => {
+                self.connections.get().map_or(Vec::new(), |connections| one(connections.open() as u64))
+            }
+            "tracecast_ingest_connections_refused_total" => {
+                self.connections.get().map_or(Vec::new(), |connections| {
+                    let figure =
+                        |b: &Bound| (vec![("bound", b.as_str().to_owned())], connections.refused(*b) as f64);
+                    Bound::ALL.iter().map(figure).collect()
+                })
             }
             "tracecast_operational_events_lost_total" => one(self.operations.lost()),
             "tracecast_log_bytes" => one(self.log.bytes()),
