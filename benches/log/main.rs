@@ -109,6 +109,7 @@ fn options(dir: &Path, durability: Durability) -> Options {
         retain: Duration::ZERO,
         segment_bytes: 64 << 20,
         cache_bytes: 64 << 20,
+        without_content: None,
     }
 }
 

@@ -167,6 +167,7 @@ async fn fifty_clients_write_while_events_flow() {
         retain: Duration::ZERO,
         segment_bytes: 64 << 20,
         cache_bytes: 1 << 20,
+        without_content: None,
     };
     let (log, recovered) = Log::open(options).expect("the log can be opened");
     assert!(recovered.backlog.is_empty(), "{:?}", recovered.backlog);

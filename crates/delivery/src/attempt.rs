@@ -197,6 +197,11 @@ fn is_private(piece: &Piece, setup: &Setup) -> bool {
     piece.is_private() || setup.destination.privacy_mode
 }
 
+/// These spans of a payload alone, without content: what the log carries over of spans that nobody gets with theirs.
+pub fn without_content(payload: &Payload, spans: &SpanSet) -> Option<Payload> {
+    Some(Payload::new(project(payload, spans, true).ok()?, spans.count()))
+}
+
 /// The spans as OTLP bytes, without content if `private`.
 pub(crate) fn project(payload: &Payload, spans: &SpanSet, private: bool) -> Result<Bytes, DecodeError> {
     let mut out = Vec::new();

@@ -89,6 +89,7 @@ use tracecast_destination::Destination;
 use tracecast_log::{DropReason, Outcome, Sequence, Slot};
 use tracecast_otlp::{Payload, SpanSet};
 
+pub use attempt::without_content;
 pub use backfill::{Backfill, Decide};
 pub use delivery::{Builder, Delivery};
 pub use gap::{Gap, Gaps, Lost};

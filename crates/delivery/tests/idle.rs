@@ -45,6 +45,7 @@ async fn an_idle_destination_is_under_4_kib_and_has_no_task() {
         retain: std::time::Duration::ZERO,
         segment_bytes: 4 << 20,
         cache_bytes: 1 << 20,
+        without_content: None,
     };
     let (log, _) = Log::open(options).expect("the log opens");
     let delivery = Delivery::new(log.clone(), Clients::new().expect("clients"), Options::default());

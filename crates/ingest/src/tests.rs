@@ -66,6 +66,7 @@ fn bench(options: Options) -> Bench {
         retain: Duration::ZERO,
         segment_bytes: 16 << 20,
         cache_bytes: 16 << 20,
+        without_content: None,
     };
     let (log, _) = Log::open(log_options).unwrap();
     let hash = |secret: &str| -> [u8; 32] { Sha256::digest(secret.as_bytes()).into() };

@@ -129,6 +129,7 @@ fn main() {
         retain: Duration::ZERO,
         segment_bytes: 64 << 20,
         cache_bytes: 64 << 20,
+        without_content: None,
     };
     let (record, producers) = (number("--record", 50_000.0) as usize, number("--producers", 16.0) as usize);
     let seconds = number("--seconds", 5.0);

@@ -2,8 +2,9 @@
 //!
 //! Neighbours become one segment with the number of the first of them, so numbers, sequences and ordinals stay in
 //! order, and an entry that knows its old segment finds the new one. Of a record that somebody wants something of the
-//! spans are copied that are still wanted, under the positions they have; the rest is left behind, as are records that
-//! nobody wants. Done when it gives at least one file back: below half.
+//! spans are copied that are still wanted, under the positions they have, and without content where only those want
+//! them that get none; the rest is left behind, as are records that nobody wants. Done when it gives at least one file
+//! back: below half.
 //!
 //! Nothing of it counts before a checkpoint names the new file instead of the old ones, which keep what they hold
 //! until then.
@@ -12,21 +13,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracecast_otlp::write::select;
 use tracecast_otlp::{Payload, SpanSet};
 
-use crate::books::Ledger;
 use crate::disk::{Disk, DiskFile};
-use crate::entry::EntryRoute;
 use crate::examine::{Found, read_index};
-use crate::format::{
-    ALIGN, HEADER_PAGE, Life, Meta, RECORD_HEADER, RecordHeader, SegmentHeader, StoredRoute, is_intact,
-};
+use crate::format::{ALIGN, HEADER_PAGE, Life, Meta, RECORD_HEADER, RecordHeader, SegmentHeader, is_intact};
 use crate::index::IndexBuilder;
 use crate::segment::{Active, Prepared, Staged};
 use crate::segments::{Segment, Segments};
 use crate::shared::{Inner, OnDisk};
 use crate::types::LogError;
+use crate::want::Want;
 use crate::world;
 
 /// Copied at once, so that the keeper's other work does not wait.
@@ -159,46 +156,14 @@ fn list(inner: &Inner, on_disk: &OnDisk, number: u64) -> Option<(Source, u64)> {
         let ledger = &inner.state().ledger;
         for row in rows.by_ref().take(JUDGED_AT_ONCE) {
             let row = row?;
-            let wanted = wanted(ledger, &row.routes, row.spans);
-            if !wanted.is_empty() {
-                bytes += row.copied(wanted.count()) + row.index_most;
+            let want = Want::of(ledger, &row.routes, row.spans);
+            if !want.spans.is_empty() {
+                bytes += row.copied(want.spans.count()) + row.index_most;
                 source.records.push_back((row.offset, row.bytes));
             }
         }
     }
     Some((source, bytes))
-}
-
-/// Which spans of a record anybody still wants. A slot whose owner is not known is nobody.
-fn wanted(ledger: &Ledger, routes: &[StoredRoute], spans: u32) -> SpanSet {
-    let mut wanted = SpanSet::none(spans);
-    for route in routes {
-        let account = ledger.account(route.slot).filter(|account| account.key.is_some());
-        let Some(done) = account.map(|account| &account.done) else { continue };
-        if done.next_missing(route.ordinal) >= route.end() {
-            continue;
-        }
-        let open = done.missing(route.ordinal, route.end());
-        wanted = if open == [(route.ordinal, route.end())] {
-            wanted.union(&route.spans)
-        } else {
-            let ranks: Vec<_> = open.iter().map(|(a, b)| (a - route.ordinal, b - route.ordinal)).collect();
-            wanted.union(&EntryRoute::rest(route.clone(), &ranks).spans)
-        };
-        if wanted.is_all() {
-            break;
-        }
-    }
-    wanted
-}
-
-/// The payload with these spans of it alone; `None` if it cannot be cut.
-fn cut(payload: &Payload, spans: &SpanSet) -> Option<Payload> {
-    let mut bytes = Vec::new();
-    select(payload.traces().ok()?, spans, None, &mut bytes);
-    let cut = Payload::new(bytes.into(), spans.count());
-    let is_right = cut.traces().ok()?.len() == spans.count() as usize;
-    is_right.then_some(cut)
 }
 
 fn start(inner: &Inner, on_disk: &OnDisk, sources: VecDeque<Source>) -> Result<Option<Box<Carry>>, LogError> {
@@ -335,15 +300,15 @@ impl Source {
         }
         let meta = bytes.get(RECORD_HEADER..body).and_then(|meta| Meta::decode(meta, header.spans));
         let meta = meta.ok_or_else(damaged)?;
-        let wanted = wanted(&inner.state().ledger, &meta.routes, header.spans);
-        if wanted.is_empty() {
+        let want = Want::of(&inner.state().ledger, &meta.routes, header.spans);
+        if want.spans.is_empty() {
             return Ok(None);
         }
         let there = meta.kept.clone().unwrap_or_else(|| SpanSet::all(header.spans));
         let whole = Payload::new(payload, there.count());
-        let smaller = if wanted == there { None } else { cut(&whole, &wanted.within(&there)) };
-        let (payload, kept) = match smaller {
-            Some(smaller) => (smaller, Some(wanted)),
+        let (payload, kept) = match want.part_of(&whole, &there, inner.options.without_content) {
+            Some(part) if want.spans == there => (part, meta.kept),
+            Some(part) => (part, Some(want.spans)),
             None => (whole, meta.kept),
         };
         Ok(Some(Prepared {

@@ -186,6 +186,7 @@ mod slots;
 mod tests;
 mod types;
 mod walk;
+mod want;
 pub mod world;
 mod writer;
 
@@ -198,5 +199,5 @@ pub use log::Log;
 pub use types::{
     Activity, Backlog, Books, Damage, DeadReason, DropReason, Durability, LogError, NewRecord, OnFull,
     Options, Origin, Outcome, Projection, Recovered, Route, Sequence, Settlement, Skip, SkipReason, Slot,
-    SlotKey, Subscriber,
+    SlotKey, Subscriber, WithoutContent,
 };

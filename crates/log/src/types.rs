@@ -55,7 +55,14 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Payload bytes kept in memory for the readers that are up to date.
     pub cache_bytes: u64,
+    /// How content is removed: what nobody wants with its content any more is carried over without. `None`: it is
+    /// carried over as it is.
+    pub without_content: Option<WithoutContent>,
 }
+
+/// These spans of a payload alone, in their order, without content; `None` if its bytes make no sense. The log does not
+/// know what content is.
+pub type WithoutContent = fn(&Payload, &SpanSet) -> Option<Payload>;
 
 macro_rules! reasons { ($(#[$m:meta])* $n:ident { $($(#[$vm:meta])* $v:ident = $c:literal $s:literal),* $(,)? }) => {
     $(#[$m])* #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)] #[repr(u8)]

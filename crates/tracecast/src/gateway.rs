@@ -185,6 +185,7 @@ impl Gateway {
             retain: config.log_retain,
             segment_bytes: SEGMENT_BYTES,
             cache_bytes: shares.log_cache,
+            without_content: Some(tracecast_delivery::without_content),
         };
         let (log, recovered) = tokio::task::spawn_blocking(move || Log::open(log_options))
             .await

@@ -435,6 +435,7 @@ pub(super) fn log_options() -> LogOptions {
         retain: Duration::ZERO,
         segment_bytes: 4 << 20,
         cache_bytes: 4 << 20,
+        without_content: None,
     }
 }
 

@@ -137,3 +137,15 @@ async fn a_token_names_the_composition_and_nothing_else() {
     assert_eq!(one.rsplit_once('-').unwrap().0, other.rsplit_once('-').unwrap().0);
     assert_ne!(one, other);
 }
+
+#[test]
+fn what_the_log_carries_over_without_content_holds_none() {
+    let whole = payload(5, |_| 20);
+    let part = crate::without_content(&whole, &SpanSet::from_positions(5, [1, 4])).expect("good bytes");
+    let (traces, text) = (part.traces().unwrap(), String::from_utf8_lossy(part.bytes()));
+    let ids: Vec<u64> = (0..traces.len()).map(|i| u64::from_be_bytes(traces.span(i).span_id())).collect();
+    assert_eq!(ids, [2, 5]);
+    assert!(String::from_utf8_lossy(whole.bytes()).contains(PROMPT) && !text.contains(PROMPT), "{text}");
+    let damaged = tracecast_otlp::Payload::new(vec![0xff; 9].into(), 5);
+    assert!(crate::without_content(&damaged, &SpanSet::all(5)).is_none());
+}

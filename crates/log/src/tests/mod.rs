@@ -49,6 +49,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         retain: Duration::ZERO,
         segment_bytes: 16 * KIB,
         cache_bytes: 64 * KIB,
+        without_content: None,
     }
 }
 
