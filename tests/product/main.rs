@@ -10,6 +10,7 @@ mod config_schema;
 mod connections;
 mod control;
 mod delivery;
+mod deploy;
 mod durability;
 mod events;
 mod identity;

@@ -300,6 +300,15 @@ impl Log {
         }
     }
 
+    /// How much of `max_bytes` is in use: files that hold something or are being filled, not those kept to be written
+    /// again.
+    pub fn used_bytes(&self) -> u64 {
+        match &self.inner().on_disk {
+            Some(on_disk) => on_disk.pool.used_bytes(),
+            None => self.inner().budget.held(),
+        }
+    }
+
     /// Bytes of payloads held in memory.
     pub fn memory_bytes(&self) -> u64 {
         self.inner().cache.bytes() + self.inner().budget.held()

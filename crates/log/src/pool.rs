@@ -114,10 +114,14 @@ impl Pool {
         self.max_bytes.saturating_sub(state.total) + state.free.len() as u64 * self.segment_bytes
     }
 
+    /// Bytes of the cap that nothing may be written to: it holds something, or is being filled.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.available(&self.state()))
+    }
+
     /// How much of the cap is in use, in percent.
     pub(crate) fn percent_used(&self) -> u64 {
-        let state = self.state();
-        self.max_bytes.saturating_sub(self.available(&state)) * 100 / self.max_bytes.max(1)
+        self.used_bytes() * 100 / self.max_bytes.max(1)
     }
 
     fn take_any(&self, mut state: MutexGuard<'_, PoolState>, bytes: u64) -> Result<Option<Taken>, LogError> {

@@ -33,7 +33,7 @@ use crate::free_space::log_cap;
 use crate::handover::{Doorway, Predecessor, Successor};
 use crate::memory::Shares;
 use crate::memos;
-use crate::runtime::{GatewayRuntime, INSTRUMENTS};
+use crate::runtime::{Bounds, GatewayRuntime, INSTRUMENTS};
 use crate::usage;
 
 /// Size of a log segment.
@@ -218,6 +218,7 @@ impl Gateway {
             addresses,
             &instance_id,
             config.operations_destination,
+            Bounds { memory_bytes: shares.counted(), max_age: config.log_max_age },
         ));
 
         let Opened { control, generated_management_key } = Control::open(

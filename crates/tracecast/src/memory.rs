@@ -60,6 +60,11 @@ impl Shares {
         self.ingest / 2
     }
 
+    /// What the parts can hold that are counted as used: all but the compressed records.
+    pub(crate) fn counted(&self) -> u64 {
+        self.ingest + self.in_flight + self.log_cache + self.log + self.traces + self.dedupe
+    }
+
     pub(crate) fn of(memory_bytes: u64, is_log_in_memory: bool) -> Shares {
         let part = |percent: u64| memory_bytes / 100 * percent;
         let memory = (memory_bytes / 32).min(16 << 20);

@@ -31,6 +31,15 @@ pub(crate) use stats::time;
 /// A connection test ends after this long at the latest.
 const TEST_WITHIN: Duration = Duration::from_secs(10);
 
+/// What figures are held against, as metrics of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most that what is counted as used memory can be.
+    pub(crate) memory_bytes: u64,
+    /// How long an event is tried.
+    pub(crate) max_age: Duration,
+}
+
 /// The seam between the crates, as the binary composes them.
 pub(crate) struct GatewayRuntime {
     log: Log,
@@ -40,6 +49,7 @@ pub(crate) struct GatewayRuntime {
     known: Arc<Directory>,
     events: Arc<Events>,
     operations: Arc<Operations>,
+    bounds: Bounds,
     ingest: OnceLock<Ingest>,
     connections: OnceLock<Arc<Connections>>,
     metrics: OnceLock<Metrics>,
@@ -54,6 +64,7 @@ impl GatewayRuntime {
         addresses: BoundAddresses,
         instance_id: &str,
         operations: Option<String>,
+        bounds: Bounds,
     ) -> GatewayRuntime {
         let known: Arc<Directory> = Arc::default();
         let operations = Arc::new(Operations::new(known.clone(), instance_id.to_owned(), operations));
@@ -69,6 +80,7 @@ impl GatewayRuntime {
             known,
             events,
             operations,
+            bounds,
             ingest: OnceLock::new(),
             connections: OnceLock::new(),
             metrics: OnceLock::new(),

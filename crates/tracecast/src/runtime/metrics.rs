@@ -63,13 +63,17 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
         "tracecast_ingest_connections_refused_total",
         "Connections closed because there were too many: in all, from their address, of their workspace.",
     ),
-    gauge("tracecast_log_bytes", "Bytes the log holds."),
+    gauge("tracecast_log_bytes", "Bytes the log holds, those of files kept to be written again among them."),
+    gauge("tracecast_log_used_bytes", "Bytes of tracecast_log_max_bytes that are in use."),
+    gauge("tracecast_log_max_bytes", "The cap of the log: log.max_bytes, or what the disk had room for."),
+    gauge("tracecast_log_max_age_seconds", "How long an event is tried before it is given up."),
     counter("tracecast_quarantined_bytes_total", "Damaged bytes of the log that were set aside."),
     counter("tracecast_sequence_gaps_total", "Records of the log known to have existed that are gone."),
     gauge(
         "tracecast_memory_used_bytes",
         "Bytes accounted for: requests in progress, sends, caches and memories, the log in memory mode.",
     ),
+    gauge("tracecast_memory_max_bytes", "What tracecast_memory_used_bytes can be at most."),
     gauge("tracecast_build_info", "Always 1; carries the version."),
 ];
 
@@ -111,7 +115,11 @@ impl Source for GatewayRuntime {
             }
             "tracecast_operational_events_lost_total" => one(self.operations.lost()),
             "tracecast_log_bytes" => one(self.log.bytes()),
+            "tracecast_log_used_bytes" => one(self.log.used_bytes()),
+            "tracecast_log_max_bytes" => one(self.log.max_bytes()),
+            "tracecast_log_max_age_seconds" => one(self.bounds.max_age.as_secs()),
             "tracecast_memory_used_bytes" => one(self.memory_bytes()),
+            "tracecast_memory_max_bytes" => one(self.bounds.memory_bytes),
             "tracecast_quarantined_bytes_total" => one(self.log.damage().quarantined_bytes),
             "tracecast_sequence_gaps_total" => one(self.log.damage().records),
             "tracecast_build_info" => {
