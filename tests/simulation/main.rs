@@ -23,8 +23,8 @@ fn what_is_broken_is_found() {
     for sabotage in
         [Sabotage::NoSync, Sabotage::NoJournal, Sabotage::NotNoted, Sabotage::NotSent, Sabotage::NotReplayed]
     {
-        let found = (0..200).find_map(|seed| sim::run_with(seed, false, sabotage).err());
-        assert!(found.is_some(), "{sabotage:?} was not found in 200 seeds");
+        let found = (0..1_000).find_map(|seed| sim::run_with(seed, false, sabotage).err());
+        assert!(found.is_some(), "{sabotage:?} was not found in 1,000 seeds");
     }
 }
 

@@ -84,10 +84,12 @@ impl Inner {
 
     /// A record may name a slot only when the slot's owner is on disk: otherwise a power cut could give the
     /// number, and with it the record, to another destination.
-    pub(crate) fn slots_on_disk(&self, on_disk: &OnDisk, highest: Slot) -> Result<(), LogError> {
-        if highest < on_disk.slots_on_disk.load(Ordering::Acquire) {
-            return Ok(());
-        }
+    pub(crate) fn is_slot_on_disk(&self, on_disk: &OnDisk, slot: Slot) -> bool {
+        slot < on_disk.slots_on_disk.load(Ordering::Acquire)
+    }
+
+    /// Brings the owners of all slots on disk.
+    pub(crate) fn slots_on_disk(&self, on_disk: &OnDisk) -> Result<(), LogError> {
         let known = self.known_slots();
         self.settlements.flush(Some(Duration::from_secs(2)))?;
         let (journal, failed) = {

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use rustix::fs::OFlags;
+use rustix::io::{Errno, ReadWriteFlags};
+
 use crate::types::LogError;
 use crate::world::{self, About, Access, OpenFile, World};
 
@@ -25,6 +28,8 @@ pub(crate) struct Disk {
 #[derive(Debug)]
 pub(crate) struct DiskFile {
     file: Handle,
+    /// The same file once more, past the page cache; `None` if it was not asked for, or the file system cannot.
+    direct: Option<File>,
     path: PathBuf,
     #[cfg(test)]
     disk: Disk,
@@ -61,6 +66,16 @@ impl Disk {
         self.handle(path, if create { Access::Create } else { Access::Write })
     }
 
+    /// The same for a file that is written by [`DiskFile::write_blocks`] too, where the file system can.
+    pub(crate) fn open_direct(&self, path: &Path, create: bool) -> io::Result<DiskFile> {
+        let mut file = self.open(path, create)?;
+        if matches!(file.file, Handle::Real(_)) {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            file.direct = OpenOptions::new().write(true).custom_flags(flags).open(path).ok();
+        }
+        Ok(file)
+    }
+
     pub(crate) fn open_read(&self, path: &Path) -> io::Result<DiskFile> {
         self.handle(path, Access::Read)
     }
@@ -78,6 +93,7 @@ impl Disk {
         };
         Ok(DiskFile {
             file,
+            direct: None,
             path: path.to_path_buf(),
             #[cfg(test)]
             disk: self.clone(),
@@ -213,7 +229,7 @@ impl DiskFile {
         match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
             Ok(()) => Ok(()),
             // Not every file system can; a sparse file will do there.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(len),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
             Err(e) => Err(e.into()),
         }
     }
@@ -257,11 +273,59 @@ impl DiskFile {
             let written = match rustix::io::pwritev(file, left.get(..now).unwrap_or_default(), offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => n,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(e) => return Err(e.into()),
             };
             offset += written as u64;
             IoSlice::advance_slices(&mut left, written);
+        }
+        Ok(())
+    }
+
+    /// Whether [`DiskFile::write_blocks`] can be called. In a simulation there is no difference.
+    pub(crate) fn takes_blocks(&self) -> bool {
+        self.direct.is_some() || matches!(self.file, Handle::Simulated(_))
+    }
+
+    /// Writes whole blocks past the page cache; with `sync` they are on disk afterwards, and all that was written
+    /// before.
+    pub(crate) fn write_blocks(&self, mut bytes: &[u8], mut offset: u64, sync: bool) -> io::Result<()> {
+        #[cfg(test)]
+        {
+            self.disk.faults.on_write(&self.path)?;
+            if sync {
+                self.disk.faults.on_sync(&self.path)?;
+            }
+        }
+        match (&self.file, &self.direct) {
+            (Handle::Simulated(file), _) => {
+                file.write_at(bytes, offset)?;
+                if sync {
+                    file.sync()?;
+                }
+            }
+            (Handle::Real(_), None) => return Err(io::ErrorKind::Unsupported.into()),
+            (Handle::Real(_), Some(file)) => {
+                let flags = if sync { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+                while !bytes.is_empty() {
+                    match rustix::io::pwritev2(file, &[IoSlice::new(bytes)], offset, flags) {
+                        Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                        Ok(n) => {
+                            offset += n as u64;
+                            bytes = bytes.get(n..).unwrap_or_default();
+                        }
+                        Err(Errno::INTR) => {}
+                        Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                            return Err(io::ErrorKind::Unsupported.into());
+                        }
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+            }
+        }
+        #[cfg(test)]
+        if sync {
+            self.disk.faults.synced(&self.path);
         }
         Ok(())
     }

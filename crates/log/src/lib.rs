@@ -5,7 +5,7 @@
 //! process.
 //!
 //! ```text
-//! append ─► queue ─► writer ──one write, one sync──► segment      settle ─► queue ─► journal thread ─► journal
+//! append ─► queue ─► commit ──one write, one sync──► segment      settle ─► queue ─► journal thread ─► journal
 //!                      │                                                                │
 //!                      └─► books ─► answers ─► Subscriber::committed                    └─► books (now visible)
 //! keeper: seal, sync, checkpoint, carry over, give back, give_up        pool: makes files ahead of need
@@ -80,8 +80,10 @@
 //! # What is written when
 //!
 //! 1. A slot's owner is synced in the journal before the first record that names the slot is written.
-//! 2. Commit: header page if the segment is new, records, `fdatasync` (durable) or nothing (buffered: synced every
-//!    100 ms). Then books, answers, subscriber, in this order.
+//! 2. Commit: header page if the segment is new, records, a sync (durable) or nothing (buffered: synced every
+//!    100 ms). Then books, answers, subscriber, in this order. Durable commits are written in whole blocks past the page
+//!    cache where the file system can, the last block of one again with the next; else through it, then `fdatasync`. A
+//!    commit is made by the append that completes it, or by the writer's thread (see `queue`).
 //! 3. Settlement: journal entry written, then the books. So whatever was visible is in the page cache at least and
 //!    survives `kill -9`. The journal is synced every second, always after the log it speaks of.
 //! 4. Segment full: the next one begins at once and names the old one's end; index, seal and a sync follow in the
@@ -151,6 +153,7 @@
 //! is short the oldest of them goes first, before anybody is asked to give up anything.
 
 mod backlog;
+mod blocks;
 mod books;
 mod cache;
 mod carry;

@@ -34,6 +34,7 @@ use crate::types::{
     Sequence, Settlement, Slot, SlotKey, Subscriber,
 };
 use crate::world::Mutex;
+use crate::writer;
 
 /// Smallest segment file.
 const SEGMENT_MIN: u64 = 4 * HEADER_PAGE;
@@ -82,8 +83,7 @@ impl Log {
         let pool = Pool::new(
             disk.clone(),
             dir.join("segments"),
-            options.segment_bytes,
-            options.max_bytes,
+            &options,
             opened.free,
             opened.segment_files_bytes,
             opened.next_file,
@@ -156,13 +156,17 @@ impl Log {
         }
         check(inner, &record)?;
         let mut record = prepare(record, inner.on_disk.is_some());
-        if let Some(writer) = &self.handle.in_memory {
+        let writer = &self.handle.writer;
+        if inner.on_disk.is_none() {
             record = match memory::keep_now(inner, writer, record) {
                 Ok(sequence) => return Ok(sequence),
                 Err(record) => *record,
             };
         }
-        let answered = inner.queue.push(record)?;
+        let (answered, batch) = inner.queue.push(record)?;
+        if let (Some(batch), Some(on_disk)) = (batch, &inner.on_disk) {
+            writer::commit_now(inner, on_disk, writer, batch);
+        }
         answered.await.unwrap_or(Err(LogError::Closed))
     }
 
@@ -366,7 +370,7 @@ fn inner(
         record_max,
         slots: AtomicU32::new(state.ledger.len() as u32),
         state: Mutex::new(state),
-        queue: Queue::default(),
+        queue: Queue::new(on_disk.is_some()),
         inbox: Inbox::new(),
         settlements: Settlements::default(),
         cache: Cache::new(if on_disk.is_some() { options.cache_bytes } else { 0 }),

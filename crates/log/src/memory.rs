@@ -84,7 +84,8 @@ impl Budget {
 
 /// The writer's thread: for those that have to wait for room, and those that come behind them.
 pub(crate) fn run(inner: &Inner, writer: &Mutex<Writer>) {
-    while let Some(mut waiting) = inner.queue.take(None, Duration::ZERO) {
+    while let Some(mut waiting) = inner.queue.next(None) {
+        let taken = waiting.len();
         while let Some(first) = waiting.front() {
             let since = first.since;
             if lock(writer).keep(&mut waiting) > 0 {
@@ -102,6 +103,7 @@ pub(crate) fn run(inner: &Inner, writer: &Mutex<Writer>) {
             inner.inbox.wake();
             inner.budget.wait(Duration::from_millis(20));
         }
+        inner.queue.done(taken, Duration::ZERO);
     }
 }
 

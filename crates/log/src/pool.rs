@@ -2,11 +2,13 @@
 //!
 //! Appending to a file that was written before costs a fraction of appending to a fresh one, because no extent
 //! has to be converted at each sync. So files are kept, and new ones are filled with zeros in the background.
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::blocks::BlockWriter;
 use crate::disk::{Disk, DiskFile};
-use crate::types::LogError;
+use crate::types::{Durability, LogError, Options};
 use crate::world::{self, Condvar, Mutex, MutexGuard};
 
 /// Free files kept; more than that goes back to the file system.
@@ -24,6 +26,8 @@ pub(crate) struct Pool {
     dir: PathBuf,
     segment_bytes: u64,
     max_bytes: u64,
+    /// Files are opened to be written past the page cache, too.
+    is_direct: bool,
     state: Mutex<PoolState>,
     changed: Condvar,
 }
@@ -55,15 +59,16 @@ impl Pool {
     pub(crate) fn new(
         disk: Disk,
         dir: PathBuf,
-        segment_bytes: u64,
-        max_bytes: u64,
+        options: &Options,
         free: Vec<u32>,
         total: u64,
         next_file: u32,
     ) -> Pool {
         let state = PoolState { free, total, next_file, ..PoolState::default() };
-        let pool =
-            Pool { disk, dir, segment_bytes, max_bytes, state: Mutex::new(state), changed: Condvar::new() };
+        let (segment_bytes, max_bytes) = (options.segment_bytes, options.max_bytes);
+        let is_direct = options.durability == Durability::Durable;
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        let pool = Pool { disk, dir, segment_bytes, max_bytes, is_direct, state, changed };
         let mut state = pool.state();
         while state.free.len() > FREE_MAX
             && let Some(file) = state.free.pop()
@@ -85,6 +90,11 @@ impl Pool {
     /// Bytes of all segment files.
     pub(crate) fn bytes(&self) -> u64 {
         self.state().total
+    }
+
+    /// A file is there to be taken, and none has to be made.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.state().free.is_empty()
     }
 
     /// A file with room for `need` bytes; `None` while the cap allows none.
@@ -131,7 +141,7 @@ impl Pool {
             let path = self.path(file);
             drop(state);
             self.changed.notify_all();
-            return match self.disk.open(&path, false) {
+            return match self.open(&path, false) {
                 Ok(handle) => Ok(Some(Taken { file, bytes, handle })),
                 Err(source) => {
                     self.state().total -= bytes;
@@ -158,6 +168,10 @@ impl Pool {
                 Err(e)
             }
         }
+    }
+
+    fn open(&self, path: &Path, create: bool) -> std::io::Result<DiskFile> {
+        if self.is_direct { self.disk.open_direct(path, create) } else { self.disk.open(path, create) }
     }
 
     /// A file with nothing wanted in it.
@@ -277,15 +291,25 @@ impl Pool {
     fn create(&self, file: u32, bytes: u64, fill: bool) -> Result<DiskFile, LogError> {
         let path = self.path(file);
         let make = || {
-            let handle = self.disk.open(&path, true)?;
+            let handle = self.open(&path, true)?;
             handle.allocate(bytes)?;
             if fill {
                 let zeros = vec![0; bytes.min(FILL as u64) as usize];
+                let mut blocks = handle.takes_blocks().then(BlockWriter::new);
                 let mut at = 0;
                 while at < bytes {
-                    let now = (bytes - at).min(FILL as u64);
-                    handle.write_at(zeros.get(..now as usize).unwrap_or_default(), at)?;
-                    at += now;
+                    let now = zeros.get(..(bytes - at).min(FILL as u64) as usize).unwrap_or_default();
+                    match &mut blocks {
+                        Some(writer) => match writer.write(&handle, &[IoSlice::new(now)], at, false) {
+                            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                                blocks = None;
+                                continue;
+                            }
+                            written => written?,
+                        },
+                        None => handle.write_at(now, at)?,
+                    }
+                    at += now.len() as u64;
                     if self.state().stopped {
                         return Err(std::io::ErrorKind::Interrupted.into());
                     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracecast_otlp::Payload;
 
+use crate::blocks::BlockWriter;
 use crate::disk::DiskFile;
 use crate::entry::Location;
 use crate::format::{
@@ -17,8 +18,6 @@ use crate::shared::lock;
 use crate::types::{LogError, Sequence, Slot};
 use crate::world::Mutex;
 
-/// Payloads below this are copied next to their header, so that small records are few buffers.
-const COPY_BELOW: usize = 16 * 1024;
 const PADDING: [u8; ALIGN as usize] = [0; ALIGN as usize];
 
 /// A segment that takes records.
@@ -164,17 +163,13 @@ impl Active {
         }
         header.encode_before_meta(&mut staged.buffer, start);
         let padding = header.total_len() as usize - RECORD_HEADER - meta_len - payload.len();
-        if payload.len() < COPY_BELOW {
-            staged.buffer.extend_from_slice(payload);
-            staged.buffer.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
-            staged.push_buffer(start);
-        } else {
-            staged.push_buffer(start);
+        staged.push_buffer(start);
+        if !payload.is_empty() {
             staged.parts.push(Part::Payload(record.payload.clone()));
-            let start = staged.buffer.len();
-            staged.buffer.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
-            staged.push_buffer(start);
         }
+        let start = staged.buffer.len();
+        staged.buffer.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
+        staged.push_buffer(start);
         staged.index_most += IndexBuilder::default().most_with(indexed_len, routes);
         staged.frames.push(Frame {
             offset: self.at + staged.bytes,
@@ -190,15 +185,16 @@ impl Active {
         if !self.header_written {
             self.write_header()?;
         }
-        let mut slices: Vec<IoSlice<'_>> = staged
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Buffer(range) => IoSlice::new(staged.buffer.get(range.clone()).unwrap_or_default()),
-                Part::Payload(payload) => IoSlice::new(payload.bytes()),
-            })
-            .collect();
-        self.file.write_vectored_at(&mut slices, self.at).map_err(|e| self.file.error(e))
+        self.file.write_vectored_at(&mut staged.slices(), self.at).map_err(|e| self.file.error(e))
+    }
+
+    /// The same past the page cache, and on disk afterwards.
+    pub(crate) fn write_through(&mut self, staged: &Staged, blocks: &mut BlockWriter) -> std::io::Result<()> {
+        if !self.header_written {
+            blocks.write(&self.file, &[IoSlice::new(&self.header.encode())], 0, false)?;
+            self.header_written = true;
+        }
+        blocks.write(&self.file, &staged.slices(), self.at, true)
     }
 
     pub(crate) fn write_header(&mut self) -> Result<(), LogError> {
@@ -270,6 +266,14 @@ impl Staged {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        let slices = self.parts.iter().map(|part| match part {
+            Part::Buffer(range) => self.buffer.get(range.clone()).unwrap_or_default(),
+            Part::Payload(payload) => payload.bytes(),
+        });
+        slices.map(IoSlice::new).collect()
     }
 
     fn push_buffer(&mut self, start: usize) {

@@ -1,6 +1,7 @@
 //! What the threads of one open log share, and the order in which locks are taken.
 //!
-//! Order: journal, then state; every other lock is taken alone. The subscriber is called with no lock held.
+//! Order: writer, then journal, then state; every other lock is taken alone, or below the writer's. The subscriber is
+//! called with no lock held but the writer's.
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,22 +1,20 @@
-//! The writer: one thread that turns the appends waiting for it into one write and one sync.
-//!
-//! It gathers while the previous sync runs: whoever comes meanwhile is in the next commit, and whom that sync answered
-//! has as long again to be in it too, so that clients who come back at once share one sync instead of taking turns. A
-//! lone request is synced at once. Sequence and ordinals are given here, so that their order is the order on disk.
-use std::collections::VecDeque;
+//! The writer: turns the appends of one commit into one write and one sync, on its thread or on that of an append (see
+//! `queue`). Sequence and ordinals are given here, so that their order is the order on disk.
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backlog::Growing;
+use crate::blocks::BlockWriter;
 use crate::commit::hand_over;
 use crate::format::{Life, SegmentHeader};
 use crate::pool::Taken;
-use crate::queue::Waiting;
+use crate::queue::{Batch, Waiting};
 use crate::segment::{Active, Prepared, Staged};
 use crate::shared::{Inner, OnDisk, lock, same_error};
 use crate::types::{Durability, LogError, Sequence};
-use crate::world;
+use crate::world::{self, Mutex};
 
 /// An append waits for space this long before it is refused.
 pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(2);
@@ -24,8 +22,6 @@ pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// A segment that is full sooner than this asks for more files ahead.
 const FAST: Duration = Duration::from_secs(5);
-/// Nobody waits longer than this for the company of others.
-const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -38,6 +34,8 @@ pub(crate) struct Writer {
     /// When the present segment was opened.
     opened_at: Option<Instant>,
     staged: Staged,
+    /// Durable mode, as far as the file system can.
+    blocks: Option<BlockWriter>,
     retry_at: Option<Instant>,
     /// Memory mode: bytes in the current group.
     pub(crate) group_bytes: u64,
@@ -47,14 +45,46 @@ pub(crate) struct Writer {
 enum NoSegment {
     /// The cap; the first waiting append has waited long enough.
     Full,
+    /// It may take a while, which whoever makes the commit may not.
+    NotNow,
     Failed(LogError),
+}
+
+/// The writer's thread.
+pub(crate) fn run(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>) {
+    loop {
+        let most = lock(writer).retry_at.map(|_| RETRY);
+        let Some(batch) = inner.queue.next(most) else { break };
+        let (began, taken) = (world::now(), batch.len());
+        lock(writer).commit(on_disk, batch, true);
+        inner.queue.done(taken, world::elapsed(began));
+    }
+    let mut writer = lock(writer);
+    if inner.is_closed()
+        && let Some(active) = writer.active.take()
+    {
+        writer.retire(on_disk, active, true);
+    }
+}
+
+/// The commit of an append that completes a company, on the caller's thread.
+pub(crate) fn commit_now(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>, batch: Batch) {
+    let (began, taken) = (world::now(), batch.len());
+    let left = lock(writer).commit(on_disk, batch, false);
+    if left.is_empty() {
+        inner.queue.done(taken, world::elapsed(began));
+    } else {
+        inner.queue.leave(left);
+    }
 }
 
 impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, next_sequence: Sequence, next_segment: u64) -> Writer {
         let ordinals = inner.state().ledger.accounts.iter().map(|a| a.next_ordinal).collect();
+        let is_durable = inner.options.durability == Durability::Durable;
         Writer {
             inner,
+            blocks: is_durable.then(BlockWriter::new),
             next_sequence,
             ordinals,
             next_segment,
@@ -66,44 +96,34 @@ impl Writer {
         }
     }
 
-    pub(crate) fn run(mut self, on_disk: &OnDisk) {
-        let inner = self.inner.clone();
-        // As long as the last commit took: it doubles the way of a request at most.
-        let mut patience = Duration::ZERO;
-        while let Some(batch) = inner.queue.take(self.retry_at.map(|_| RETRY), patience) {
-            let began = world::now();
-            self.commit(on_disk, batch);
-            patience = world::elapsed(began).min(PATIENCE_MAX);
+    /// Writes everything in `waiting`, or answers why not. What would have to wait is given back unless it `may_wait`.
+    fn commit(&mut self, on_disk: &OnDisk, mut waiting: Batch, may_wait: bool) -> Batch {
+        let highest = waiting.iter().filter_map(|w| w.record.highest_slot()).max();
+        let is_known = highest.is_none_or(|slot| self.inner.is_slot_on_disk(on_disk, slot));
+        if !may_wait && (self.retry_at.is_some() || !is_known) {
+            return waiting;
         }
-        if inner.is_closed()
-            && let Some(active) = self.active.take()
-        {
-            self.retire(on_disk, active, true);
-        }
-    }
-
-    /// Writes everything in `waiting`, or answers why not.
-    fn commit(&mut self, on_disk: &OnDisk, mut waiting: VecDeque<Waiting>) {
         if self.retry_at.is_some() && !self.recover_from_failure(on_disk) {
             let path = on_disk.dir.clone();
             let failing = LogError::Io { path, source: std::io::Error::other("the last write failed") };
-            return waiting.into_iter().for_each(|w| w.refuse(same_error(&failing)));
+            waiting.drain(..).for_each(|w| w.refuse(same_error(&failing)));
+            return waiting;
         }
         if on_disk.sync_failed.swap(false, Ordering::AcqRel)
             && let Some(active) = self.active.take()
         {
             self.retire(on_disk, active, false);
         }
-        if let Some(highest) = waiting.iter().filter_map(|w| w.record.highest_slot()).max()
-            && let Err(error) = self.inner.slots_on_disk(on_disk, highest)
-        {
+        if !is_known && let Err(error) = self.inner.slots_on_disk(on_disk) {
             return self.fail(waiting, &error);
         }
         let mut attempts = 0;
         while let Some(first) = waiting.front() {
             if self.active.is_none() {
-                match self.open_segment(on_disk, Active::bytes_for(&first.record), first.since) {
+                let wait_since = may_wait.then_some(first.since);
+                match self.open_segment(on_disk, Active::bytes_for(&first.record), wait_since) {
                     Ok(active) => self.active = Some(active),
+                    Err(NoSegment::NotNow) => return waiting,
                     Err(NoSegment::Full) => {
                         on_disk.pool.give_up_waiting();
                         self.inner.full.store(true, Ordering::Release);
@@ -152,14 +172,16 @@ impl Writer {
                 }
             }
         }
+        waiting
     }
 
-    fn fail(&mut self, waiting: VecDeque<Waiting>, error: &LogError) {
+    fn fail(&mut self, mut waiting: Batch, error: &LogError) -> Batch {
         self.inner.failed.store(true, Ordering::Release);
         // The keeper asks nobody to give anything up for a disk that fails.
         self.inner.inbox.wake();
         self.retry_at = Some(world::now() + RETRY);
-        waiting.into_iter().for_each(|w| w.refuse(same_error(error)));
+        waiting.drain(..).for_each(|w| w.refuse(same_error(error)));
+        waiting
     }
 
     /// True when a new segment could be opened, written and synced.
@@ -190,9 +212,18 @@ impl Writer {
         }
     }
 
-    /// A segment with room for `need` bytes; waits for space as long as an append that came at `since` may.
-    fn open_segment(&mut self, on_disk: &OnDisk, need: u64, since: Instant) -> Result<Active, NoSegment> {
+    /// A segment with room for `need` bytes; waits for space as long as an append that came at `wait_since` may, or not
+    /// at all.
+    fn open_segment(
+        &mut self,
+        on_disk: &OnDisk,
+        need: u64,
+        wait_since: Option<Instant>,
+    ) -> Result<Active, NoSegment> {
         loop {
+            if wait_since.is_none() && !on_disk.pool.is_ready() {
+                return Err(NoSegment::NotNow);
+            }
             match on_disk.pool.take(need) {
                 Ok(Some(taken)) => {
                     self.inner.full.store(false, Ordering::Release);
@@ -201,6 +232,7 @@ impl Writer {
                 Ok(None) => {}
                 Err(error) => return Err(NoSegment::Failed(error)),
             }
+            let Some(since) = wait_since else { return Err(NoSegment::NotNow) };
             if world::elapsed(since) >= SPACE_WAIT || self.inner.queue.is_stopped() {
                 return Err(NoSegment::Full);
             }
@@ -249,7 +281,7 @@ impl Writer {
     }
 
     /// Stages as many of the waiting records as the segment takes, and numbers them.
-    fn stage(&mut self, waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    fn stage(&mut self, waiting: &mut Batch) -> Vec<Waiting> {
         self.staged.clear();
         let mut chunk = Vec::with_capacity(waiting.len());
         let Some(active) = &self.active else { return chunk };
@@ -277,6 +309,17 @@ impl Writer {
 
     fn write(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
         let Some(active) = &mut self.active else { return Err(LogError::Closed) };
+        let started = world::now();
+        if let Some(blocks) = self.blocks.as_mut().filter(|_| active.file.takes_blocks()) {
+            match active.write_through(&self.staged, blocks) {
+                Err(e) if e.kind() == ErrorKind::Unsupported => self.blocks = None,
+                written => {
+                    written.map_err(|e| active.file.error(e))?;
+                    self.inner.count_sync(world::elapsed(started));
+                    return Ok(());
+                }
+            }
+        }
         active.write(&self.staged)?;
         if self.inner.options.durability == Durability::Durable {
             let started = world::now();

@@ -7,13 +7,13 @@ use crate::settle;
 use crate::shared::{Inner, lock};
 use crate::types::{LogError, Sequence};
 use crate::world::{Mutex, Thread};
-use crate::writer::Writer;
+use crate::writer::{self, Writer};
 
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) inner: Arc<Inner>,
-    /// Memory mode: whoever appends commits.
-    pub(super) in_memory: Option<Arc<Mutex<Writer>>>,
+    /// Whoever makes a commit holds it.
+    pub(super) writer: Arc<Mutex<Writer>>,
     threads: Mutex<Threads>,
 }
 
@@ -68,25 +68,16 @@ pub(super) fn start(
         let spawned = Thread::spawn(&format!("log-{name}"), run);
         spawned.map_err(|source| LogError::Io { path: inner.options.dir.clone(), source })
     };
-    let writer = Writer::new(inner.clone(), next_sequence, next_segment);
+    let writer = Arc::new(Mutex::new(Writer::new(inner.clone(), next_sequence, next_segment)));
     let keeper = Keeper::new(inner.clone());
-    let own = inner.clone();
-    let (in_memory, write): (_, Box<dyn FnOnce() + Send>) = if inner.on_disk.is_some() {
-        (
-            None,
-            Box::new(move || {
-                if let Some(on_disk) = &own.on_disk {
-                    writer.run(on_disk)
-                }
-            }),
-        )
-    } else {
-        let writer = Arc::new(Mutex::new(writer));
-        (Some(writer.clone()), Box::new(move || memory::run(&own, &writer)))
+    let (own, of_thread) = (inner.clone(), writer.clone());
+    let write = move || match &own.on_disk {
+        Some(on_disk) => writer::run(&own, on_disk, &of_thread),
+        None => memory::run(&own, &of_thread),
     };
-    let handle = Handle { inner: inner.clone(), in_memory, threads: Mutex::default() };
+    let handle = Handle { inner: inner.clone(), writer, threads: Mutex::default() };
     let mut threads = lock(&handle.threads);
-    threads.writer = Some(spawn("writer", write)?);
+    threads.writer = Some(spawn("writer", Box::new(write))?);
     threads.keeper = Some(spawn("keeper", Box::new(move || keeper.run()))?);
     if inner.on_disk.is_some() {
         let own = inner.clone();
