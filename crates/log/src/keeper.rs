@@ -75,7 +75,8 @@ impl Keeper {
             }
             relief::judge(&inner, self.carry.is_some());
             let is_short = self.is_short();
-            self.relief.look(&inner, is_short, is_short && self.gets_files_back());
+            let comes_back = is_short && inner.on_disk.is_some() && self.gets_files_back();
+            self.relief.look(&inner, is_short, comes_back);
         }
         let Some(on_disk) = &inner.on_disk else { return };
         if let Some(carry) = self.carry.take() {
@@ -204,8 +205,7 @@ impl Keeper {
 
     /// Files of the log come back without anything being given up.
     fn gets_files_back(&self) -> bool {
-        let comes_back = || self.carry.is_some() || !self.replaced.is_empty() || self.has_settled_segments();
-        self.inner.on_disk.is_some() && comes_back()
+        self.carry.is_some() || !self.replaced.is_empty() || self.has_settled_segments()
     }
 
     fn has_settled_segments(&self) -> bool {
@@ -289,6 +289,7 @@ impl Keeper {
         for segment in self.replaced.drain(..) {
             give_back(on_disk, &segment);
         }
+        self.note_carrying();
         Ok(())
     }
 
@@ -317,6 +318,12 @@ impl Keeper {
                 self.carry_after = Some(world::now() + RETRY);
             }
         }
+        self.note_carrying();
+    }
+
+    fn note_carrying(&self) {
+        let is_carrying = self.carry.is_some() || !self.replaced.is_empty();
+        self.inner.carrying.store(is_carrying, Ordering::Release);
     }
 
     fn begin_carry(&self, on_disk: &OnDisk) -> Result<Option<Box<Carry>>, LogError> {

@@ -138,12 +138,14 @@
 //! With `drop_newest`, slots that hold at least the average, and half of the most, get nothing new while the last
 //! eighth of the cap (two segments at least) is in use: their routes are written as refused, final from the start and
 //! counted as dropped.
-//! An append that finds no space waits up to 2 s, then fails with `Full`.
+//! An append that finds no space waits up to 2 s, or up to 8 s while files are on their way back, then fails with
+//! `Full`.
 //!
 //! Carry-over: 10 s after their last record, or at once from 80 % of the cap on, neighbouring segments whose wanted
 //! spans fit one file are copied into one: of each record the spans that are still wanted, with sequence, times, positions
-//! and ordinals as they were; it takes their place under the number of the first. So what is held is at least half wanted, and a destination that
-//! is slow but wants little holds little. The last free file is the copier's; nobody is asked to give up anything
+//! and ordinals as they were, and without content where only those want them that get none; it takes their place under
+//! the number of the first. So what is held is at least half wanted, and a destination that is slow but wants little
+//! holds little. The last free file is the copier's; nobody is asked to give up anything
 //! while there is something to carry over. Index, seal and sync, then the checkpoint that names the new file instead
 //! of the old ones, and only then are these given back; a copy that no checkpoint names does not count. Readers look
 //! again where a record lies when its segment was replaced under them. Segments that are retained are left alone

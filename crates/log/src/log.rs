@@ -147,7 +147,8 @@ impl Log {
 
     /// Resolves when the record is as durable as the mode promises.
     ///
-    /// `Full` after up to 2 s without space, `Io` while the disk fails: both mean "try again later".
+    /// `Full` after up to 2 s without space, up to 8 s while files are on their way back, `Io` while the disk fails: both
+    /// mean "try again later".
     /// `Invalid` is final.
     pub async fn append(&self, record: NewRecord) -> Result<Sequence, LogError> {
         let inner = self.inner();
@@ -385,6 +386,7 @@ fn inner(
         full: AtomicBool::new(false),
         drop_newest: AtomicBool::new(false),
         refusing: AtomicBool::new(false),
+        carrying: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     })
 }

@@ -131,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) drop_newest: AtomicBool,
     /// It is time to do so.
     pub(crate) refusing: AtomicBool,
+    /// Something is carried over, or was and its old files are about to come back.
+    pub(crate) carrying: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) slots: AtomicU32,
 }
@@ -218,6 +220,12 @@ impl Inner {
             self.full.store(false, Ordering::Release);
         }
         freed
+    }
+
+    /// While no segment is written to: files come back without anything being given up, as soon as the keeper and the
+    /// disk have done what comes before.
+    pub(crate) fn gets_files_back(&self) -> bool {
+        self.carrying.load(Ordering::Acquire) || self.state().segments.iter().any(|(_, s)| s.is_settled())
     }
 
     /// Whether a segment's records lie there, now.

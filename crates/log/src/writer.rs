@@ -16,8 +16,11 @@ use crate::shared::{Inner, OnDisk, lock, same_error};
 use crate::types::{Durability, LogError, Sequence};
 use crate::world::{self, Mutex};
 
-/// An append waits for space this long before it is refused.
+/// An append waits for space this long before it is refused,
 pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(2);
+/// and so long while files are on their way back: a disk that is slow near the cap is no reason to send clients away.
+/// Theirs give up after ten seconds.
+const SPACE_WAIT_MAX: Duration = Duration::from_secs(8);
 /// After a failure of the disk the next attempt is made this much later.
 const RETRY: Duration = Duration::from_secs(1);
 /// A segment that is full sooner than this asks for more files ahead.
@@ -233,7 +236,9 @@ impl Writer {
                 Err(error) => return Err(NoSegment::Failed(error)),
             }
             let Some(since) = wait_since else { return Err(NoSegment::NotNow) };
-            if world::elapsed(since) >= SPACE_WAIT || self.inner.queue.is_stopped() {
+            let waited = world::elapsed(since);
+            let is_hopeless = waited >= SPACE_WAIT && !self.inner.gets_files_back();
+            if is_hopeless || waited >= SPACE_WAIT_MAX || self.inner.queue.is_stopped() {
                 return Err(NoSegment::Full);
             }
             self.inner.inbox.wake();

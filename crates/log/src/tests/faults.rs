@@ -14,6 +14,8 @@ pub(crate) struct Faults {
     fail_syncs: Mutex<Option<(String, u64)>>,
     fail_writes: Mutex<Option<(String, u64)>>,
     pub(crate) no_new_files: AtomicBool,
+    /// Syncs of the keeper do not end.
+    pub(crate) hold_keeper: AtomicBool,
     pub(crate) syncs: AtomicU64,
     /// Not 0: after so many operations every other one fails, as if the process had ended there.
     pub(crate) stop_after: AtomicU64,
@@ -66,6 +68,9 @@ impl Faults {
 
     pub(crate) fn on_sync(&self, path: &Path) -> io::Result<()> {
         self.on_change()?;
+        while self.hold_keeper.load(Ordering::SeqCst) && std::thread::current().name() == Some("log-keeper") {
+            std::thread::yield_now();
+        }
         hit(&self.fail_syncs, path)
     }
 

@@ -1,5 +1,10 @@
 //! The cap: segments come back, the laggard alone is asked, an append waits and then fails.
 use super::*;
+use crate::dead_letters::Limits;
+use crate::disk::Disk;
+use crate::world::Mutex;
+use crate::writer::SPACE_WAIT;
+use std::sync::atomic::Ordering;
 
 /// Fills the log with records for both slots; `b` is the one that never settles.
 fn two_slots(dir: &Path) -> (Log, Arc<Collector>, Slot, Slot) {
@@ -87,6 +92,42 @@ fn an_append_without_space_fails_and_the_log_recovers() {
         std::thread::yield_now();
     }
     assert_eq!(keep(&log, record(seed, 1, 4000, &[(a, &[0])])), seed);
+}
+
+#[test]
+fn an_append_waits_for_files_that_are_on_their_way_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (log, _) = Log::open_on(disk.clone(), options(dir.path()), Limits::default()).unwrap();
+    let a = log.slot(key(1));
+    let collector = Collector::on(&log);
+    keep(&log, record(0, 1, 4000, &[(a, &[0])]));
+    // Everything ends at once, and a disk that is slow brings no file back.
+    disk.faults.hold_keeper.store(true, Ordering::SeqCst);
+    let waits_since = Mutex::new(std::time::Instant::now());
+    let answers = std::thread::scope(|threads| {
+        let appending = threads.spawn(|| {
+            // Twice the cap.
+            (1..128u64)
+                .map(|seed| {
+                    *lock(&waits_since) = std::time::Instant::now();
+                    let sequence = block_on(log.append(record(seed, 1, 4000, &[(a, &[0])])))?;
+                    settle(&log, collector.upto(sequence).last().unwrap(), a, Outcome::Delivered);
+                    Ok(sequence)
+                })
+                .collect::<Vec<Result<Sequence, LogError>>>()
+        });
+        // One waits for longer than one for which there is nothing to be waited for.
+        while lock(&waits_since).elapsed() < SPACE_WAIT + Duration::from_millis(200) {
+            assert!(!appending.is_finished(), "nobody has waited");
+            std::thread::yield_now();
+        }
+        disk.faults.hold_keeper.store(false, Ordering::SeqCst);
+        appending.join().unwrap()
+    });
+    let sequences: Vec<Sequence> = answers.into_iter().map(|answer| answer.unwrap()).collect();
+    assert_eq!(sequences, (2..129).collect::<Vec<_>>());
+    assert!(log.is_writable());
 }
 
 #[test]
