@@ -1,9 +1,13 @@
 //! The load generator: open or closed loop, unique ids, and a record of every id that was acknowledged.
+//!
+//! In a closed loop a client that is told to wait (429 or 503 with `Retry-After`) waits so long and sends the same
+//! request again, as exporters do. An open loop goes on at its rate, which is what it is for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::traffic::{Template, span_id};
@@ -45,22 +49,24 @@ impl Options {
 pub enum Pace {
     /// Spans per second, whatever the answers.
     Rate(f64),
-    /// So many requests in flight, each sent when one is answered.
+    /// So many requests in flight, each sent when one is answered. Who is told to wait does.
     Closed(usize),
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Requests sent, acknowledged and refused (by any answer that is not 2xx, or none).
+    /// Requests made; one that is sent again after a wait is the same.
     pub requests: u64,
     /// Requests answered 2xx.
     pub acknowledged_requests: u64,
     /// Spans in requests answered 2xx.
     pub acknowledged_spans: u64,
-    /// Requests not acknowledged, by status; 0 is no answer.
+    /// Answers that are not 2xx, by status; 0 is no answer.
     pub refused: std::collections::BTreeMap<u16, u64>,
-    /// Request body bytes sent, before compression.
+    /// How long clients waited because they were told to, seconds in all.
+    pub backoff_seconds: f64,
+    /// Bytes of the requests' bodies, before compression.
     pub bytes: u64,
     /// Wall time, seconds.
     pub seconds: f64,
@@ -120,7 +126,7 @@ pub async fn run(options: Options, progress: Option<Progress>) -> Result<Report,
                     tokio::spawn(async move {
                         while Instant::now() < deadline && !state.stop.load(Ordering::Relaxed) {
                             let Some(first) = state.take() else { break };
-                            state.send(first).await;
+                            state.send_patiently(first, deadline).await;
                         }
                     })
                 })
@@ -179,35 +185,64 @@ impl State {
         }
     }
 
+    /// Sends it until the answer is not "later", or until there is no time left.
+    async fn send_patiently(&self, first: u64, deadline: Instant) {
+        let body = self.body(first);
+        while let Some(wait) = self.send_body(first, &body).await {
+            let wait = wait.min(deadline.saturating_duration_since(Instant::now()));
+            tokio::time::sleep(wait).await;
+            self.outcome().report.backoff_seconds += wait.as_secs_f64();
+            if Instant::now() >= deadline || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+
     async fn send(&self, first: u64) {
+        let body = self.body(first);
+        self.send_body(first, &body).await;
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request that begins with this span, as it is sent.
+    fn body(&self, first: u64) -> Bytes {
         let n = self.options.spans_per_request as u64;
         let template = &self.templates[(first / n.max(1)) as usize % self.templates.len()];
-        let mut body = template.request(self.run, first, unix_nano());
-        let bytes = body.len() as u64;
+        let body = template.request(self.run, first, unix_nano());
+        let mut outcome = self.outcome();
+        outcome.report.requests += 1;
+        outcome.report.bytes += body.len() as u64;
+        drop(outcome);
+        if self.options.gzip { gzip(&body).into() } else { body.into() }
+    }
+
+    /// How long the client is to wait before it sends the same again, if it was told so.
+    async fn send_body(&self, first: u64, body: &Bytes) -> Option<Duration> {
+        let n = self.options.spans_per_request as u64;
         let mut request =
             self.client.post(&self.options.url).header("content-type", "application/x-protobuf");
         if let Some(key) = &self.options.key {
             request = request.bearer_auth(key);
         }
         if self.options.gzip {
-            body = gzip(&body);
             request = request.header("content-encoding", "gzip");
         }
         let started = Instant::now();
-        let status = match request.body(body).send().await {
+        let (status, wait) = match request.body(body.clone()).send().await {
             Ok(response) => {
-                let status = response.status().as_u16();
+                let (status, wait) = (response.status().as_u16(), told_to_wait(&response));
                 // The answer must be read to its end, or the connection is lost to the pool.
                 let _ = response.bytes().await;
-                status
+                (status, wait)
             }
-            Err(_) => 0,
+            Err(_) => (0, None),
         };
         let took = started.elapsed();
-        let mut guard = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.outcome();
         let outcome = &mut *guard;
-        outcome.report.requests += 1;
-        outcome.report.bytes += bytes;
         if (200..300).contains(&status) {
             outcome.report.acknowledged_requests += 1;
             outcome.report.acknowledged_spans += n;
@@ -224,10 +259,11 @@ impl State {
         if let Some(progress) = &self.progress {
             progress(so_far);
         }
+        wait
     }
 
     fn report(&self, took: Duration) -> Report {
-        let mut guard = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.outcome();
         let mut latencies = std::mem::take(&mut guard.latencies_us);
         let mut report = std::mem::take(&mut guard.report);
         latencies.sort_unstable();
@@ -247,6 +283,15 @@ impl State {
     }
 }
 
+/// `Retry-After` in seconds, of an answer that means "later".
+fn told_to_wait(response: &reqwest::Response) -> Option<Duration> {
+    if !matches!(response.status().as_u16(), 429 | 503) {
+        return None;
+    }
+    let value = response.headers().get(reqwest::header::RETRY_AFTER)?;
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -257,4 +302,57 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn unix_nano() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{Options as SinkOptions, Sink};
+
+    fn options(sink: &Sink, pace: Pace) -> Options {
+        Options {
+            url: format!("http://{}/v1/traces", sink.address()),
+            key: None,
+            pace,
+            spans_per_request: 2,
+            body_bytes: 100,
+            duration: Duration::from_secs(600),
+            spans_max: Some(20),
+            until_refused: false,
+            gzip: true,
+            seed: 3,
+        }
+    }
+
+    async fn sink(retry_after: Option<u32>) -> Sink {
+        let options = SinkOptions { fail_percent: 100.0, retry_after, ..SinkOptions::default() };
+        Sink::start(([127, 0, 0, 1], 0).into(), options).await.expect("a sink")
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_told_to_wait_does_and_sends_the_same_again() {
+        let sink = sink(Some(1)).await;
+        let running = tokio::spawn(run(options(&sink, Pace::Closed(3)), None));
+        while sink.stats().failed_requests < 6 {
+            tokio::task::yield_now().await;
+        }
+        sink.behave(SinkOptions::default());
+        let report = running.await.expect("no panic").expect("a client");
+        let refused = sink.stats().failed_requests;
+        assert_eq!((report.requests, report.acknowledged_requests, report.acknowledged_spans), (10, 10, 20));
+        assert_eq!(report.refused.get(&503), Some(&refused));
+        assert_eq!(report.backoff_seconds, refused as f64, "a second for each refusal");
+        let stats = sink.stats();
+        assert_eq!((stats.distinct_ids, stats.duplicates, stats.requests), (20, 0, 10 + refused));
+    }
+
+    #[tokio::test]
+    async fn without_a_time_to_wait_the_next_request_follows_and_an_open_loop_goes_on() {
+        for (retry_after, pace) in [(None, Pace::Closed(3)), (Some(600), Pace::Rate(1e6))] {
+            let sink = sink(retry_after).await;
+            let report = run(options(&sink, pace), None).await.expect("a client");
+            assert_eq!((report.requests, report.acknowledged_requests), (10, 0));
+            assert_eq!((report.refused.get(&503), report.backoff_seconds), (Some(&10), 0.0));
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Open loop: spans per second, whatever the answers.
     #[arg(long, value_name = "R", conflicts_with = "closed")]
     rate: Option<f64>,
-    /// Closed loop: requests in flight (the default, with 8).
+    /// Closed loop: requests in flight (the default, with 8). A client that is told to wait does, and sends the same again.
     #[arg(long, value_name = "N")]
     closed: Option<usize>,
     /// Spans per request.
@@ -188,6 +188,9 @@ fn print_report(report: &Report, verified: &[(String, Result<Verified, String>)]
             0 => println!("{n} requests without an answer"),
             status => println!("{n} requests refused with {status}"),
         }
+    }
+    if report.backoff_seconds > 0.0 {
+        println!("clients waited {:.1} s in all because they were told to", report.backoff_seconds);
     }
     for (sink, v) in verified {
         match v {
