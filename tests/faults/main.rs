@@ -9,6 +9,7 @@
 
 mod answers;
 mod canaries;
+mod churn;
 mod crashes;
 mod disk;
 #[cfg(feature = "failing-disk")]
@@ -18,6 +19,7 @@ mod failing_disk;
 mod neighbours;
 mod scene;
 mod table;
+mod tenants;
 mod tls;
 
 /// The gateway as built with these tests.
