@@ -20,9 +20,7 @@ fn nothing_promised_is_broken_whatever_happens() {
 
 #[test]
 fn what_is_broken_is_found() {
-    for sabotage in
-        [Sabotage::NoSync, Sabotage::NoJournal, Sabotage::NotNoted, Sabotage::NotSent, Sabotage::NotReplayed]
-    {
+    for sabotage in Sabotage::ALL {
         let found = (0..1_000).find_map(|seed| sim::run_with(seed, false, sabotage).err());
         assert!(found.is_some(), "{sabotage:?} was not found in 1,000 seeds");
     }

@@ -270,9 +270,9 @@ impl Baton {
         if micros > 0 {
             self.sleep(Duration::from_micros(micros));
         }
-        let wall = self.unix_nano();
+        let (wall, now) = (self.unix_nano(), self.time());
         let mut disk = locked(&self.disk);
-        disk.wall = wall;
+        (disk.wall, disk.now) = (wall, now);
         work(&mut disk)
     }
 }

@@ -3,16 +3,20 @@
 //! A file has two contents: what everybody reads (the page cache), and what would be there after a power cut.
 //! Between them lie the changes since the last sync. The same holds for names. A sync that fails leaves its
 //! changes where they are, and no later sync brings them to the disk: that is how Linux does it.
+mod lasting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tracecast_log::world::{About, Access};
 
+use self::lasting::{Change, Inode, NameChange, Names, What, put};
+
 const PAGE: usize = 4096;
-const SECTOR: usize = 512;
 
 /// Kinds of operations, for their time and their failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub(super) struct Disk {
     pub(super) die_at: Option<u64>,
     /// The process is dead: nothing it does has an effect.
     pub(super) dead: bool,
+    /// When it died at an operation.
+    pub(super) died: Option<Duration>,
     /// The next so many operations of a kind fail on names that contain a text.
     pub(super) failing: Vec<(Op, &'static str, u32)>,
     /// Kinds of failure that have happened.
@@ -55,45 +61,7 @@ pub(super) struct Disk {
     /// Writes to names that contain this are answered and not done.
     pub(super) swallows: Option<&'static str>,
     pub(super) wall: u64,
-}
-
-#[derive(Debug, Default)]
-struct Inode {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
-    changes: Vec<Change>,
-    /// Bytes that take room.
-    reserved: u64,
-    modified: u64,
-    path: PathBuf,
-}
-
-#[derive(Debug)]
-struct Change {
-    what: What,
-    /// A sync of it failed.
-    doomed: bool,
-}
-
-#[derive(Debug)]
-enum What {
-    Bytes(usize, Vec<u8>),
-    Len(usize),
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    dirs: BTreeSet<PathBuf>,
-    cached: BTreeMap<PathBuf, usize>,
-    durable: BTreeMap<PathBuf, usize>,
-    changes: Vec<NameChange>,
-}
-
-#[derive(Clone, Debug)]
-struct NameChange {
-    dir: PathBuf,
-    /// Each name with what it stands for from then on; they change together.
-    set: Vec<(PathBuf, Option<usize>)>,
+    pub(super) now: Duration,
 }
 
 fn failure() -> io::Error {
@@ -102,15 +70,6 @@ fn failure() -> io::Error {
 
 fn full() -> io::Error {
     io::Error::from_raw_os_error(28)
-}
-
-fn put(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    if content.len() < at + bytes.len() {
-        content.resize(at + bytes.len(), 0);
-    }
-    if let Some(place) = content.get_mut(at..at + bytes.len()) {
-        place.copy_from_slice(bytes);
-    }
 }
 
 fn pages(bytes: u64) -> u64 {
@@ -128,12 +87,14 @@ impl Disk {
             operations: 0,
             die_at: None,
             dead: false,
+            died: None,
             failing: Vec::new(),
             failed: BTreeSet::new(),
             torn_headers: BTreeMap::new(),
             lies: false,
             swallows: None,
             wall: 0,
+            now: Duration::ZERO,
         }
     }
 
@@ -148,6 +109,7 @@ impl Disk {
         }
         self.operations += 1;
         self.dead = self.die_at.is_some_and(|at| self.operations >= at);
+        self.died = self.dead.then_some(self.now);
         Ok(!self.dead)
     }
 
@@ -387,46 +349,9 @@ impl Disk {
     /// The process is gone; what it wrote is still in the page cache.
     pub(super) fn restart(&mut self) {
         self.dead = false;
+        self.died = None;
         self.die_at = None;
         self.failing.clear();
-    }
-
-    /// The machine is gone: each change that was not synced has happened, or not, or in part.
-    pub(super) fn cut_power(&mut self) {
-        let style = self.rng.random_range(0..4);
-        for inode in &mut self.inodes {
-            let changes = std::mem::take(&mut inode.changes);
-            let cut = self.rng.random_range(0..=changes.len());
-            for (i, change) in changes.into_iter().enumerate() {
-                let survives = match style {
-                    0 => false,
-                    1 => true,
-                    2 => i < cut,
-                    _ => self.rng.random_bool(0.5),
-                };
-                match change.what {
-                    What::Len(len) if survives => inode.durable.resize(len, 0),
-                    What::Len(_) => {}
-                    What::Bytes(at, bytes) => {
-                        let torn = i == cut || style == 3;
-                        write_back(&mut inode.durable, at, &bytes, survives, torn, &mut self.rng);
-                    }
-                }
-            }
-            inode.cached.clone_from(&inode.durable);
-            inode.reserved = pages(inode.cached.len() as u64);
-        }
-        let changes = std::mem::take(&mut self.names.changes);
-        // A journaling file system keeps the order; not every one does.
-        let cut = self.rng.random_range(0..=changes.len());
-        let ordered = self.rng.random_bool(0.5);
-        for (i, change) in changes.iter().enumerate() {
-            let survives = if ordered { i < cut } else { self.rng.random_bool(0.5) };
-            if survives {
-                self.names.settle(change);
-            }
-        }
-        self.names.cached.clone_from(&self.names.durable);
     }
 
     /// Flips one bit of a file whose name contains `part`; answers which.
@@ -443,74 +368,5 @@ impl Disk {
             }
         }
         Some(format!("{} at {at}", found.path.display()))
-    }
-}
-
-/// Pages come to the disk one by one, each whole, not at all, or up to some sector.
-fn write_back(
-    durable: &mut Vec<u8>,
-    at: usize,
-    bytes: &[u8],
-    survives: bool,
-    torn: bool,
-    rng: &mut SmallRng,
-) {
-    let mut from = 0;
-    while from < bytes.len() {
-        let page_end = (at + from + 1).next_multiple_of(PAGE) - at;
-        let to = page_end.min(bytes.len());
-        let keep = match (survives, torn) {
-            (survives, false) => survives,
-            (_, true) => rng.random_bool(0.5),
-        };
-        let upto = if torn && keep && rng.random_bool(0.3) {
-            ((at + from + rng.random_range(0..=to - from)) / SECTOR * SECTOR)
-                .saturating_sub(at)
-                .clamp(from, to)
-        } else if keep {
-            to
-        } else {
-            from
-        };
-        if let Some(part) = bytes.get(from..upto).filter(|part| !part.is_empty()) {
-            put(durable, at + from, part);
-        }
-        from = to;
-    }
-}
-
-impl Inode {
-    fn settle(&mut self) {
-        let mut kept = Vec::new();
-        for change in std::mem::take(&mut self.changes) {
-            if change.doomed {
-                kept.push(change);
-                continue;
-            }
-            match change.what {
-                What::Len(len) => self.durable.resize(len, 0),
-                What::Bytes(at, bytes) => {
-                    put(&mut self.durable, at, &bytes);
-                    let end = at + bytes.len();
-                    // What was written later is the content of those pages.
-                    kept.retain(|old: &Change| match &old.what {
-                        What::Bytes(from, old) => *from >= end || from + old.len() <= at,
-                        What::Len(_) => true,
-                    });
-                }
-            }
-        }
-        self.changes = kept;
-    }
-}
-
-impl Names {
-    fn settle(&mut self, change: &NameChange) {
-        for (path, inode) in &change.set {
-            match inode {
-                Some(inode) => self.durable.insert(path.clone(), *inode),
-                None => self.durable.remove(path),
-            };
-        }
     }
 }

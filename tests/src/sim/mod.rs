@@ -8,6 +8,9 @@
 //! - nothing acknowledged is lost: not by `kill -9`, and in durable mode not by a power cut (in buffered mode only
 //!   what was acknowledged just before it);
 //! - every span ends once, in a state that has a cause, and the books balance at every look;
+//! - what a destination has answered for is not sent to it again, unless that answer came less than 5 s before a kill or a
+//!   power cut; one that takes a batch at a time gets everything for the first time in the order of the log; and a dead
+//!   letter was refused;
 //! - no figure that was shown falls over a kill; no destination gets what it has not selected, or content it must
 //!   not have; a token stands for one batch for ever, and a destination that knows batches by their tokens gets no
 //!   span under two of them, as often as the process is killed (power cuts, failing disks and spans that are given up
@@ -86,6 +89,26 @@ pub enum Sabotage {
     NotSent,
     /// The same for what is sent again alone: as if a replay removed letters that it did not requeue.
     NotReplayed,
+    /// Answers that settle something do not get through: as if delivery sent what was settled again.
+    NotSettled,
+    /// Destinations read the log's positions backwards: as if delivery kept no order.
+    NotInOrder,
+    /// Destinations refuse what is not bad: as if delivery buried what nobody refused.
+    NotRefused,
+}
+
+impl Sabotage {
+    /// Each that breaks something.
+    pub const ALL: [Sabotage; 8] = [
+        Sabotage::NoSync,
+        Sabotage::NoJournal,
+        Sabotage::NotNoted,
+        Sabotage::NotSent,
+        Sabotage::NotReplayed,
+        Sabotage::NotSettled,
+        Sabotage::NotInOrder,
+        Sabotage::NotRefused,
+    ];
 }
 
 /// Runs one seed.
@@ -118,9 +141,7 @@ pub fn run_with(seed: u64, trace: bool, sabotage: Sabotage) -> Result<Summary, F
             batches_stay: AtomicBool::new(
                 !(plan.disk_faults || plan.damage || plan.clock || plan.small_cap || plan.expiry),
             ),
-            unsaid: sabotage == Sabotage::NotNoted,
-            forgetful: sabotage == Sabotage::NotSent,
-            forgets_replays: sabotage == Sabotage::NotReplayed,
+            sabotage,
         };
         let story = Story::new(baton.clone(), plan, rng, Arc::new(shore));
         match catch_unwind(AssertUnwindSafe(|| story.run())) {

@@ -37,6 +37,8 @@ pub(super) struct Record {
     /// The same without content.
     pub(super) private_payload: Bytes,
     pub(super) spans: u32,
+    /// The destinations there were.
+    pub(super) asked: Vec<usize>,
     pub(super) shares: Vec<Share>,
     /// Spans the destinations refuse for good.
     pub(super) poison: BTreeSet<u32>,
@@ -70,6 +72,12 @@ pub(super) struct Oracle {
     tokens: BTreeMap<(usize, String), Vec<Span>>,
     /// Of destinations that know a batch by its token: under which one they have stored a span.
     stored: BTreeMap<(usize, Span), String>,
+    /// What a destination has answered for, and the process has heard it: when.
+    answered: BTreeMap<(usize, Span), Duration>,
+    /// What was sent to a destination at least once.
+    tried: BTreeSet<(usize, Span)>,
+    /// By destination: the highest sequence of which anything was sent in this life.
+    furthest: BTreeMap<usize, u64>,
     /// Replays and backfills.
     pub(super) requeues: Vec<Requeue>,
     /// Destinations that refuse nothing any more, whatever it is.
@@ -97,6 +105,7 @@ impl Oracle {
         &mut self,
         spans: u32,
         filler: usize,
+        asked: Vec<usize>,
         shares: Vec<Share>,
         poison: BTreeSet<u32>,
     ) -> usize {
@@ -108,7 +117,8 @@ impl Oracle {
         let is_short = matches!(&filler.1, OwnedValue::Str(text) if text.len() <= 1024);
         let private_payload = body(record, spans, if is_short { std::slice::from_ref(&filler) } else { &[] });
         let answer = Answer::None;
-        self.records.push(Record { payload, private_payload, spans, shares, poison, answer, excused: false });
+        let excused = false;
+        self.records.push(Record { payload, private_payload, spans, asked, shares, poison, answer, excused });
         record
     }
 
@@ -168,6 +178,50 @@ impl Oracle {
         Ok(())
     }
 
+    fn is_requeued(&self, destination: usize, span: Span) -> bool {
+        self.requeues.iter().any(|r| r.destination == destination && r.spans.contains(&span))
+    }
+
+    /// Whether these may be sent now: not after an answer that settled them; and `in_order`, for the first time only in
+    /// the order of the log.
+    pub(super) fn check_turn(
+        &mut self,
+        destination: usize,
+        sequence: u64,
+        spans: &[Span],
+        in_order: bool,
+    ) -> Result<(), String> {
+        for span in spans.iter().copied() {
+            if self.is_requeued(destination, span) {
+                continue;
+            }
+            if let Some(at) = self.answered.get(&(destination, span)) {
+                return Err(format!("destination {destination} is sent {span:?} again, settled at {at:?}"));
+            }
+            let furthest = self.furthest.entry(destination).or_default();
+            if self.tried.insert((destination, span)) && in_order {
+                if sequence < *furthest {
+                    return Err(format!(
+                        "destination {destination} is sent {span:?} of {sequence} after {furthest}"
+                    ));
+                }
+                *furthest = sequence;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process has an answer that settles these.
+    pub(super) fn answer(&mut self, destination: usize, spans: &[Span], at: Duration) {
+        self.answered.extend(spans.iter().map(|span| ((destination, *span), at)));
+    }
+
+    /// The life ends; what was answered for later than this may be sent again.
+    pub(super) fn end_life(&mut self, known_until: Duration) {
+        self.furthest.clear();
+        self.answered.retain(|_, at| *at <= known_until);
+    }
+
     /// A token stands for one composition, always.
     pub(super) fn check_token(
         &mut self,
@@ -202,9 +256,9 @@ impl Oracle {
             if known == token {
                 continue;
             }
-            let requeued =
-                |requeue: &Requeue| requeue.destination == destination && requeue.spans.contains(span);
-            if strictly && !self.requeues.iter().any(requeued) {
+            if strictly
+                && !self.requeues.iter().any(|r| r.destination == destination && r.spans.contains(span))
+            {
                 return Err(format!(
                     "destination {destination} has {span:?} under {known}, and now under {token}"
                 ));
@@ -284,6 +338,12 @@ impl Oracle {
         let mut promised = self.spans_of(destination, |r| accepted(r) && !r.excused);
         let possible = self.spans_of(destination, |_| true);
         let selected_least = promised.len() as u64;
+        let asked = |wanted: &dyn Fn(&Record) -> bool| -> u64 {
+            let all =
+                self.records.iter().skip(self.since).filter(|r| wanted(r) && r.asked.contains(&destination));
+            all.map(|r| u64::from(r.spans)).sum()
+        };
+        let (asked_least, asked_most) = (asked(&|r| accepted(r) && !r.excused), asked(&|_| true));
         let mut all_requeues_kept = true;
         // What came back and was lost with the power is a gap in the ordinals: nobody knows any more that it had come
         // back, so it is counted as selected, and dropped.
@@ -311,6 +371,9 @@ impl Oracle {
             if books.selected < selected_least || books.selected > selected_most {
                 return fail(format!("between {selected_least} and {selected_most} spans were selected"));
             }
+            if books.accepted < asked_least || books.accepted > asked_most + lost_again {
+                return fail(format!("between {asked_least} and {asked_most} spans were accepted"));
+            }
             if dead > buried.len() as u64 + books.requeued && all_requeues_kept {
                 return fail(format!("{} spans are in the dead letters", buried.len()));
             }
@@ -331,6 +394,9 @@ impl Oracle {
             })
             .copied()
             .collect();
+        if let Some(span) = buried.iter().find(|span| !poisoned.contains(span)) {
+            return fail(format!("{span:?} is a dead letter, and was not refused"));
+        }
         for (reason, count) in DropReason::ALL.iter().zip(books.dropped) {
             let allowed = match reason {
                 DropReason::DestinationDeleted => is_deleted,

@@ -11,6 +11,7 @@ use tracecast_sinks::{
     Adapter, Answer, Batch, BatchLimits, Diagnosis, Failure, ItemAnswer, Sent, TestReport,
 };
 
+use super::Sabotage;
 use super::baton::Baton;
 use super::oracle::{Oracle, Span};
 
@@ -71,12 +72,7 @@ pub(super) struct Shore {
     /// Nothing can happen, or has happened yet, that makes a batch another one after it was sent: no power cut, no
     /// failure of the disk, no span that is given up.
     pub(super) batches_stay: AtomicBool,
-    /// Sinks do not say that they know batches by their tokens.
-    pub(super) unsaid: bool,
-    /// Sinks say that they have stored what they have not,
-    pub(super) forgetful: bool,
-    /// or not of what is sent again.
-    pub(super) forgets_replays: bool,
+    pub(super) sabotage: Sabotage,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -109,6 +105,19 @@ fn failure(status: u16) -> Failure {
     Failure { status: Some(status), message: format!("status {status}"), retry_after: None }
 }
 
+/// The spans an answer settles for good, unless somebody asks for them again.
+fn settled(answer: &Answer, items: &[Vec<Span>]) -> Vec<Span> {
+    match answer {
+        Answer::Delivered | Answer::Partial { .. } => items.concat(),
+        Answer::PerItem(verdicts) => {
+            let delivered =
+                items.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, ItemAnswer::Delivered));
+            delivered.flat_map(|(spans, _)| spans.iter().copied()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Sink {
     /// The spans of a batch by item; what must not be there ends the simulation.
     fn read(&self, batch: &Batch) -> Vec<Vec<Span>> {
@@ -121,6 +130,15 @@ impl Sink {
                 Err(finding) => world.fail(format!("destination {}: {finding}", self.destination)),
             };
             if let Err(finding) = oracle.check_sent(self.destination, &spans, item.private) {
+                world.fail(finding);
+            }
+            // What is sent at the same time may overtake.
+            let in_order = self.limits.concurrency_max == 1;
+            let sequence = match self.shore.sabotage {
+                Sabotage::NotInOrder => u64::MAX - item.sequence,
+                _ => item.sequence,
+            };
+            if let Err(finding) = oracle.check_turn(self.destination, sequence, &spans, in_order) {
                 world.fail(finding);
             }
             items.push(spans);
@@ -143,8 +161,10 @@ impl Sink {
     }
 
     fn take(&self, batch: &Batch, spans: &[Span]) {
-        if self.shore.forgetful || (self.shore.forgets_replays && batch.replayed) {
-            return;
+        match self.shore.sabotage {
+            Sabotage::NotSent => return,
+            Sabotage::NotReplayed if batch.replayed => return,
+            _ => {}
         }
         let mut oracle = locked(&self.shore.oracle);
         oracle.take(self.destination, spans);
@@ -212,7 +232,7 @@ impl Sink {
             }
             _ => {}
         }
-        if self.poisoned(&all) {
+        if self.poisoned(&all) || self.shore.sabotage == Sabotage::NotRefused {
             return Reply::Say(Answer::Isolate { by_size: false, failure: failure(400) });
         }
         let refused = if mood == Mood::Partial && roll < 50 { 1 + roll % all.len() } else { 0 };
@@ -234,7 +254,7 @@ impl Adapter for Sink {
     }
 
     fn keeps_batches(&self) -> bool {
-        self.keeps_batches && !self.shore.unsaid
+        self.keeps_batches && self.shore.sabotage != Sabotage::NotNoted
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Sent> {
@@ -262,6 +282,14 @@ impl Adapter for Sink {
             // The answer takes its way back.
             let delay = locked(&shore.rng).random_range(0..10);
             tokio::time::sleep(Duration::from_millis(delay)).await;
+            if !shore.world.disk().dead {
+                let now = shore.world.time();
+                locked(&shore.oracle).answer(self.destination, &settled(&answer, &items), now);
+            }
+            let answer = match (self.shore.sabotage, answer) {
+                (Sabotage::NotSettled, Answer::Delivered) => Answer::Retry(failure(503)),
+                (_, answer) => answer,
+            };
             Sent { answer, bytes: 10 }
         })
     }

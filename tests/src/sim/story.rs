@@ -1,5 +1,8 @@
 //! One simulation from the first start to the last look at the books.
-use std::collections::{BTreeMap, BTreeSet};
+mod actions;
+mod ending;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,25 +13,21 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tracecast_delivery::Delivery;
 use tracecast_destination::{CreateDefaults, DEFAULT_WORKSPACE_ID, Destination, ManagedBy};
-use tracecast_log::{
-    Books, Damage, Durability, Log, LogError, NewRecord, Projection, Route, Skip, SkipReason, Slot, SlotKey,
-};
-use tracecast_otlp::{Payload, SpanSet};
+use tracecast_log::{Books, Damage, Durability, Log, Slot, SlotKey};
 use tracecast_sinks::{Adapter, BatchLimits, BuildError};
 use uuid::Uuid;
 
 use super::Summary;
 use super::baton::Baton;
-use super::disk::Op;
-use super::oracle::{Answer, Causes, Share};
+use super::oracle::Answer;
 use super::plan::{End, Plan, limits};
-use super::requeue;
 use super::sink::{Mood, Shore, Sink, locked};
 
 /// Acknowledged in buffered mode so long before the power went, nothing may be lost.
 const BUFFERED_LOSS: Duration = Duration::from_secs(4);
-/// A fresh event passes within this time once the faults are over, if nobody helps: the longest hold.
-const LIVENESS: Duration = Duration::from_secs(20 * 60);
+
+/// What was settled so long before the process or the power was gone is known to be settled.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// A destination as the control plane knows it.
 #[derive(Debug)]
@@ -221,6 +220,12 @@ impl Story {
             }
         }
         let mut disk = self.world.disk();
+        let known_until = match end {
+            _ if self.is_in_memory() || !disk.failed.is_empty() || self.plan.damage => Duration::ZERO,
+            End::Stop => now,
+            End::Kill(_) | End::PowerCut(_) => disk.died.unwrap_or(now).saturating_sub(SETTLED),
+        };
+        locked(&self.shore.oracle).end_life(known_until);
         disk.restart();
         disk.capacity = u64::MAX;
         if self.plan.damage && self.rng.random_bool(0.7) {
@@ -373,184 +378,6 @@ impl Story {
         }
     }
 
-    async fn act(&mut self, process: &Process) {
-        let roll = self.rng.random_range(0..100);
-        let target = self.rng.random_range(0..self.targets.len());
-        match roll {
-            0..55 => {
-                for _ in 0..self.rng.random_range(1..6) {
-                    self.request(process, false);
-                }
-            }
-            55..70 if self.plan.moods => {
-                let mood = Mood::ALL[self.rng.random_range(0..Mood::ALL.len())];
-                self.tell(|| format!("destination {target} is {mood:?} from now on"));
-                if let Some(place) = locked(&self.shore.moods).get_mut(target) {
-                    *place = mood;
-                }
-            }
-            70..78 if self.plan.operators => self.operate(process, target),
-            78..84 if self.plan.disk_faults => self.fault(),
-            84..90 if self.plan.requeues => self.requeue(process, target),
-            90..92 if self.plan.clock => {
-                let nanos = if self.rng.random_bool(0.5) { -3_600_000_000_000 } else { 86_400_000_000_000 };
-                self.tell(|| format!("the wall clock jumps by {} s", nanos / 1_000_000_000));
-                self.world.shift_wall(nanos);
-            }
-            _ => self.look(&process.log),
-        }
-        let millis = match self.rng.random_range(0..20) {
-            0..12 => self.rng.random_range(0..30),
-            12..17 => self.rng.random_range(0..500),
-            17..19 => self.rng.random_range(0..8_000),
-            _ => self.rng.random_range(0..120_000),
-        };
-        self.pass(Duration::from_millis(millis), || false).await;
-    }
-
-    fn operate(&mut self, process: &Process, number: usize) {
-        let choice = self.rng.random_range(0..6);
-        let live = self.targets.iter().filter(|t| !t.deleted).count();
-        let all = self.targets.len();
-        let Some(target) = self.targets.get_mut(number).filter(|t| !t.deleted) else { return };
-        let done = match choice {
-            0 => {
-                target.paused = true;
-                process.delivery.pause(target.id);
-                "paused"
-            }
-            1 => {
-                target.paused = false;
-                process.delivery.resume(target.id);
-                "resumed"
-            }
-            2 => {
-                target.private = true;
-                "made private"
-            }
-            3 if live > 1 => {
-                target.deleted = true;
-                "deleted"
-            }
-            4 if all < 8 => {
-                self.add_target();
-                "joined by another"
-            }
-            _ => {
-                target.version += 1;
-                "renamed"
-            }
-        };
-        self.tell(|| format!("destination {number} is {done}"));
-        let slots = self.slots(&process.log);
-        self.apply(process, &slots);
-    }
-
-    fn fault(&mut self) {
-        let mut disk = self.world.disk();
-        let kind = self.rng.random_range(0..5);
-        let part = [".seg", "journal", "checkpoint", ".dead", ""][self.rng.random_range(0..5)];
-        let times = self.rng.random_range(1..4);
-        let done = match kind {
-            0 => {
-                disk.capacity = self.rng.random_range(0..400_000);
-                format!("disk of {} bytes", disk.capacity)
-            }
-            1 => {
-                disk.capacity = u64::MAX;
-                "disk has room again".to_owned()
-            }
-            2 => {
-                disk.failing.push((Op::Sync, part, times));
-                format!("{times} syncs of {part} fail")
-            }
-            3 if self.plan.read_faults => {
-                disk.failing.push((Op::Read, ".seg", times));
-                format!("{times} reads fail")
-            }
-            _ => {
-                disk.failing.push((Op::Write, part, times));
-                format!("{times} writes of {part} fail")
-            }
-        };
-        drop(disk);
-        self.tell(|| done);
-    }
-
-    /// Sends a request in. A `fresh` one is for everybody and holds nothing bad.
-    fn request(&mut self, process: &Process, fresh: bool) -> usize {
-        let rng = &mut self.rng;
-        let spans = if fresh { 1 } else { rng.random_range(1..7) };
-        let filler = [5, 60, 600, 4_000][rng.random_range(0..if fresh { 1 } else { 4 })];
-        let (mut shares, mut routes, mut skips) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, target) in self.targets.iter().enumerate().filter(|(_, t)| !t.deleted) {
-            let slot = process.log.slot(target.key());
-            let wanted = match rng.random_range(0..10) {
-                _ if fresh => (0..spans).collect(),
-                0..5 => (0..spans).collect(),
-                5..8 => (0..spans).filter(|_| rng.random_bool(0.5)).collect(),
-                _ => Vec::new(),
-            };
-            let left = spans - wanted.len() as u32;
-            if left > 0 {
-                skips.push(Skip { slot, reason: SkipReason::Sampled, spans: left });
-            }
-            if wanted.is_empty() {
-                continue;
-            }
-            let projection = if target.private { Projection::PRIVACY } else { Projection::AS_IS };
-            routes.push(Route {
-                slot,
-                projection,
-                spans: SpanSet::from_positions(spans, wanted.iter().copied()),
-            });
-            shares.push(Share { destination: number, positions: wanted, private: target.private });
-        }
-        let poison: BTreeSet<u32> = (0..spans).filter(|_| !fresh && rng.random_bool(0.02)).collect();
-        let mut oracle = locked(&self.shore.oracle);
-        let number = oracle.request(spans, filler, shares, poison);
-        let payload = oracle.records.get(number).map(|r| r.payload.clone()).unwrap_or_default();
-        drop(oracle);
-        let payload = if routes.is_empty() {
-            Payload::new(Default::default(), 0)
-        } else {
-            Payload::new(payload, spans)
-        };
-        if routes.is_empty() {
-            skips.iter_mut().for_each(|skip| skip.spans = spans);
-        }
-        let record = NewRecord {
-            workspace: *DEFAULT_WORKSPACE_ID.as_bytes(),
-            config_generation: 1,
-            received_unix_nano: tracecast_log::world::unix_nano(),
-            accepted: spans,
-            routes,
-            skips,
-            trace_keys: Default::default(),
-            origin: Default::default(),
-            payload: Arc::new(payload),
-        };
-        let (log, shore, world) = (process.log.clone(), self.shore.clone(), self.world.clone());
-        tokio::spawn(async move {
-            let result = log.append(record).await;
-            if world.disk().dead {
-                return;
-            }
-            world.tell(|| format!("request {number} of {spans} spans: {result:?}"));
-            let answer = match result {
-                Ok(_) => Answer::Accepted(world.time()),
-                Err(LogError::Invalid(reason)) => {
-                    world.fail(format!("request {number} is invalid: {reason}"))
-                }
-                Err(_) => Answer::Refused,
-            };
-            if let Some(record) = locked(&shore.oracle).records.get_mut(number) {
-                record.answer = answer;
-            }
-        });
-        number
-    }
-
     /// Lets time pass, up to so much, or until something is so.
     async fn pass(&mut self, time: Duration, done: impl Fn() -> bool) {
         let until = self.world.time() + time;
@@ -606,141 +433,6 @@ impl Story {
         self.pass(grace + Duration::from_secs(60), || task.is_finished()).await;
         if !task.is_finished() && !self.is_dead() {
             self.world.fail("the stop takes longer than its grace".to_owned());
-        }
-    }
-
-    fn last_life(&mut self) {
-        let log = match self.open() {
-            Some(opened) => opened,
-            None => self.world.fail("dead without a reason".to_owned()),
-        };
-        let runtime = runtime();
-        self.clock = self.world.time();
-        runtime.block_on(async {
-            locked(&self.shore.moods).iter_mut().for_each(|mood| *mood = Mood::Fine);
-            let process = self.start(log.clone());
-            let live: Vec<usize> =
-                self.targets.iter().enumerate().filter(|(_, t)| !t.deleted).map(|(i, _)| i).collect();
-            for target in self.targets.iter_mut().filter(|t| t.paused && !t.deleted) {
-                target.paused = false;
-                process.delivery.resume(target.id);
-            }
-            self.pass_a_fresh_event(&process, &live).await;
-            let slots: Vec<Slot> = process.log.slots().into_iter().map(|(slot, _)| slot).collect();
-            let rest = process.log.clone();
-            let is_empty = move || slots.iter().all(|slot| rest.books(*slot).pending == 0);
-            self.pass(Duration::from_secs(3 * 3600), &is_empty).await;
-            if self.plan.requeues {
-                self.bring_letters_home(&process, &live, &is_empty).await;
-            }
-            self.settle_accounts(&process.log, false);
-            self.stop(&process).await;
-        });
-        drop(runtime);
-        log.close();
-        self.summary.carried += log.activity().carried;
-        self.look(&log);
-        drop(log);
-        self.world.join_all();
-        if self.is_in_memory() {
-            return;
-        }
-        // And once more: a clean stop leaves nothing to do and nothing to say.
-        let Some(log) = self.open() else { return };
-        if let Some(rest) = log.slots().into_iter().find_map(|(slot, _)| log.backlog(slot)) {
-            self.world.fail(format!("pending after a clean stop at rest: {rest:?}"));
-        }
-        self.compare(&log);
-        log.close();
-        drop(log);
-        self.world.join_all();
-    }
-
-    /// A replay, or a backfill, while everything else goes on.
-    fn requeue(&mut self, process: &Process, number: usize) {
-        let Some(target) = self.targets.get(number).filter(|target| !target.deleted) else { return };
-        let (id, private) = (target.id, target.private);
-        let around = requeue::Around { shore: self.shore.clone(), destination: number, id };
-        if self.rng.random_bool(0.3) {
-            locked(&self.shore.oracle).forgiving.insert(number);
-            self.tell(|| format!("destination {number} refuses nothing any more"));
-        }
-        if self.rng.random_bool(0.5) {
-            around.replay(process);
-        } else {
-            let back = Duration::from_secs([5, 60, 3600, 24 * 3600][self.rng.random_range(0..4)]);
-            around.backfill(process, back, private);
-        }
-    }
-
-    /// Nobody refuses anything any more: every letter comes home.
-    async fn bring_letters_home(&mut self, process: &Process, live: &[usize], is_empty: &impl Fn() -> bool) {
-        locked(&self.shore.oracle).forgiving.extend(live);
-        for number in live {
-            let Some(target) = self.targets.get(*number) else { continue };
-            let (id, slot) = (target.id, process.log.slot(target.key()));
-            let around = requeue::Around { shore: self.shore.clone(), destination: *number, id };
-            let task = around.replay(process);
-            let delivery = process.delivery.clone();
-            let done = || task.is_finished() && delivery.replaying(id) == 0 && is_empty();
-            self.pass(LIVENESS, &done).await;
-            let left = process.log.dead_letters().list(slot).len();
-            // What a broken file holds cannot be read, or is told of again.
-            if !done() || (left > 0 && !self.flipped) {
-                let stats = process.delivery.stats(id);
-                self.world.fail(format!("{left} letters of {number} did not come home: {stats:#?}"));
-            }
-        }
-    }
-
-    async fn pass_a_fresh_event(&mut self, process: &Process, live: &[usize]) {
-        let until = self.world.time() + LIVENESS;
-        let mut sent = Vec::new();
-        loop {
-            sent.push(self.request(process, true));
-            let (shore, watched, all) = (self.shore.clone(), sent.clone(), live.to_vec());
-            let arrived = move || {
-                let oracle = locked(&shore.oracle);
-                all.iter().all(|target| watched.iter().any(|record| oracle.has_taken(*target, (*record, 0))))
-            };
-            self.pass(Duration::from_secs(60), &arrived).await;
-            if arrived() {
-                return;
-            }
-            if self.world.time() > until {
-                let states: Vec<_> = self.targets.iter().map(|t| process.delivery.stats(t.id)).collect();
-                self.world.fail(format!("no fresh event has passed within {LIVENESS:?}: {states:#?}"));
-            }
-        }
-    }
-
-    fn settle_accounts(&mut self, log: &Log, shutdown: bool) {
-        if let Err(error) = log.flush() {
-            self.world.fail(format!("not flushed at the end: {error}"));
-        }
-        let known: BTreeMap<SlotKey, Slot> = log.slots().into_iter().map(|(slot, key)| (key, slot)).collect();
-        let failed = self.world.disk().failed.clone();
-        let causes = Causes {
-            damage: self.flipped,
-            unreadable: failed.contains("read")
-                || (self.power_was_cut && self.plan.log.durability == Durability::Buffered),
-            disk_failed: !failed.is_empty(),
-            small_cap: self.plan.small_cap || failed.contains("full"),
-            // A clock that jumps may age spans over a restart.
-            expiry: self.plan.expiry || self.plan.clock,
-            shutdown,
-        };
-        for (number, target) in self.targets.iter().enumerate() {
-            let slot = known.get(&target.key()).copied();
-            let books = slot.map(|slot| log.books(slot)).unwrap_or_default();
-            let letters = slot.map(|slot| log.dead_letters().list(slot)).unwrap_or_default();
-            self.tell(|| format!("destination {number} at the end: {books:?}"));
-            let oracle = locked(&self.shore.oracle);
-            let settled = oracle.settle(number, target.deleted, &books, &letters, causes);
-            drop(oracle);
-            if let Err(finding) = settled {
-                self.world.fail(finding);
-            }
         }
     }
 }
