@@ -58,9 +58,9 @@ pub(crate) fn run(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>) {
     loop {
         let most = lock(writer).retry_at.map(|_| RETRY);
         let Some(batch) = inner.queue.next(most) else { break };
-        let (began, taken) = (world::now(), batch.len());
+        let turn = Turn::begin(inner, &batch);
         lock(writer).commit(on_disk, batch, true);
-        inner.queue.done(taken, world::elapsed(began));
+        drop(turn);
     }
     let mut writer = lock(writer);
     if inner.is_closed()
@@ -72,12 +72,32 @@ pub(crate) fn run(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>) {
 
 /// The commit of an append that completes a company, on the caller's thread.
 pub(crate) fn commit_now(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>, batch: Batch) {
-    let (began, taken) = (world::now(), batch.len());
-    let left = lock(writer).commit(on_disk, batch, false);
-    if left.is_empty() {
-        inner.queue.done(taken, world::elapsed(began));
-    } else {
-        inner.queue.leave(left);
+    let mut turn = Turn::begin(inner, &batch);
+    turn.left = lock(writer).commit(on_disk, batch, false);
+}
+
+/// Somebody makes a commit, until this is dropped, however it ends.
+struct Turn<'a> {
+    inner: &'a Inner,
+    began: Instant,
+    taken: usize,
+    /// What the thread has to go on with.
+    left: Batch,
+}
+
+impl Turn<'_> {
+    fn begin<'a>(inner: &'a Inner, batch: &Batch) -> Turn<'a> {
+        Turn { inner, began: world::now(), taken: batch.len(), left: Batch::new() }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.left.is_empty() {
+            self.inner.queue.done(self.taken, world::elapsed(self.began));
+        } else {
+            self.inner.queue.leave(std::mem::take(&mut self.left));
+        }
     }
 }
 
