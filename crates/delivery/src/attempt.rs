@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use tracecast_genai::{Privacy, shrink};
-use tracecast_log::{DeadLetter, LogError};
+use tracecast_log::{DeadLetter, Log, LogError, Stored};
 use tracecast_otlp::write::{Edit, select};
 use tracecast_otlp::{DecodeError, Payload, SpanSet};
 use tracecast_sinks::{Batch, Item, Sent};
@@ -76,8 +76,7 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
         return Done::Unsent;
     };
     let Some(_room) = shared.room.take(lane.slot, memory_of(pieces)).await else { return Done::Unsent };
-    // Asked for together: what lies together is read together.
-    let read = join_all(pieces.iter().map(|piece| shared.log.stored(&piece.entry))).await;
+    let read = read(&shared.log, pieces).await;
     let mut payloads = Vec::with_capacity(pieces.len());
     let mut unread = Unread::default();
     for ((i, piece), stored) in pieces.iter().enumerate().zip(read) {
@@ -115,6 +114,15 @@ pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: boo
     let started = Instant::now();
     let sent = sender.send(batch.clone()).await;
     Done::Answered { sent, batch, took: started.elapsed() }
+}
+
+/// What the log has of the pieces, in their order.
+async fn read(log: &Log, pieces: &[Piece]) -> Vec<Result<Stored, LogError>> {
+    let here: Vec<Option<Stored>> = pieces.iter().map(|piece| log.in_memory(&piece.entry)).collect();
+    let missing = pieces.iter().zip(&here).filter(|(_, here)| here.is_none());
+    // Asked for together: what lies together is read together.
+    let mut read = join_all(missing.map(|(piece, _)| log.stored(&piece.entry))).await.into_iter();
+    here.into_iter().filter_map(|here| here.map(Ok).or_else(|| read.next())).collect()
 }
 
 /// The item with its one span made smaller. `None` if its bytes make no sense.

@@ -25,6 +25,8 @@ use crate::counters::Reason;
 
 /// Most records of one `/v1/events` request.
 pub(crate) const EVENTS_MAX: usize = 100_000;
+/// The gateways an event has passed.
+const VIA: &str = "x-tracecast-via";
 /// Most gateways an event passes.
 const HOPS_MAX: usize = 8;
 
@@ -318,7 +320,10 @@ impl Ingest {
 /// The gateways a request has passed, comma-separated. Refused if this one is among them, or if they are so many
 /// that there must be a loop.
 fn passed(headers: &HeaderMap, own: &[u8]) -> Result<Bytes, Refusal> {
-    let all = headers.get_all("x-tracecast-via").iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    if !headers.contains_key(VIA) {
+        return Ok(Bytes::new());
+    }
+    let all = headers.get_all(VIA).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
     let hops: Vec<&[u8]> = all.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).collect();
     // With this gateway's own name the list would be longer than it may be.
     if hops.contains(&own) || hops.len() >= HOPS_MAX {

@@ -171,16 +171,19 @@ impl Log {
         answered.await.unwrap_or(Err(LogError::Closed))
     }
 
+    /// The record's payload if it is in memory.
+    pub fn in_memory(&self, entry: &Entry) -> Option<Stored> {
+        let payload =
+            entry.in_memory().or_else(|| Some(entry.share(self.handle.inner.cache.get(entry.sequence)?)));
+        payload.map(Stored::whole)
+    }
+
     /// The record's payload, from memory or read back; what was carried over may have only some of its spans left.
     pub async fn stored(&self, entry: &Entry) -> Result<Stored, LogError> {
-        if let Some(payload) = entry.in_memory() {
-            return Ok(Stored::whole(payload));
+        if let Some(stored) = self.in_memory(entry) {
+            return Ok(stored);
         }
-        let inner = &self.handle.inner;
-        let stored = match inner.cache.get(entry.sequence) {
-            Some(payload) => Stored::whole(payload),
-            None => reads::payload(inner, entry.sequence, entry.location).await?,
-        };
+        let stored = reads::payload(&self.handle.inner, entry.sequence, entry.location).await?;
         match stored.kept {
             None => Ok(Stored::whole(entry.share(stored.payload))),
             Some(_) => Ok(stored),
