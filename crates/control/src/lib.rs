@@ -59,8 +59,7 @@ pub trait Runtime: Send + Sync + 'static {
     fn slot(&self, id: Uuid) -> u32;
 
     /// Brings the adapters in line with what a write changed; the data plane follows when this returns. The first
-    /// call names every destination; [`Runtime::pause`] is called after it for those that are paused. To be told
-    /// the same again changes nothing.
+    /// call names every destination. To be told the same again changes nothing.
     /// Returns what went wrong, per destination. Called outside the async workers; may block.
     fn apply(&self, changes: &[DestinationChange]) -> Vec<(Uuid, String)>;
 
@@ -136,6 +135,8 @@ pub trait Runtime: Send + Sync + 'static {
 pub enum DestinationChange {
     /// It takes events, as this says; with its slot in the log.
     Active(u32, Arc<Destination>),
+    /// The same, and the user has paused it: not a request is sent.
+    Paused(u32, Arc<Destination>),
     /// An earlier config file declared it: it takes no events and keeps its backlog, paused.
     Retired(u32, Arc<Destination>),
     /// It was deleted: its backlog is given up.

@@ -48,13 +48,6 @@ pub(crate) struct Entry {
     pub(crate) retired: bool,
 }
 
-impl Entry {
-    /// The id, if the user paused it. A retired one stands still anyway.
-    pub(crate) fn paused_id(&self) -> Option<Uuid> {
-        (self.paused && !self.retired).then_some(self.destination.id)
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     /// Numeric id, the form `io_logging_api_key_ids` uses. 0 for the operator's management key, which is not stored.

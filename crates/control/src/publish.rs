@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracecast_rules::Snapshot;
 use uuid::Uuid;
 
-use crate::model::{Change, Entry, Model};
+use crate::model::{Change, Model};
 use crate::queue::{Decided, Pending, Proposal};
 use crate::snapshot::{self, Built, Touched};
 use crate::store::{Answer, Audit, Found, Record, RequestId};
@@ -244,9 +244,6 @@ pub(crate) async fn publish(
         let mut model = model;
         for id in touched.destinations() {
             model.failures.remove_mut(id);
-            if let Some(id) = model.destinations.get(id).and_then(Entry::paused_id) {
-                runtime.0.pause(id);
-            }
         }
         for (id, reason) in failures {
             tracing::warn!(destination = %id, %reason, "the destination cannot be delivered to");

@@ -97,7 +97,10 @@ pub(crate) fn build(model: &Model, touched: &Touched, runtime: &dyn Runtime, bef
                     DestinationChange::Retired(slot, destination)
                 } else {
                     place = Some((slot, Arc::clone(&destination)));
-                    DestinationChange::Active(slot, destination)
+                    match entry.paused {
+                        true => DestinationChange::Paused(slot, destination),
+                        false => DestinationChange::Active(slot, destination),
+                    }
                 }
             }
         });

@@ -26,7 +26,7 @@ use crate::room::Room;
 use crate::shared::Shared;
 use crate::stack::Sender;
 use crate::stats::{Stats, unix_nano};
-use crate::{Observer, Options, Watcher};
+use crate::{Observer, Options, Standing, Watcher};
 
 /// Makes the adapter of a destination.
 pub type Builder = Arc<dyn Fn(&Destination) -> Result<Arc<dyn Adapter>, BuildError> + Send + Sync>;
@@ -116,7 +116,7 @@ impl Delivery {
     /// Returns which destinations cannot be sent to and why; they are held until a later change of them.
     pub fn apply(&self, destinations: &[(Slot, Arc<Destination>)]) -> Vec<(Uuid, String)> {
         let put = |(slot, destination): &(Slot, Arc<Destination>)| {
-            self.put(*slot, destination).err().map(|reason| (destination.id, reason))
+            self.put(*slot, destination, Standing::Active).err().map(|reason| (destination.id, reason))
         };
         let errors = destinations.iter().filter_map(put).collect();
         let wanted: HashSet<Uuid> = destinations.iter().map(|(_, destination)| destination.id).collect();
@@ -128,18 +128,21 @@ impl Delivery {
         errors
     }
 
-    /// Adds a destination or changes one, as in [`Delivery::apply`]; the others are not looked at.
+    /// Adds a destination or changes one, as in [`Delivery::apply`]; the others are not looked at. One that stands still
+    /// does so from the first moment: nothing of its backlog is sent. A pause ends with [`Delivery::resume`] alone.
     ///
     /// # Errors
     ///
     /// Why it cannot be sent to; it is held until a later change of it.
-    pub fn put(&self, slot: Slot, destination: &Arc<Destination>) -> Result<(), String> {
+    pub fn put(&self, slot: Slot, destination: &Arc<Destination>, standing: Standing) -> Result<(), String> {
         let inner = &self.inner;
         let _one_at_a_time = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = inner.read().lanes.get(&slot).filter(|lane| lane.id == destination.id).cloned();
         if let Some(lane) = &lane {
+            lane.halt(standing);
             let setup = lane.setup();
             if setup.sender.is_ok() && is_same(&setup.destination, destination) {
+                lane.retire(standing == Standing::Retired);
                 return Ok(());
             }
         }
@@ -147,8 +150,11 @@ impl Delivery {
         let told = sender.as_ref().map(|_| ()).map_err(String::clone);
         let setup = Setup { destination: destination.clone(), sender };
         match lane {
-            Some(lane) => lane.reconfigure(setup),
-            None => inner.add(slot, setup),
+            Some(lane) => {
+                lane.reconfigure(setup);
+                lane.retire(standing == Standing::Retired);
+            }
+            None => inner.add(slot, setup, standing),
         }
         told
     }
@@ -157,14 +163,6 @@ impl Delivery {
     pub fn remove(&self, id: Uuid) {
         let _one_at_a_time = self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.remove(id);
-    }
-
-    /// A retired destination keeps what it has pending and sends nothing; one that is retired no more sends at
-    /// once. Nothing happens if it is unknown.
-    pub fn retire(&self, id: Uuid, retired: bool) {
-        if let Some(lane) = self.lane(id) {
-            lane.retire(retired);
-        }
     }
 
     /// Gives up what belongs to destinations that are not configured, as `DestinationDeleted`; call after the
@@ -419,8 +417,8 @@ impl Inner {
         tokio::time::timeout(time, running.wait_for(|n| *n == 0)).await.is_ok()
     }
 
-    fn add(&self, slot: Slot, setup: Setup) {
-        let lane = Arc::new(Lane::new(slot, setup, self.shared.clone()));
+    fn add(&self, slot: Slot, setup: Setup, standing: Standing) {
+        let lane = Arc::new(Lane::new(slot, setup, standing, self.shared.clone()));
         let mut registry = self.write();
         let before = registry.remove(slot);
         let was_deleted = registry.deleted.remove(&slot);

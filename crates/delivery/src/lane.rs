@@ -32,7 +32,7 @@ use crate::reform::Plan;
 use crate::shared::Shared;
 use crate::stack::Sender;
 use crate::stats::{Meters, unix_nano};
-use crate::{Options, State};
+use crate::{Options, Standing, State};
 
 /// Spans between the first that is not final and the last that was read: beyond, a destination does not read on.
 const SPREAD_MAX: u64 = 65_536;
@@ -92,7 +92,7 @@ struct Desk {
 }
 
 impl Lane {
-    pub(crate) fn new(slot: Slot, setup: Setup, shared: Arc<Shared>) -> Lane {
+    pub(crate) fn new(slot: Slot, setup: Setup, standing: Standing, shared: Arc<Shared>) -> Lane {
         let options = &shared.options;
         let health = Health::new(Policy::from(options), setup.retry(), setup.concurrency());
         let rate = setup.rate();
@@ -102,8 +102,8 @@ impl Lane {
             plans: Vec::new(),
             setup: Arc::new(setup),
             health,
-            paused: false,
-            retired: false,
+            paused: standing == Standing::Paused,
+            retired: standing == Standing::Retired,
             closing: None,
             give_up: None,
             nudged: false,
@@ -197,6 +197,15 @@ impl Lane {
 
     pub(crate) fn pause(self: &Arc<Self>) {
         self.change(|desk| desk.paused = true);
+    }
+
+    /// Stops sending, if the destination is to stand still.
+    pub(crate) fn halt(self: &Arc<Self>, standing: Standing) {
+        match standing {
+            Standing::Active => {}
+            Standing::Paused => self.pause(),
+            Standing::Retired => self.retire(true),
+        }
     }
 
     /// Nobody names the destination any more, or somebody does again: a backlog kept meanwhile is sent.

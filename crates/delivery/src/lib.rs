@@ -151,6 +151,17 @@ pub trait Observer: Send + Sync + 'static {
 /// Told of every change of a destination's state, in order for each. It must return at once.
 pub type Watcher = Arc<dyn Fn(&Destination, &Transition) + Send + Sync>;
 
+/// Whether a destination is to be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Active,
+    /// The user has stopped it: data kept.
+    Paused,
+    /// The config file names it no longer: data kept.
+    Retired,
+}
+
 /// Whether and how a destination is being sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

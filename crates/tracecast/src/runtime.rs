@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 use tracecast_control::futures_like::BoxFuture;
 use tracecast_control::{DestinationChange, LetterFilter, Letters, Preview, Refused, Runtime};
-use tracecast_delivery::Delivery;
+use tracecast_delivery::{Delivery, Standing};
 use tracecast_destination::{Destination, Issue};
 use tracecast_ingest::{Connections, Ingest, Reason};
 use tracecast_log::{Books, Log};
@@ -157,17 +157,18 @@ impl Runtime for GatewayRuntime {
 
     fn apply(&self, changes: &[DestinationChange]) -> Vec<(Uuid, String)> {
         let mut errors = Vec::new();
-        let mut put = |slot: u32, destination: &Arc<Destination>, retired: bool| {
+        let mut put = |slot: u32, destination: &Arc<Destination>, standing: Standing| {
+            let retired = standing == Standing::Retired;
             self.known.insert(Known { slot, destination: destination.clone(), retired });
-            if let Err(reason) = self.delivery.put(slot, destination) {
+            if let Err(reason) = self.delivery.put(slot, destination, standing) {
                 errors.push((destination.id, reason));
             }
-            self.delivery.retire(destination.id, retired);
         };
         for change in changes {
             match change {
-                DestinationChange::Active(slot, destination) => put(*slot, destination, false),
-                DestinationChange::Retired(slot, destination) => put(*slot, destination, true),
+                DestinationChange::Active(slot, destination) => put(*slot, destination, Standing::Active),
+                DestinationChange::Paused(slot, destination) => put(*slot, destination, Standing::Paused),
+                DestinationChange::Retired(slot, destination) => put(*slot, destination, Standing::Retired),
                 DestinationChange::Deleted(id) => {
                     self.delivery.remove(*id);
                     self.known.remove(*id);

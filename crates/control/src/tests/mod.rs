@@ -85,13 +85,16 @@ impl Runtime for FakeRuntime {
         self.applies.fetch_add(1, Ordering::SeqCst);
         for change in changes {
             let id = match change {
-                DestinationChange::Active(_, d) | DestinationChange::Retired(_, d) => d.id,
+                DestinationChange::Active(_, d)
+                | DestinationChange::Paused(_, d)
+                | DestinationChange::Retired(_, d) => d.id,
                 DestinationChange::Deleted(id) => *id,
             };
             active.remove(&id);
             retired.remove(&id);
             match change {
                 DestinationChange::Active(..) => active.insert(id),
+                DestinationChange::Paused(..) => active.insert(id) && self.paused.lock().unwrap().insert(id),
                 DestinationChange::Retired(..) => retired.insert(id),
                 DestinationChange::Deleted(_) => false,
             };

@@ -103,9 +103,11 @@ impl Lane {
             _ => 0,
         };
         let (heavy_from, heavy_to) = (weight(from), weight(to));
+        let lags = to == State::Degraded && self.desk().lags_only();
         let (destination, name) = (self.id, setup.destination.name.as_str());
         let (from, to) = (from.as_str(), to.as_str());
         match (heavy_to, heavy_from) {
+            _ if lags => tracing::warn!(%destination, name, from, to, "destination lags, its events wait"),
             (2, _) => {
                 tracing::warn!(%destination, name, from, to, "destination needs attention, its data is kept")
             }

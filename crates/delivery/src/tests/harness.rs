@@ -23,7 +23,7 @@ use tracecast_sinks::{
 use uuid::Uuid;
 
 use crate::stats::unix_nano;
-use crate::{Delivery, Options, State, Stats};
+use crate::{Delivery, Options, Standing, State, Stats};
 
 /// A span: the record's sequence and the position in its payload.
 pub(super) type SpanKey = (Sequence, u32);
@@ -358,6 +358,17 @@ impl Bench {
         self.adapters.lock().unwrap().insert(destination.id, adapter);
         self.destinations.lock().unwrap().insert(slot, Arc::new(destination));
         self.apply()
+    }
+
+    /// The adapter a destination will have.
+    pub(super) fn know(&self, name: &str, adapter: &Arc<Scripted>) {
+        self.adapters.lock().unwrap().insert(id(name), Ok(adapter.clone()));
+    }
+
+    /// Says again how a destination stands, with its plain configuration.
+    pub(super) fn stand(&self, name: &str, standing: Standing) {
+        let destination = Arc::new(destination(name));
+        self.delivery.put(self.slot(name), &destination, standing).expect("it can be built");
     }
 
     pub(super) fn remove(&self, name: &str) {

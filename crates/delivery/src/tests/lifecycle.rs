@@ -1,18 +1,19 @@
 //! Coming, changing and going: of destinations, of the backlog, of the process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracecast_destination::RateLimit;
+use tracecast_destination::{Destination, RateLimit};
 use tracecast_log::{DropReason, Durability, Options as LogOptions, Subscriber};
 use tracecast_sinks::{Answer, BatchLimits};
 
 use super::harness::*;
-use crate::{Options, State};
+use crate::{Options, Standing, State};
 
 const ONE_BY_ONE: BatchLimits = BatchLimits { spans_max: 1, concurrency_max: 1, ..LIMITS };
 
-fn hanging() -> std::sync::Arc<Scripted> {
+fn hanging() -> Arc<Scripted> {
     Scripted::new(ONE_BY_ONE, |_| Reply::Hang)
 }
 
@@ -300,20 +301,49 @@ async fn a_retired_destination_keeps_its_backlog_until_it_is_named_again() {
     let bench = Bench::new();
     let (adapter, other) = (Scripted::willing(), Scripted::willing());
     let slots = [bench.add("a", &adapter), bench.add("b", &other)];
-    bench.delivery.retire(id("a"), true);
+    bench.stand("a", Standing::Retired);
     bench.append(2, &slots).await;
     sleep(Duration::from_secs(3600)).await;
     assert_eq!((adapter.calls().len(), bench.state("a")), (0, State::Retired));
     assert_eq!((other.calls().len(), bench.state("b")), (1, State::Healthy));
     // Neither a resume nor another edit brings it back.
     bench.delivery.resume(id("a"));
-    bench.change(destination("a"), Ok(adapter.clone()));
+    let renamed = Arc::new(Destination { name: "c".into(), ..destination("a") });
+    bench.delivery.put(slots[0], &renamed, Standing::Retired).unwrap();
     sleep(Duration::from_secs(3600)).await;
     assert_eq!((adapter.calls().len(), bench.state("a")), (0, State::Retired));
-    bench.delivery.retire(id("a"), false);
+    bench.stand("a", Standing::Active);
     bench.quiet().await;
     assert_eq!((adapter.taken().len(), bench.state("a")), (2, State::Healthy));
     assert_eq!(bench.books(slots[0]).await.delivered, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stands_still_at_the_start_sends_nothing_of_its_backlog() {
+    for (standing, state) in [(Standing::Paused, State::Paused), (Standing::Retired, State::Retired)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = || LogOptions { dir: dir.path().to_path_buf(), ..log_options() };
+        let bench = Bench::over(open(options()), Options::default());
+        let slot = bench.add("a", &Scripted::new(LIMITS, |_| Reply::Hang));
+        bench.append(3, &[slot]).await;
+        bench.delivery.shutdown(Duration::ZERO).await;
+        bench.books(slot).await;
+        drop(bench);
+
+        let bench = Bench::over(open(options()), Options::default());
+        let adapter = Scripted::willing();
+        bench.know("a", &adapter);
+        bench.stand("a", standing);
+        bench.delivery.recover();
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!((adapter.calls().len(), bench.state("a")), (0, state));
+        match standing {
+            Standing::Paused => assert!(bench.delivery.resume(id("a"))),
+            _ => bench.stand("a", Standing::Active),
+        }
+        bench.quiet().await;
+        assert_eq!(bench.books(slot).await.delivered, 3);
+    }
 }
 
 #[tokio::test(start_paused = true)]
