@@ -69,6 +69,10 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     gauge("tracecast_log_max_age_seconds", "How long an event is tried before it is given up."),
     counter("tracecast_quarantined_bytes_total", "Damaged bytes of the log that were set aside."),
     counter("tracecast_sequence_gaps_total", "Records of the log known to have existed that are gone."),
+    counter("tracecast_journal_gaps_total", "Spans whose settlement is known and whose record is gone."),
+    counter("tracecast_dead_letters_dropped_total", "Dead letters let go of for their age or their caps."),
+    counter("tracecast_identity_ignored_total", "Spans whose stated identity their key may not state."),
+    counter("tracecast_credentials_removed_total", "Fields of JSON events that looked like credentials."),
     gauge(
         "tracecast_memory_used_bytes",
         "Bytes accounted for: requests in progress, sends, caches and memories, the log in memory mode.",
@@ -122,6 +126,14 @@ impl Source for GatewayRuntime {
             "tracecast_memory_max_bytes" => one(self.bounds.memory_bytes),
             "tracecast_quarantined_bytes_total" => one(self.log.damage().quarantined_bytes),
             "tracecast_sequence_gaps_total" => one(self.log.damage().records),
+            "tracecast_journal_gaps_total" => one(self.log.damage().journal_spans),
+            "tracecast_dead_letters_dropped_total" => one(self.log.dead_letters().dropped()),
+            "tracecast_identity_ignored_total" => {
+                self.ingest.get().map_or(Vec::new(), |i| one(i.counters().identity_ignored()))
+            }
+            "tracecast_credentials_removed_total" => {
+                self.ingest.get().map_or(Vec::new(), |i| one(i.counters().credentials_removed()))
+            }
             "tracecast_build_info" => {
                 vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]
             }
