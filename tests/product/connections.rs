@@ -108,7 +108,7 @@ async fn a_workspace_holds_as_many_connections_as_it_may_and_its_neighbour_has_i
     let mut fourth = Client::connect(&gateway).await;
     let head = fourth.send(INGEST_KEY, 40).await;
     assert_eq!(status(&head), "429", "{head}");
-    assert!(head.contains("\r\nretry-after: ") && head.contains("\r\nconnection: close"), "{head}");
+    assert!(head.contains("\r\nretry-after: "), "{head}");
     fourth.is_closed().await;
     let (code, details) = export(&grpc_client(), &gateway, INGEST_KEY, 41).await;
     assert_eq!(code, "8", "RESOURCE_EXHAUSTED");

@@ -135,7 +135,6 @@ impl Place {
             self.of.refuse(Bound::Workspace);
             if own.is_none() {
                 self.turned_away.store(true, Ordering::Relaxed);
-                self.to_be_closed.notify_one();
             }
             return false;
         }
@@ -146,12 +145,14 @@ impl Place {
         true
     }
 
-    /// The connection is to be closed, because its workspace has too many.
-    pub(crate) fn is_turned_away(&self) -> bool {
-        self.turned_away.load(Ordering::Relaxed)
+    /// The request that was refused has been read to its end: closed before, the client could not read why.
+    pub(crate) fn refused_request_ended(&self) {
+        if self.turned_away.load(Ordering::Relaxed) {
+            self.to_be_closed.notify_one();
+        }
     }
 
-    /// Resolves once it is.
+    /// Resolves once the connection is to be closed, because its workspace has too many.
     pub(crate) async fn turned_away(&self) {
         self.to_be_closed.notified().await;
     }

@@ -1,6 +1,7 @@
 //! OTLP/gRPC: `TraceService/Export`, read like any other body: bounded, paced, inflated by our own rules.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -15,6 +16,7 @@ use crate::Ingest;
 use crate::answer::{Encoding, Refusal};
 use crate::body::{Bounds, Coding, RequestBody, discard, inflate, read};
 use crate::budget::Reservation;
+use crate::connections::Place;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 /// Flag and length in front of a message.
@@ -75,9 +77,11 @@ impl Ingest {
         let mut response = match self.export(&parts, &mut body, &mut reservation).await {
             Ok(message) => answered(&message),
             Err(refusal) => {
-                if !body.is_end_stream() {
-                    tokio::spawn(discard(body));
-                }
+                let place = parts.extensions.get::<Arc<Place>>().cloned();
+                tokio::spawn(async move {
+                    discard(body).await;
+                    place.inspect(|place| place.refused_request_ended());
+                });
                 if let Some(reason) = refusal.reason {
                     self.shared.counters.reject(reason, 1);
                 }

@@ -85,9 +85,11 @@ impl Ingest {
         match self.route(&parts, &mut body, &mut reservation).await {
             Ok(response) => response,
             Err(refusal) => {
-                if !body.is_end_stream() {
-                    tokio::spawn(discard(body));
-                }
+                let place = parts.extensions.get::<Arc<Place>>().cloned();
+                tokio::spawn(async move {
+                    discard(body).await;
+                    place.inspect(|place| place.refused_request_ended());
+                });
                 if let Some(reason) = refusal.reason {
                     self.shared.counters.reject(reason, 1);
                 }

@@ -2,7 +2,7 @@
 //!
 //! A listener that ends refuses nobody who was there already: HTTP/1 connections are closed with their next answer
 //! (`connection: close`), HTTP/2 ones by GOAWAY; only what stays silent is closed without a word, after a while. A
-//! connection its workspace has no place for is closed in the same way, with the answer that says so.
+//! connection its workspace has no place for is closed after the answer that says so.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -199,11 +199,11 @@ impl Connection {
                 if is_http2 {
                     seen.http2.notify_one();
                 }
-                let (end, place) = (end.clone(), place.clone());
+                let end = end.clone();
                 let answer = service.call(request);
                 async move {
                     let mut response = answer.await?;
-                    if !is_http2 && (end.borrow().is_some() || place.is_turned_away()) {
+                    if !is_http2 && end.borrow().is_some() {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     Ok::<_, Infallible>(response)
