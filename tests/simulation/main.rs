@@ -15,7 +15,11 @@ fn nothing_promised_is_broken_whatever_happens() {
         "replay with `cargo run -p tracecast-tests -- simulate --seed N --trace`: {findings:#?}"
     );
     assert_eq!(total.seeds, SEEDS);
-    assert!(total.sum.carried > SEEDS, "segments are carried over: {:?}", total.sum);
+    let sum = total.sum;
+    println!("{sum:?}");
+    assert!(sum.carried > SEEDS, "segments are carried over: {sum:?}");
+    let faults = [sum.kills, sum.power_cuts, sum.disk_faults, sum.flips, sum.clock_jumps];
+    assert!(faults.iter().all(|times| *times > SEEDS / 20), "each fault happens often: {sum:?}");
 }
 
 #[test]

@@ -76,17 +76,23 @@ fn main() -> ExitCode {
         );
     }
     let per_seed = total.took.as_secs_f64() * 1e3 * jobs as f64 / total.seeds.max(1) as f64;
+    let sum = total.sum;
     println!(
-        "{} seeds, {} failed, in {:.1} s ({per_seed:.1} ms a seed): {} starts, {} spans, {} taken twice, {} segments carried \
-         over, {} virtual hours",
+        "{} seeds, {} failed, in {:.1} s ({per_seed:.1} ms a seed): {} starts, {} kills, {} power cuts, {} faults of the \
+         disk, {} bits flipped, {} jumps of the clock; {} spans, {} taken twice, {} segments carried over, {} virtual hours",
         total.seeds,
         total.findings.len(),
         total.took.as_secs_f64(),
-        total.sum.lives,
-        total.sum.spans,
-        total.sum.duplicates,
-        total.sum.carried,
-        total.sum.virtual_seconds / 3600,
+        sum.lives,
+        sum.kills,
+        sum.power_cuts,
+        sum.disk_faults,
+        sum.flips,
+        sum.clock_jumps,
+        sum.spans,
+        sum.duplicates,
+        sum.carried,
+        sum.virtual_seconds / 3600,
     );
     if total.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

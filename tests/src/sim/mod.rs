@@ -55,6 +55,16 @@ pub struct Summary {
     pub spans: u64,
     /// Starts of the process that may have ended badly.
     pub lives: u64,
+    /// Of them, those that ended with `kill -9`,
+    pub kills: u64,
+    /// and with the power.
+    pub power_cuts: u64,
+    /// Operations on files that failed, and room that was short: so often that was arranged.
+    pub disk_faults: u64,
+    /// Bits that flipped while no process ran.
+    pub flips: u64,
+    /// Times the wall clock went back an hour, or ahead a day.
+    pub clock_jumps: u64,
     /// Segments that were carried over.
     pub carried: u64,
     /// Spans a destination took more than once.
@@ -63,6 +73,22 @@ pub struct Summary {
     pub virtual_seconds: u64,
     /// The same for every run of a seed: which thread ran when.
     pub fingerprint: u64,
+}
+
+impl Summary {
+    /// Counts another one in.
+    fn add(&mut self, other: &Summary) {
+        self.spans += other.spans;
+        self.lives += other.lives;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.disk_faults += other.disk_faults;
+        self.flips += other.flips;
+        self.clock_jumps += other.clock_jumps;
+        self.carried += other.carried;
+        self.duplicates += other.duplicates;
+        self.virtual_seconds += other.virtual_seconds;
+    }
 }
 
 /// A seed that failed, and how.
@@ -201,11 +227,7 @@ pub fn run_many(first: u64, count: u64, at_a_time: usize, findings_max: usize) -
                     total.seeds += 1;
                     match ended {
                         Ok(one) => {
-                            total.sum.spans += one.spans;
-                            total.sum.lives += one.lives;
-                            total.sum.carried += one.carried;
-                            total.sum.duplicates += one.duplicates;
-                            total.sum.virtual_seconds += one.virtual_seconds;
+                            total.sum.add(&one);
                         }
                         Err(finding) => total.findings.push(finding),
                     }

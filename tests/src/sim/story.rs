@@ -149,6 +149,11 @@ impl Story {
             disk.die_at = at.map(|at| disk.operations + at);
         }
         self.summary.lives += 1;
+        match end {
+            End::Stop => {}
+            End::Kill(_) => self.summary.kills += 1,
+            End::PowerCut(_) => self.summary.power_cuts += 1,
+        }
         if let Some(log) = self.open() {
             let runtime = runtime();
             self.clock = self.world.time();
@@ -233,6 +238,7 @@ impl Story {
             for _ in 0..self.rng.random_range(1..4) {
                 if let Some(place) = disk.flip(part) {
                     self.flipped = true;
+                    self.summary.flips += 1;
                     self.world.tell(|| format!("bit flipped: {place}"));
                 }
             }

@@ -38,6 +38,7 @@ impl Story {
                 let nanos = if self.rng.random_bool(0.5) { -3_600_000_000_000 } else { 86_400_000_000_000 };
                 self.tell(|| format!("the wall clock jumps by {} s", nanos / 1_000_000_000));
                 self.world.shift_wall(nanos);
+                self.summary.clock_jumps += 1;
             }
             _ => self.look(&process.log),
         }
@@ -89,6 +90,7 @@ impl Story {
     }
 
     fn fault(&mut self) {
+        self.summary.disk_faults += 1;
         let mut disk = self.world.disk();
         let kind = self.rng.random_range(0..5);
         let part = [".seg", "journal", "checkpoint", ".dead", ""][self.rng.random_range(0..5)];
