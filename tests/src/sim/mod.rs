@@ -8,8 +8,8 @@
 //! - nothing acknowledged is lost: not by `kill -9`, and in durable mode not by a power cut (in buffered mode only
 //!   what was acknowledged just before it);
 //! - every span ends once, in a state that has a cause, and the books balance at every look;
-//! - what a destination has answered for is not sent to it again, unless that answer came less than 5 s before a kill or a
-//!   power cut; one that takes a batch at a time gets everything for the first time in the order of the log; and a dead
+//! - what a destination has answered for is not sent to it again, unless that answer came less than 5 s before the
+//!   end of a life; one that takes a batch at a time gets everything for the first time in the order of the log; and a dead
 //!   letter was refused;
 //! - no figure that was shown falls over a kill; no destination gets what it has not selected, or content it must
 //!   not have; a token stands for one batch for ever, and a destination that knows batches by their tokens gets no

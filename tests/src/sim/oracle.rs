@@ -387,14 +387,12 @@ impl Oracle {
             let (n, first) = (missing.len(), missing.first());
             return fail(format!("{n} acknowledged spans ended nowhere, the first is {first:?}"));
         }
-        let poisoned: BTreeSet<Span> = possible
-            .iter()
-            .filter(|(record, position)| {
-                self.records.get(*record).is_some_and(|r| r.poison.contains(position))
-            })
-            .copied()
-            .collect();
-        if let Some(span) = buried.iter().find(|span| !poisoned.contains(span)) {
+        let is_poison = |(record, position): &Span| {
+            self.records.get(*record).is_some_and(|record| record.poison.contains(position))
+        };
+        let poisoned: BTreeSet<Span> = possible.iter().filter(|span| is_poison(span)).copied().collect();
+        // Of what was backfilled too.
+        if let Some(span) = buried.iter().find(|span| !is_poison(span)) {
             return fail(format!("{span:?} is a dead letter, and was not refused"));
         }
         for (reason, count) in DropReason::ALL.iter().zip(books.dropped) {

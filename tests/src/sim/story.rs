@@ -26,7 +26,8 @@ use super::sink::{Mood, Shore, Sink, locked};
 /// Acknowledged in buffered mode so long before the power went, nothing may be lost.
 const BUFFERED_LOSS: Duration = Duration::from_secs(4);
 
-/// What was settled so long before the process or the power was gone is known to be settled.
+/// What was settled so long before the end of a life is known to be settled. (A clean stop cuts what is on its way, and
+/// with it an answer that comes at that moment.)
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// A destination as the control plane knows it.
@@ -227,8 +228,7 @@ impl Story {
         let mut disk = self.world.disk();
         let known_until = match end {
             _ if self.is_in_memory() || !disk.failed.is_empty() || self.plan.damage => Duration::ZERO,
-            End::Stop => now,
-            End::Kill(_) | End::PowerCut(_) => disk.died.unwrap_or(now).saturating_sub(SETTLED),
+            _ => disk.died.unwrap_or(now).saturating_sub(SETTLED),
         };
         locked(&self.shore.oracle).end_life(known_until);
         disk.restart();
