@@ -300,14 +300,23 @@ impl Journal {
         slots: &[(Slot, SlotKey)],
     ) -> Result<(Arc<DiskFile>, u64), LogError> {
         let path = path_of(dir, generation);
-        let io = |source| LogError::Io { path: path.clone(), source };
         let bytes = table(generation, epoch, slots);
-        let file = disk.open(&path, true).map_err(io)?;
-        file.set_len(0).map_err(io)?;
-        file.write_at(&bytes, 0).map_err(io)?;
-        file.sync().map_err(io)?;
-        disk.sync_dir(dir).map_err(io)?;
-        Ok((Arc::new(file), bytes.len() as u64))
+        let make = || {
+            let file = disk.open(&path, true)?;
+            file.set_len(0)?;
+            file.write_at(&bytes, 0)?;
+            file.sync()?;
+            disk.sync_dir(dir)?;
+            Ok(file)
+        };
+        match make() {
+            Ok(file) => Ok((Arc::new(file), bytes.len() as u64)),
+            Err(source) => {
+                // The next attempt gets a file of its own: what a failed sync has left would be called good with it.
+                let _ = disk.remove(&path);
+                Err(LogError::Io { path, source })
+            }
+        }
     }
 
     /// Writes encoded entries. After an error the same place is written again.
