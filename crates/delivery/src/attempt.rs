@@ -64,7 +64,7 @@ impl Unread {
 /// Waits for its turn first; `failing` is whether the destination's last answer was a failure.
 pub(crate) async fn send(lane: Arc<Lane>, part: Part, attempt: u32, failing: bool) -> Done {
     let (shared, pieces) = (&lane.shared, &part.pieces);
-    if attempt == 0 && lane.setup().keeps_batches() {
+    if !part.is_noted && lane.setup().keeps_batches() {
         // The log is closed: so is everything.
         if shared.log.intend(lane.slot, part.ordinals()).await.is_err() {
             return Done::Unsent;

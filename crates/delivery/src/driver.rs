@@ -365,7 +365,9 @@ impl Driver {
                         observer.sending(self.lane.slot, piece.entry.sequence, &piece.spans);
                     }
                 }
-                self.tasks.spawn(attempt::send(lane, part.clone(), before, self.failing))
+                let sending = attempt::send(lane, part.clone(), before, self.failing);
+                part.is_noted = true;
+                self.tasks.spawn(sending)
             }
         };
         self.flights.insert(task.id(), Flight { job, part, epoch });

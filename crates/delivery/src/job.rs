@@ -76,6 +76,8 @@ pub(crate) struct Part {
     pub(crate) pieces: Arc<[Piece]>,
     /// How often this composition was sent, or may have been by an earlier process.
     pub(crate) tries: u32,
+    /// This composition is journaled: a start after a crash forms it again.
+    pub(crate) is_noted: bool,
     /// How often its spans were sent, in earlier compositions too.
     pub(crate) attempts: u32,
     /// When its spans were first sent by this process, unix nanoseconds.
@@ -108,7 +110,7 @@ pub(crate) struct Refusal {
 impl Part {
     /// A batch that an earlier process may have sent.
     pub(crate) fn again(pieces: Vec<Piece>, now: Instant) -> Part {
-        Part { tries: 1, attempts: 1, ..Part::new(pieces, now) }
+        Part { tries: 1, is_noted: true, attempts: 1, ..Part::new(pieces, now) }
     }
 
     /// `pieces` must not be empty.
@@ -118,6 +120,7 @@ impl Part {
         Part {
             pieces: pieces.into(),
             tries: 0,
+            is_noted: false,
             attempts: 0,
             first_sent_unix_nano: None,
             not_before: now,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 use tracecast_log::{Durability, Options as LogOptions, Slot};
 use tracecast_otlp::SpanSet;
-use tracecast_sinks::{Answer, BatchLimits};
+use tracecast_sinks::{Answer, BatchLimits, ItemAnswer};
 
 use super::harness::*;
 use crate::Options;
@@ -121,6 +121,42 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_the_same() {
     let books = second.books(slot).await;
     assert_eq!((books.delivered, books.pending), (11, 0));
     assert_eq!(second.log.intents(slot), Vec::<Vec<_>>::new(), "they end with their settlement");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_batch_and_sent_again_is_a_batch_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
+    let first = bench(&before);
+    let mut call = 0;
+    // Of three one has to come again; then it is stored, and the answer does not come.
+    let three = BatchLimits { spans_max: 3, age_max: Duration::from_secs(60), ..SMALL };
+    let adapter = Scripted::keeping(three, move |_| {
+        call += 1;
+        match call {
+            1 => {
+                Answer::PerItem(vec![ItemAnswer::Delivered, ItemAnswer::Retry, ItemAnswer::Delivered]).into()
+            }
+            _ => Reply::Hang,
+        }
+    });
+    let slot = first.add("a", &adapter);
+    for _ in 0..3 {
+        first.append(1, &[slot]).await;
+    }
+    called(&adapter, 2).await;
+    killed(first, &adapter, &before, &after).await;
+
+    let second = bench(&after);
+    let again = Scripted::keeping(SMALL, |_| Answer::Delivered.into());
+    second.add("a", &again);
+    // They would be company.
+    second.append(2, &[slot]).await;
+    second.quiet().await;
+    let (old, new) = (adapter.calls(), again.calls());
+    let same = new.iter().find(|call| call.token == old[1].token).expect("the same token");
+    assert_eq!((&same.spans, same.spans.len()), (&old[1].spans, 1));
+    assert_eq!(second.books(slot).await.delivered, 5);
 }
 
 #[tokio::test]
