@@ -398,11 +398,8 @@ impl Oracle {
         for (reason, count) in DropReason::ALL.iter().zip(books.dropped) {
             let allowed = match reason {
                 DropReason::DestinationDeleted => is_deleted,
-                // Copies of what was there before fill a log too, and are charged to whom they are for.
-                DropReason::BacklogFull => {
-                    let copies = |r: &Requeue| r.is_backfill && r.destination == destination;
-                    causes.small_cap || self.requeues.iter().any(copies)
-                }
+                // Copies of what was there before fill a log too. Who has most pending then pays, whoever they are for.
+                DropReason::BacklogFull => causes.small_cap || self.requeues.iter().any(|r| r.is_backfill),
                 DropReason::Expired => causes.expiry,
                 // A dead letter that cannot be written is given up after some tries.
                 DropReason::Damaged => {
