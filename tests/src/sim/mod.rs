@@ -167,6 +167,7 @@ pub fn run_with(seed: u64, trace: bool, sabotage: Sabotage) -> Result<Summary, F
             batches_stay: AtomicBool::new(
                 !(plan.disk_faults || plan.damage || plan.clock || plan.small_cap || plan.expiry),
             ),
+            reads_fail: plan.read_faults,
             sabotage,
         };
         let story = Story::new(baton.clone(), plan, rng, Arc::new(shore));

@@ -78,6 +78,7 @@ pub(super) struct Oracle {
     tried: BTreeSet<(usize, Span)>,
     /// By destination: the highest sequence of which anything was sent in this life.
     furthest: BTreeMap<usize, u64>,
+    was_ended: bool,
     /// Replays and backfills.
     pub(super) requeues: Vec<Requeue>,
     /// Destinations that refuse nothing any more, whatever it is.
@@ -216,8 +217,14 @@ impl Oracle {
         self.answered.extend(spans.iter().map(|span| ((destination, *span), at)));
     }
 
+    /// A process has ended before.
+    pub(super) fn was_ended(&self) -> bool {
+        self.was_ended
+    }
+
     /// The life ends; what was answered for later than this may be sent again.
     pub(super) fn end_life(&mut self, known_until: Duration) {
+        self.was_ended = true;
         self.furthest.clear();
         self.answered.retain(|_, at| *at <= known_until);
     }

@@ -72,6 +72,8 @@ pub(super) struct Shore {
     /// Nothing can happen, or has happened yet, that makes a batch another one after it was sent: no power cut, no
     /// failure of the disk, no span that is given up.
     pub(super) batches_stay: AtomicBool,
+    /// Payloads cannot be read for a while.
+    pub(super) reads_fail: bool,
     pub(super) sabotage: Sabotage,
 }
 
@@ -132,8 +134,10 @@ impl Sink {
             if let Err(finding) = oracle.check_sent(self.destination, &spans, item.private) {
                 world.fail(finding);
             }
-            // What is sent at the same time may overtake.
-            let in_order = self.limits.concurrency_max == 1;
+            // What is sent at the same time may overtake; so may others what could not be read, and after a start what
+            // an earlier process may have sent.
+            let is_first = !(self.keeps_batches && oracle.was_ended());
+            let in_order = self.limits.concurrency_max == 1 && !self.shore.reads_fail && is_first;
             let sequence = match self.shore.sabotage {
                 Sabotage::NotInOrder => u64::MAX - item.sequence,
                 _ => item.sequence,

@@ -14,6 +14,9 @@ use crate::sim::oracle::{Answer, Share};
 use crate::sim::requeue::Around;
 use crate::sim::sink::{Mood, locked};
 
+/// Forward by a day each: less than the week for which dead letters are kept.
+const CLOCK_JUMPS_MAX: u64 = 6;
+
 impl Story {
     pub(super) async fn act(&mut self, process: &Process) {
         let roll = self.rng.random_range(0..100);
@@ -34,7 +37,7 @@ impl Story {
             70..78 if self.plan.operators => self.operate(process, target),
             78..84 if self.plan.disk_faults => self.fault(),
             84..90 if self.plan.requeues => self.requeue(process, target),
-            90..92 if self.plan.clock => {
+            90..92 if self.plan.clock && self.summary.clock_jumps < CLOCK_JUMPS_MAX => {
                 let nanos = if self.rng.random_bool(0.5) { -3_600_000_000_000 } else { 86_400_000_000_000 };
                 self.tell(|| format!("the wall clock jumps by {} s", nanos / 1_000_000_000));
                 self.world.shift_wall(nanos);
