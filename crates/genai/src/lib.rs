@@ -32,7 +32,7 @@ pub use completion::Completion;
 pub use content::{Class, classify, looks_like_content};
 pub use identity::{StatedIdentity, StripIdentity, stated_identity};
 pub use media::StripMedia;
-pub use privacy::{CountingPrivacy, Privacy};
+pub use privacy::{Privacy, failed_closed};
 pub use shrink::shrink;
 pub use usage::{Cost, Usage};
 pub use view::Generation;

@@ -20,17 +20,13 @@ const CLASS_BYTES_MAX: usize = 128;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Privacy;
 
-/// [`Privacy`] that counts what it removed only because it was not known.
-#[derive(Debug, Default)]
-pub struct CountingPrivacy {
-    failed_closed: AtomicU64,
-}
+/// See [`failed_closed`].
+static FAILED_CLOSED: AtomicU64 = AtomicU64::new(0);
 
-impl CountingPrivacy {
-    /// Attributes removed so far that are in no list.
-    pub fn failed_closed(&self) -> u64 {
-        self.failed_closed.load(Ordering::Relaxed)
-    }
+/// Attributes that privacy mode has removed in this process only because they are in no list, each time it did. One
+/// count for all: the same attribute is removed at arrival or at each attempt, as it comes.
+pub fn failed_closed() -> u64 {
+    FAILED_CLOSED.load(Ordering::Relaxed)
 }
 
 impl Edit for Privacy {
@@ -39,7 +35,11 @@ impl Edit for Privacy {
     }
 
     fn attribute(&self, _place: Place, key: &str, value: &Value<'_>) -> Verdict {
-        judge(key, value).0
+        let (verdict, is_unknown) = judge(key, value);
+        if is_unknown && verdict == Verdict::Drop {
+            FAILED_CLOSED.fetch_add(1, Ordering::Relaxed);
+        }
+        verdict
     }
 
     fn status_message(&self, span: SpanView<'_>) -> Option<String> {
@@ -48,32 +48,6 @@ impl Edit for Privacy {
 
     fn keep_event(&self, name: &str) -> bool {
         !is_message_event(name)
-    }
-
-    fn keep_unknown_fields(&self) -> bool {
-        false
-    }
-}
-
-impl Edit for CountingPrivacy {
-    fn attribute_by_key(&self, place: Place, key: &[u8]) -> Option<Verdict> {
-        Privacy.attribute_by_key(place, key)
-    }
-
-    fn attribute(&self, _place: Place, key: &str, value: &Value<'_>) -> Verdict {
-        let (verdict, is_unknown) = judge(key, value);
-        if is_unknown && verdict == Verdict::Drop {
-            self.failed_closed.fetch_add(1, Ordering::Relaxed);
-        }
-        verdict
-    }
-
-    fn status_message(&self, span: SpanView<'_>) -> Option<String> {
-        Privacy.status_message(span)
-    }
-
-    fn keep_event(&self, name: &str) -> bool {
-        Privacy.keep_event(name)
     }
 
     fn keep_unknown_fields(&self) -> bool {

@@ -218,6 +218,11 @@ impl Ingest {
         &self.shared.answered
     }
 
+    /// Traces forgotten before their time, because more came than can be remembered.
+    pub fn traces_forgotten(&self) -> u64 {
+        self.shared.memory.evicted()
+    }
+
     /// Bytes held by requests in progress and by what is remembered of earlier ones.
     pub fn memory_bytes(&self) -> usize {
         let Shared { budget, memory, dedupe, .. } = &*self.shared;

@@ -111,7 +111,6 @@ impl Lane {
             (2, _) => {
                 tracing::warn!(%destination, name, from, to, "destination needs attention, its data is kept")
             }
-            (0, 0) => tracing::debug!(%destination, name, from, to, "destination changed state"),
             _ => tracing::info!(%destination, name, from, to, "destination changed state"),
         }
     }

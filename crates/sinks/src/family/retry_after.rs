@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// Longer waits are cut to this.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// Longer waits are cut to this. Delivery cuts them further, and says so.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How long the server asked to wait. Absent, past or unreadable is `None`: use backoff.
 ///

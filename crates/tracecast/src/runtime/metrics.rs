@@ -73,6 +73,14 @@ pub(crate) const INSTRUMENTS: &[Instrument] = &[
     counter("tracecast_dead_letters_dropped_total", "Dead letters let go of for their age or their caps."),
     counter("tracecast_identity_ignored_total", "Spans whose stated identity their key may not state."),
     counter("tracecast_credentials_removed_total", "Fields of JSON events that looked like credentials."),
+    counter(
+        "tracecast_privacy_failed_closed_total",
+        "Attributes removed by privacy mode only because nothing is known of them.",
+    ),
+    counter(
+        "tracecast_traces_forgotten_total",
+        "Traces whose sampling key or verdicts were forgotten early, because more came than can be remembered.",
+    ),
     gauge(
         "tracecast_memory_used_bytes",
         "Bytes accounted for: requests in progress, sends, caches and memories, the log in memory mode.",
@@ -133,6 +141,10 @@ impl Source for GatewayRuntime {
             }
             "tracecast_credentials_removed_total" => {
                 self.ingest.get().map_or(Vec::new(), |i| one(i.counters().credentials_removed()))
+            }
+            "tracecast_privacy_failed_closed_total" => one(tracecast_genai::failed_closed()),
+            "tracecast_traces_forgotten_total" => {
+                self.ingest.get().map_or(Vec::new(), |i| one(i.traces_forgotten()))
             }
             "tracecast_build_info" => {
                 vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]
