@@ -408,9 +408,11 @@ impl Oracle {
                 // Copies of what was there before fill a log too. Who has most pending then pays, whoever they are for.
                 DropReason::BacklogFull => causes.small_cap || self.requeues.iter().any(|r| r.is_backfill),
                 DropReason::Expired => causes.expiry,
-                // A dead letter that cannot be written is given up after some tries.
+                // A dead letter that cannot be written is given up after some tries; also one that a process had written
+                // that ended before it was counted.
                 DropReason::Damaged => {
-                    let unwritten = poisoned.difference(&buried).count() as u64;
+                    let written = |span: &&Span| buried.contains(span) && !self.was_ended;
+                    let unwritten = poisoned.iter().filter(|span| !written(span)).count() as u64;
                     causes.damage || causes.unreadable || (causes.disk_failed && count <= unwritten)
                 }
                 // A partial success that names no spans.
