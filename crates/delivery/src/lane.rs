@@ -1,5 +1,6 @@
 //! One destination's place in delivery: its queue, its configuration, its health, and the orders given to
-//! its driver. Shared by the log's writer, the control plane and the driver; every lock is short.
+//! its driver. Shared by the log's writer, the control plane and the driver; every lock is short, and nobody calls the
+//! log while holding the desk's: the log's writer waits for it.
 
 mod orders;
 mod reading;
@@ -253,9 +254,10 @@ impl Lane {
     }
 
     fn change(self: &Arc<Self>, apply: impl FnOnce(&mut Desk)) {
+        let lost = self.lost();
         let mut desk = self.desk();
         apply(&mut desk);
-        let transition = self.transition(&mut desk);
+        let transition = self.transition(&mut desk, lost);
         self.rouse(&mut desk);
         drop(desk);
         self.announce(transition);
@@ -300,6 +302,7 @@ impl Lane {
             let (destination, asked_secs) = (self.id, asked.as_secs());
             tracing::info!(%destination, asked_secs, "asked to wait for more than an hour: an hour is waited");
         }
+        let lost = self.lost();
         let mut desk = self.desk();
         let flowed = desk.health.flows();
         let wait = desk.health.react(signal, request, now, &mut policy::chance());
@@ -307,9 +310,9 @@ impl Lane {
         let is_back = !flowed && desk.health.flows();
         desk.nudged |= is_back && desk.setup.retry() == Retry::Schedule;
         self.note_lag(&mut desk, oldest, now);
-        let transition = self.transition(&mut desk);
+        let transition = self.transition(&mut desk, lost);
         if desk.health.is_well() {
-            desk.gaps.ended(unix_nano(), || self.lost());
+            desk.gaps.ended(unix_nano(), lost);
         }
         drop(desk);
         self.announce(transition);
@@ -337,6 +340,7 @@ impl Lane {
 
     /// The driver has nothing left. True if it may end; false if the desk has something new for it.
     pub(crate) fn dismiss(&self) -> bool {
+        let lost = self.lost();
         let mut desk = self.desk();
         let done = desk.closing == Some(Closing::Shutdown) || desk.is_idle();
         if !done {
@@ -347,7 +351,7 @@ impl Lane {
         let mut transition = None;
         if desk.closing.is_none() {
             desk.lag.caught_up();
-            transition = self.transition(&mut desk);
+            transition = self.transition(&mut desk, lost);
         }
         drop(desk);
         self.announce(transition);

@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 /// How long a size is remembered.
 const LIFE: Duration = Duration::from_secs(3600);
-/// Batches are never made smaller than this, bytes.
+/// Batches are never made smaller than this. While a batch is halved to find the one span that is too large, ever smaller
+/// sizes are refused: the others must not go one by one meanwhile.
 const FLOOR_BYTES: u64 = 16 << 10;
+const FLOOR_SPANS: u64 = 50;
 
 /// Bytes before compression, and spans, of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,8 @@ impl Learned {
     /// Bytes and spans that a batch may have.
     pub(crate) fn maxima(&self, now: Instant) -> (u64, u32) {
         let bytes = self.bytes.max(now).map_or(u64::MAX, |max| max.max(FLOOR_BYTES));
-        let spans = self.spans.max(now).map_or(u32::MAX, |max| u32::try_from(max).unwrap_or(u32::MAX).max(1));
+        let spans =
+            self.spans.max(now).map_or(u32::MAX, |max| max.max(FLOOR_SPANS).try_into().unwrap_or(u32::MAX));
         (bytes, spans)
     }
 
@@ -162,7 +165,7 @@ mod tests {
     fn tiny_refusals_do_not_make_tiny_batches() {
         let (mut learned, now) = (Learned::default(), Instant::now());
         learned.refused(size(1_000, 2), now);
-        assert_eq!(learned.maxima(now), (FLOOR_BYTES, 1));
+        assert_eq!(learned.maxima(now), (FLOOR_BYTES, FLOOR_SPANS as u32));
     }
 
     #[test]

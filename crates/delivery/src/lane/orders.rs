@@ -1,6 +1,6 @@
 //! What the driver is to do: asked for at each of its steps, answered from the desk.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use tokio::time::Instant;
 use tracecast_destination::Retry;
@@ -62,24 +62,43 @@ pub(crate) enum Take {
     Empty,
 }
 
+/// What is given up without having been queued.
+struct Unread {
+    ordinals: Vec<Range<u64>>,
+    records: RangeInclusive<Sequence>,
+    reason: DropReason,
+}
+
+impl Desk {
+    /// What was not queued yet and ends at this ordinal, in records up to this one.
+    fn unread(&self, end: u64, up_to: Sequence, reason: DropReason) -> Unread {
+        let course = &self.course;
+        let ordinals = course.not_formed(course.next..end);
+        Unread { ordinals, records: course.taken.saturating_add(1)..=up_to, reason }
+    }
+}
+
 impl Lane {
     /// `low`: the first ordinal that is outstanding. `oldest`: the first deadline.
     pub(crate) fn orders(&self, low: Option<u64>, oldest: Option<Instant>, now: Instant) -> Orders {
-        let log = &self.shared.log;
+        let lost = self.lost();
+        let unread_end = self.unread_end();
         let mut desk = self.desk();
-        let mut dropped = Vec::new();
-        let mut give_up = None;
+        let (mut dropped, mut unread) = (Vec::new(), None);
+        let (mut give_up, mut is_known) = (None, true);
         match desk.closing {
             Some(Closing::Shutdown) => {}
             Some(closing @ (Closing::Deleted | Closing::Ended)) => {
                 let deleted = closing == Closing::Deleted;
                 let reason = if deleted { DropReason::DestinationDeleted } else { DropReason::Shutdown };
                 dropped.extend(desk.queue.drain(CHUNK).into_iter().map(|p| (p, reason)));
-                if std::mem::take(&mut desk.course.behind)
-                    && let Some(backlog) = log.backlog(self.slot)
+                if let Some((Sequence::MAX, end)) = unread_end
+                    && std::mem::take(&mut desk.course.behind)
                 {
-                    let rest = desk.course.next..backlog.end_ordinal;
-                    self.give_up_unread(&desk, rest, Sequence::MAX, reason);
+                    // What has come since was seen.
+                    let end = end.max(desk.course.seen);
+                    unread = Some(desk.unread(end, Sequence::MAX, reason));
+                    desk.course.advance(end);
                 }
             }
             None => {
@@ -89,12 +108,14 @@ impl Lane {
                     let pieces = desk.queue.give_up(up_to, CHUNK.saturating_sub(dropped.len())).into_iter();
                     dropped.extend(pieces.map(|p| (p, DropReason::BacklogFull)));
                     give_up = Some(up_to);
-                    let end = if desk.course.behind { log.end_upto(self.slot, up_to) } else { 0 };
-                    if end > desk.course.next && dropped.len() < CHUNK {
-                        let rest = desk.course.next..end;
-                        self.give_up_unread(&desk, rest, up_to, DropReason::BacklogFull);
-                        desk.course.advance(end);
-                        desk.course.taken = desk.course.taken.max(up_to);
+                    if desk.course.behind && dropped.len() < CHUNK {
+                        let end = unread_end.filter(|(asked, _)| *asked == up_to).map(|(_, end)| end);
+                        is_known = end.is_some();
+                        if let Some(end) = end.filter(|end| *end > desk.course.next) {
+                            unread = Some(desk.unread(end, up_to, DropReason::BacklogFull));
+                            desk.course.advance(end);
+                            desk.course.taken = desk.course.taken.max(up_to);
+                        }
                     }
                 }
             }
@@ -103,7 +124,7 @@ impl Lane {
         let next = desk.course.next;
         desk.course.low = low.into_iter().chain(desk.queue.first()).min().unwrap_or(next);
         let lags_at = self.note_lag(&mut desk, oldest, now);
-        let transition = self.transition(&mut desk);
+        let transition = self.transition(&mut desk, lost);
         let (spans_max, bytes_max) = desk.maxima(now);
         let wanted = desk.course.behind
             && !desk.course.reading
@@ -116,7 +137,8 @@ impl Lane {
             plans => Reading::Again(plans),
         });
         desk.course.reading |= read.is_some();
-        if !more {
+        // If it was only said now, or one is behind only now, the driver was woken for it and asks again.
+        if !more && is_known {
             desk.give_up = None;
         }
         let orders = Orders {
@@ -137,6 +159,9 @@ impl Lane {
             lags_at,
         };
         drop(desk);
+        if let Some(unread) = unread {
+            self.give_up_unread(unread);
+        }
         self.announce(transition);
         orders
     }
@@ -156,13 +181,29 @@ impl Lane {
         }
     }
 
-    /// Gives up what was not queued yet: these ordinals, which lie in records up to this one.
-    fn give_up_unread(&self, desk: &Desk, rest: Range<u64>, up_to: Sequence, reason: DropReason) {
-        if let Some(observer) = self.shared.observer.get() {
-            observer.given_up(self.slot, desk.course.taken.saturating_add(1)..=up_to, reason);
+    /// Where what is to be given up unread ends: up to which record, and behind which ordinal.
+    fn unread_end(&self) -> Option<(Sequence, u64)> {
+        let (closing, give_up, behind) = {
+            let desk = self.desk();
+            (desk.closing, desk.give_up, desk.course.behind)
+        };
+        let log = &self.shared.log;
+        match (closing, give_up) {
+            (Some(Closing::Deleted | Closing::Ended), _) if behind => {
+                let end = log.backlog(self.slot).map_or(0, |backlog| backlog.end_ordinal);
+                Some((Sequence::MAX, end))
+            }
+            (None, Some(up_to)) if behind => Some((up_to, log.end_upto(self.slot, up_to))),
+            _ => None,
         }
-        for rest in desk.course.not_formed(rest) {
-            self.shared.log.settle_range(self.slot, rest, Outcome::Dropped(reason));
+    }
+
+    fn give_up_unread(&self, Unread { ordinals, records, reason }: Unread) {
+        if let Some(observer) = self.shared.observer.get() {
+            observer.given_up(self.slot, records, reason);
+        }
+        for ordinals in ordinals {
+            self.shared.log.settle_range(self.slot, ordinals, Outcome::Dropped(reason));
         }
     }
 

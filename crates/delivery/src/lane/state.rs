@@ -53,13 +53,14 @@ impl Lane {
         self.desk().gaps.offer = None;
     }
 
+    /// All it ever lost.
     pub(super) fn lost(&self) -> Lost {
         let books = self.shared.log.books(self.slot);
         Lost { dropped: books.dropped.iter().sum(), dead_lettered: books.dead_lettered.iter().sum() }
     }
 
-    /// Brings the shown state up to date and notes the change, if there was one.
-    pub(super) fn transition(&self, desk: &mut Desk) -> Option<Transition> {
+    /// Brings the shown state up to date and notes the change, if there was one. `lost` is what [`Lane::lost`] said.
+    pub(super) fn transition(&self, desk: &mut Desk, lost: Lost) -> Option<Transition> {
         let (from, to) = (desk.shown, desk.state());
         if from == to {
             return None;
@@ -75,11 +76,11 @@ impl Lane {
         let change = Transition { from, to, at_unix_nano: desk.since_unix_nano, times: 1, error };
         desk.history.push(change.clone());
         if from == State::AutoPaused && to == State::Degraded {
-            desk.gaps.ended(change.at_unix_nano, || self.lost());
+            desk.gaps.ended(change.at_unix_nano, lost);
         }
         let failing_for = desk.health.failing_for(Instant::now()).map_or(0, |(ago, _)| ago.as_nanos() as u64);
         let since_unix_nano = change.at_unix_nano.saturating_sub(failing_for);
-        desk.gaps.entered(to, since_unix_nano, || self.lost());
+        desk.gaps.entered(to, since_unix_nano, lost);
         Some(change)
     }
 
