@@ -79,6 +79,8 @@ pub(super) struct Oracle {
     /// By destination: the highest sequence of which anything was sent in this life.
     furthest: BTreeMap<usize, u64>,
     was_ended: bool,
+    /// Bits were flipped.
+    pub(super) is_damaged: bool,
     /// Replays and backfills.
     pub(super) requeues: Vec<Requeue>,
     /// Destinations that refuse nothing any more, whatever it is.
@@ -98,6 +100,14 @@ pub(super) struct Requeue {
     pub(super) ended: Option<Duration>,
     /// They may have been lost on the way, with the power.
     pub(super) excused: bool,
+}
+
+/// One span of a payload, with what is said of its resource and scope.
+fn alone(payload: &Payload, position: u32) -> Result<Vec<u8>, String> {
+    let traces = payload.traces().map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    select(traces, &SpanSet::from_positions(payload.spans(), [position]), None, &mut bytes);
+    Ok(bytes)
 }
 
 impl Oracle {
@@ -124,9 +134,12 @@ impl Oracle {
     }
 
     /// Which spans these are. A payload may have lost spans that nobody wants, but what is selected of it is what
-    /// was sent in, byte for byte; for a private destination content may be gone already.
+    /// was sent in, byte for byte. Of each span by itself content may be gone already: for a private destination, for one
+    /// that is filled from what only private ones had still to get, and for one of which damage made the log forget that
+    /// it had ended with the span.
     pub(super) fn spans_of_item(
         &self,
+        destination: usize,
         payload: &Payload,
         selected: &SpanSet,
         private: bool,
@@ -136,21 +149,18 @@ impl Oracle {
             selected.iter().map(|position| span_of(traces.span(position as usize).span_id())).collect();
         let record = spans.first().and_then(|(record, _)| self.records.get(*record));
         let record = record.ok_or("a foreign payload")?;
-        let positions = SpanSet::from_positions(record.spans, spans.iter().map(|(_, position)| *position));
-        let bytes = |payload: &Payload, spans: &SpanSet| {
-            let mut bytes = Vec::new();
-            let traces = payload.traces().map_err(|error| error.to_string())?;
-            select(traces, spans, None, &mut bytes);
-            Ok::<_, String>(bytes)
-        };
-        let came = bytes(payload, selected)?;
-        let is_of = |sent: &Bytes| {
-            Ok::<_, String>(came == bytes(&Payload::new(sent.clone(), record.spans), &positions)?)
-        };
-        match is_of(&record.payload)? || (private && is_of(&record.private_payload)?) {
-            true => Ok(spans),
-            false => Err(format!("an altered payload: {spans:?}")),
+        let as_sent = Payload::new(record.payload.clone(), record.spans);
+        let without_content = Payload::new(record.private_payload.clone(), record.spans);
+        for (there, span) in selected.iter().zip(&spans) {
+            let came = alone(payload, there)?;
+            let content_may_be_gone = private || self.is_damaged || self.is_backfilled(destination, *span);
+            if came != alone(&as_sent, span.1)?
+                && !(content_may_be_gone && came == alone(&without_content, span.1)?)
+            {
+                return Err(format!("an altered payload: {span:?} of {spans:?}, private: {private}"));
+            }
         }
+        Ok(spans)
     }
 
     /// Whether a destination may be sent this: the finding if not.

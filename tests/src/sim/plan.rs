@@ -53,7 +53,7 @@ impl Plan {
                 retain: Duration::from_secs([0, 0, 60, 4 * 3600][rng.random_range(0..4)]),
                 segment_bytes,
                 cache_bytes: [0, 4 << 10, 64 << 10][rng.random_range(0..3)],
-                without_content: None,
+                without_content: Some(tracecast_delivery::without_content),
             },
             delivery: tracecast_delivery::Options {
                 max_age: Duration::from_secs(max_age),

@@ -127,7 +127,8 @@ impl Sink {
         let mut oracle = locked(&self.shore.oracle);
         let mut items = Vec::new();
         for item in &batch.items {
-            let spans = match oracle.spans_of_item(&item.payload, &item.spans, item.private) {
+            let spans = match oracle.spans_of_item(self.destination, &item.payload, &item.spans, item.private)
+            {
                 Ok(spans) => spans,
                 Err(finding) => world.fail(format!("destination {}: {finding}", self.destination)),
             };

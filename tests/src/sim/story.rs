@@ -244,6 +244,7 @@ impl Story {
             }
         }
         if self.flipped {
+            locked(&self.shore.oracle).is_damaged = true;
             self.shown.clear();
         }
     }
