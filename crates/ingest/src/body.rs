@@ -1,17 +1,20 @@
 //! Request bodies: read with their bounds enforced as they grow, inflated under the same bounds.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
+use http::request::Parts;
 use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::answer::Refusal;
 use crate::budget::Reservation;
+use crate::connections::Place;
 
 /// A client may pause this long between two pieces of its body.
 const STALL: Duration = Duration::from_secs(30);
@@ -171,9 +174,24 @@ impl Pieces {
     }
 }
 
-/// Reads the rest of a refused body and throws it away: a client that is cut off while it sends may never see why.
-pub(crate) async fn discard(mut body: impl RequestBody) {
-    let to_the_end = async { while let Some(Ok(_)) = body.frame().await {} };
+/// A request is refused: the rest of its body is read and thrown away, for a client that is cut off while it sends may
+/// never see why; then its connection may be closed.
+pub(crate) fn refuse(head: &Parts, body: impl RequestBody + Send + 'static) {
+    let place = head.extensions.get::<Arc<Place>>().cloned();
+    let ended = move || place.inspect(|place| place.refused_request_ended());
+    if body.is_end_stream() {
+        ended();
+        return;
+    }
+    tokio::spawn(async move {
+        discard(body).await;
+        ended();
+    });
+}
+
+async fn discard(mut body: impl RequestBody) {
+    // hyper lets go of a body of known length only with the next request, if it was answered before it was read.
+    let to_the_end = async { while !body.is_end_stream() && matches!(body.frame().await, Some(Ok(_))) {} };
     let _ = tokio::time::timeout(DISCARD_WITHIN, to_the_end).await;
 }
 
@@ -302,6 +320,8 @@ fn over(limit: usize, what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
     use crate::budget::Budget;
 
@@ -340,6 +360,35 @@ mod tests {
         assert_eq!(body, pieces.concat());
         drop(reservation);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_thrown_away_ends_with_its_last_byte() {
+        let (mut client, server) = tokio::io::duplex(1 << 10);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let end = std::sync::Mutex::new(Some(end));
+        let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let end = end.lock().unwrap().take();
+            tokio::spawn(async move {
+                discard(request.into_body()).await;
+                end.unwrap().send(()).unwrap();
+            });
+            async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(hyper_util::rt::TokioIo::new(server), service);
+        let started = Instant::now();
+        let head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+        let send = async {
+            client.write_all(head).await.unwrap();
+            client.write_all(&[b'x'; 100_000]).await.unwrap();
+            ended.await.unwrap();
+        };
+        tokio::select! {
+            _ = connection => panic!("the connection ended"),
+            () = send => {}
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO, "nobody waits for the time to be up");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! OTLP/gRPC: `TraceService/Export`, read like any other body: bounded, paced, inflated by our own rules.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -14,9 +13,8 @@ use tonic::Status;
 
 use crate::Ingest;
 use crate::answer::{Encoding, Refusal};
-use crate::body::{Bounds, Coding, RequestBody, discard, inflate, read};
+use crate::body::{Bounds, Coding, RequestBody, inflate, read, refuse};
 use crate::budget::Reservation;
-use crate::connections::Place;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 /// Flag and length in front of a message.
@@ -77,11 +75,7 @@ impl Ingest {
         let mut response = match self.export(&parts, &mut body, &mut reservation).await {
             Ok(message) => answered(&message),
             Err(refusal) => {
-                let place = parts.extensions.get::<Arc<Place>>().cloned();
-                tokio::spawn(async move {
-                    discard(body).await;
-                    place.inspect(|place| place.refused_request_ended());
-                });
+                refuse(&parts, body);
                 if let Some(reason) = refusal.reason {
                     self.shared.counters.reject(reason, 1);
                 }

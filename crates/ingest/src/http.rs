@@ -18,7 +18,7 @@ use crate::Ingest;
 use crate::accept::now_unix_nano;
 use crate::answer::{Encoding, Refusal, respond};
 use crate::auth::{Sender, authorize};
-use crate::body::{Bounds, Coding, RequestBody, discard, inflate, read};
+use crate::body::{Bounds, Coding, RequestBody, inflate, read, refuse};
 use crate::budget::Reservation;
 use crate::connections::Place;
 use crate::counters::Reason;
@@ -85,11 +85,7 @@ impl Ingest {
         match self.route(&parts, &mut body, &mut reservation).await {
             Ok(response) => response,
             Err(refusal) => {
-                let place = parts.extensions.get::<Arc<Place>>().cloned();
-                tokio::spawn(async move {
-                    discard(body).await;
-                    place.inspect(|place| place.refused_request_ended());
-                });
+                refuse(&parts, body);
                 if let Some(reason) = refusal.reason {
                     self.shared.counters.reject(reason, 1);
                 }
