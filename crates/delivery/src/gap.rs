@@ -43,7 +43,7 @@ impl Gaps {
         if !matches!(state, Open | HeldAuth | HeldConfig | AutoPaused | Gone) {
             return;
         }
-        let (_, _, paused) = self.open.get_or_insert_with(|| (since_unix_nano, lost, false));
+        let (_, _, paused) = self.open.get_or_insert((since_unix_nano, lost, false));
         *paused |= state == AutoPaused;
     }
 
