@@ -1,6 +1,6 @@
 //! What one destination does to the others: nothing that can be measured.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracecast_loadkit::faultsink::{BlackHole, Fault, Reply};
 use tracecast_loadkit::load::{Options, Pace};
@@ -29,6 +29,10 @@ async fn nine_of_seventeen_fail() {
     /// Where the machine was taken away too often, so many.
     const ROUNDS_MAX: u64 = 12;
     const SPANS: u64 = 250;
+    // What arrives so long after the last one was sent is in time. Behind an attempt that hangs a span would wait for 30 s,
+    // behind one that is refused again and again for longer; on a machine that is slow or has other things to do the
+    // faults cost the healthy ones a second or two, which is told by the delays and asserted where times are.
+    let in_time_within = Duration::from_secs(if is_timed() { 1 } else { 10 });
     let authority = Authority::new("trusted by the gateway");
     // Not durable: what a sync takes on this disk is no destination's doing, and is most of the slowest delays.
     let settings = "limits: { destinations_per_kind: 100 }\nlog: { durability: buffered }\n";
@@ -94,11 +98,13 @@ async fn nine_of_seventeen_fail() {
         let options = Options { pace: rate, ..scene.options(SPANS, 5, 1000, 70 + round) };
         let report = scene.load(options).await;
         acks[usize::from(faulty)].push(report.ack_p99_ms);
-        // What has arrived a moment after the last one was sent is in time.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let sent = Instant::now();
         let mut seen = Vec::new();
-        for place in &scene.places[..HEALTHY] {
-            seen.append(&mut place.sink.take_delays_us());
+        while seen.len() < SPANS as usize * HEALTHY && sent.elapsed() < in_time_within {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            for place in &scene.places[..HEALTHY] {
+                seen.append(&mut place.sink.take_delays_us());
+            }
         }
         shares[usize::from(faulty)].push(seen.len() as f64 / (SPANS as usize * HEALTHY) as f64);
         p50s[usize::from(faulty)].push(quantile_ms(&mut seen, 0.5));

@@ -50,7 +50,12 @@ async fn two_gateways_that_forward_to_each_other_end_in_a_hold_and_no_storm() {
         (&json!(2), &json!(0)),
         "the data is kept: {stats:#}"
     );
-    assert!(b_home.stderr().contains("back to a"), "the log names the destination:\n{}", b_home.stderr());
+    // The state is shown a moment before it is logged.
+    let started = Instant::now();
+    while !b_home.stderr().contains("back to a") {
+        assert!(started.elapsed() < PATIENCE, "the log names the destination:\n{}", b_home.stderr());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     // Each saw every span once.
     assert_eq!(a.stats(&to_b).await["accepted"], 2);
     assert_eq!(stats["accepted"], 2);

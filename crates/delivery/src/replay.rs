@@ -130,9 +130,13 @@ pub(crate) async fn start(
     filter: LetterFilter,
 ) -> Result<Replay, LogError> {
     let (log, slot) = (lane.shared.log.clone(), lane.slot);
-    let heads = blocking(move || Ok(log.dead_letters().find(slot, &filter))).await?;
     let line = inner.replays.line(lane.id);
-    let matched = line.join(heads.iter().map(|head| head.id));
+    let matched = {
+        // Nothing goes meanwhile: a letter that is found, goes and is out of line then would be put in line again.
+        let _turn = line.turn.lock().await;
+        let heads = blocking(move || Ok(log.dead_letters().find(slot, &filter))).await?;
+        line.join(heads.iter().map(|head| head.id))
+    };
     let is_running = line.state().running;
     let (_, requeued) = if is_running { (0, 0) } else { line.step(lane, BURST).await? };
     let waiting = {

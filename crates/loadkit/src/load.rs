@@ -3,8 +3,8 @@
 //! In a closed loop a client that is told to wait (429 or 503 with `Retry-After`) waits so long and sends the same
 //! request again, as exporters do. An open loop goes on at its rate, which is what it is for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -105,10 +105,9 @@ pub async fn run(options: Options, progress: Option<Progress>) -> Result<Report,
         .timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(1024)
         .build()?;
-    let nanos = unix_nano();
     let state = Arc::new(State {
         templates: options.templates(),
-        run: (nanos ^ options.seed) as u32 & 0xff_ffff,
+        run: next_run(),
         next: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         outcome: Mutex::new(Outcome::default()),
@@ -152,6 +151,14 @@ pub async fn run(options: Options, progress: Option<Progress>) -> Result<Report,
         }
     }
     Ok(state.report(started.elapsed()))
+}
+
+/// The number of another run: by chance between processes, never the same twice in one.
+fn next_run() -> u32 {
+    static FIRST: LazyLock<u32> = LazyLock::new(|| unix_nano() as u32);
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    // The lowest bit is always set in ids.
+    FIRST.wrapping_add(2 * RUNS.fetch_add(1, Ordering::Relaxed)) & 0xff_ffff
 }
 
 struct State {

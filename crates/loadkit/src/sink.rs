@@ -79,6 +79,8 @@ pub struct Sink {
 #[derive(Debug)]
 struct Shared {
     options: Mutex<Options>,
+    /// One reference for each open connection, beside this one.
+    open: Arc<()>,
     seen: Mutex<Seen>,
 }
 
@@ -103,7 +105,8 @@ impl Sink {
     pub async fn start(address: SocketAddr, options: Options) -> std::io::Result<Sink> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { options: Mutex::new(options), seen: Mutex::default() });
+        let shared =
+            Arc::new(Shared { options: Mutex::new(options), open: Arc::default(), seen: Mutex::default() });
         let task = tokio::spawn(serve(listener, shared.clone()));
         Ok(Sink { address, shared, task })
     }
@@ -126,6 +129,11 @@ impl Sink {
     /// What was taken under [`Options::tally`] since the last call.
     pub fn take_tally(&self) -> Tally {
         std::mem::take(&mut self.shared.seen().tally)
+    }
+
+    /// Connections open at this moment. Of those that were closed, all that came has been dealt with.
+    pub fn connections(&self) -> usize {
+        Arc::strong_count(&self.shared.open) - 1
     }
 
     /// Changes how it behaves from the next request on.
@@ -156,6 +164,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         connections.spawn(async move {
+            let _open = shared.open.clone();
             let service = service_fn(move |request| {
                 let shared = shared.clone();
                 async move { handle(request, &shared).await }

@@ -246,12 +246,14 @@ impl Trace {
 
     fn merge(&mut self, verdicts: impl Iterator<Item = Verdict>) {
         let mut all = std::mem::take(&mut self.verdicts).into_vec();
-        for verdict in verdicts {
-            match all.binary_search_by_key(&verdict.slot, |known| known.slot) {
-                Ok(at) => all[at].passed |= verdict.passed,
-                Err(at) => all.insert(at, verdict),
-            }
-        }
+        // Together: those of thousands of destinations come in no order, and to insert one by one moves all for each.
+        all.extend(verdicts);
+        all.sort_unstable_by_key(|verdict| verdict.slot);
+        all.dedup_by(|next, kept| {
+            let is_same = next.slot == kept.slot;
+            kept.passed |= is_same && next.passed;
+            is_same
+        });
         self.verdicts = all.into();
     }
 
