@@ -83,6 +83,8 @@ struct QueueState {
     is_quick: bool,
     /// What is here is for the thread: it may take longer.
     is_left: bool,
+    /// The thread has something to see to, even if nothing is here.
+    is_called: bool,
     commits: u64,
     /// The thread looks only when it is told.
     sleeps: bool,
@@ -99,7 +101,7 @@ impl QueueState {
     /// At most one commit of what is waiting.
     fn take(&mut self) -> Batch {
         self.is_committing = true;
-        self.is_left = false;
+        (self.is_left, self.is_called) = (false, false);
         let mut taken = VecDeque::new();
         let mut bytes = 0;
         while let Some(next) = self.items.front()
@@ -125,6 +127,7 @@ impl Queue {
             patience: Duration::ZERO,
             is_quick: may_lead,
             is_left: false,
+            is_called: false,
             commits: 0,
             sleeps: false,
             is_told: false,
@@ -182,9 +185,17 @@ impl Queue {
         self.tell(state);
     }
 
+    /// Has [`Queue::next`] return, whether anything waits or not.
+    pub(crate) fn call(&self) {
+        let mut state = lock(&self.state);
+        state.is_called = true;
+        self.tell(state);
+    }
+
     /// Has the thread look. Telling costs a system call, also when nobody listens.
     fn tell(&self, mut state: MutexGuard<'_, QueueState>) {
-        let is_urgent = state.is_left || state.stopped || (!state.is_quick && state.is_due());
+        let is_urgent =
+            state.is_left || state.is_called || state.stopped || (!state.is_quick && state.is_due());
         if (state.sleeps || is_urgent) && !state.is_told {
             state.is_told = true;
             drop(state);
@@ -214,7 +225,7 @@ impl Queue {
     }
 
     /// The thread's next commit, when it is due and nobody else makes it; to be ended by [`Queue::done`]. Empty after
-    /// `most`; `None` when stopped and done.
+    /// `most`, and when called; `None` when stopped and done.
     pub(crate) fn next(&self, most: Option<Duration>) -> Option<Batch> {
         let until = most.map(|most| world::now() + most);
         let mut state = lock(&self.state);
@@ -226,7 +237,9 @@ impl Queue {
             if !state.is_committing {
                 match waits {
                     None if state.stopped => return None,
-                    None if until.is_some_and(|until| left(until).is_zero()) => return Some(state.take()),
+                    None if state.is_called || until.is_some_and(|until| left(until).is_zero()) => {
+                        return Some(state.take());
+                    }
                     Some(left) if left.is_zero() || state.is_left || state.stopped || state.is_due() => {
                         return Some(state.take());
                     }
@@ -403,6 +416,19 @@ mod tests {
         let taken = queue.next(None).unwrap();
         let lengths: Vec<usize> = taken.iter().map(|w| w.record.payload.bytes().len()).collect();
         assert_eq!(lengths, [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_thread_that_sleeps_comes_when_it_is_called() {
+        let queue = Queue::new(true);
+        std::thread::scope(|scope| {
+            let comes = scope.spawn(|| thread(&queue));
+            while !lock(&queue.state).sleeps {
+                std::thread::yield_now();
+            }
+            queue.call();
+            assert_eq!(comes.join().unwrap(), 0, "there is nothing to commit");
+        });
     }
 
     #[test]

@@ -73,7 +73,15 @@ pub(crate) fn run(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>) {
 /// The commit of an append that completes a company, on the caller's thread.
 pub(crate) fn commit_now(inner: &Inner, on_disk: &OnDisk, writer: &Mutex<Writer>, batch: Batch) {
     let mut turn = Turn::begin(inner, &batch);
-    turn.left = lock(writer).commit(on_disk, batch, false);
+    let mut writer = lock(writer);
+    turn.left = writer.commit(on_disk, batch, false);
+    let has_failed = writer.retry_at.is_some();
+    drop(writer);
+    drop(turn);
+    if has_failed {
+        // The thread tries again: appends are turned away until it works, so none will come to do it.
+        inner.queue.call();
+    }
 }
 
 /// Somebody makes a commit, until this is dropped, however it ends.

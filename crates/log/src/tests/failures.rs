@@ -76,6 +76,29 @@ fn a_disk_that_fails_for_a_while_stops_appends_and_nothing_else() {
 }
 
 #[test]
+fn a_disk_that_works_again_is_noticed_though_nobody_appends() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (log, _) = open(&disk, dir.path());
+    let slot = log.slot(key(1));
+    for round in 0..3 {
+        // Whoever makes this commit: the thread sleeps by now, or looks every millisecond.
+        let after = Duration::from_millis(40 * round);
+        std::thread::sleep(after);
+        disk.faults.fail_syncs(".seg", u64::MAX);
+        let failed = block_on(log.append(record(1, 1, 1000, &[(slot, &[0])])));
+        assert!(matches!(failed, Err(LogError::Io { .. })), "{failed:?}");
+        disk.faults.fail_syncs(".seg", 0);
+        let started = Instant::now();
+        while !log.is_writable() {
+            assert!(started.elapsed() < PATIENCE, "still not writable, {after:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        keep(&log, record(2, 1, 1000, &[(slot, &[0])]));
+    }
+}
+
+#[test]
 fn a_disk_that_fails_again_and_again_loses_no_segment_file() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::default();
