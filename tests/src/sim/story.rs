@@ -167,6 +167,9 @@ impl Story {
                     }
                 }
                 if end == End::Stop {
+                    if self.rng.random_bool(0.5) {
+                        self.write_again(&process).await;
+                    }
                     self.stop(&process).await;
                 }
             });
@@ -411,6 +414,20 @@ impl Story {
             if !quiet && quantum > Duration::from_millis(50) {
                 quantum = Duration::from_millis(10);
             }
+        }
+    }
+
+    /// Once the disk works, the log takes records again, whether somebody asks or not.
+    async fn write_again(&mut self, process: &Process) {
+        {
+            let mut disk = self.world.disk();
+            disk.failing.clear();
+            disk.capacity = u64::MAX;
+        }
+        let log = process.log.clone();
+        self.pass(Duration::from_secs(60), || log.is_writable()).await;
+        if !process.log.is_writable() && !self.is_dead() {
+            self.world.fail("the disk works, and the log takes nothing".to_owned());
         }
     }
 

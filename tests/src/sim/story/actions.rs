@@ -157,7 +157,13 @@ impl Story {
         let poison: BTreeSet<u32> = (0..spans).filter(|_| !fresh && rng.random_bool(0.02)).collect();
         let mut oracle = locked(&self.shore.oracle);
         let number = oracle.request(spans, filler, asked, shares, poison);
-        let payload = oracle.records.get(number).map(|r| r.payload.clone()).unwrap_or_default();
+        let Some(sent) = oracle.records.get_mut(number) else { return number };
+        let payload = sent.payload.clone();
+        // Ingest asks first.
+        if !process.log.is_writable() {
+            sent.answer = Answer::Refused;
+            return number;
+        }
         drop(oracle);
         let payload = if routes.is_empty() {
             Payload::new(Default::default(), 0)
