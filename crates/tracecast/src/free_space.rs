@@ -45,6 +45,12 @@ fn cap(max_bytes: u64, room_bytes: u64) -> u64 {
 fn free(dir: &Path) -> io::Result<u64> {
     let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
     let disk = rustix::fs::statvfs(there)?;
+    if disk.f_blocks == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "its file system does not say how large it is",
+        ));
+    }
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
@@ -87,6 +93,12 @@ mod tests {
         ] {
             assert_eq!(cap(max_bytes, room_bytes), expected, "{max_bytes} of {room_bytes}");
         }
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_say_is_not_taken_to_be_full() {
+        assert!(free(Path::new("/proc")).is_err());
+        assert_eq!(log_cap(Path::new("/proc"), GIB), GIB);
     }
 
     #[test]
