@@ -35,6 +35,8 @@ impl Quarantine {
         let bytes = self.disk.about(path).map_or(0, |about| about.bytes);
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
         let kept = self.make().and_then(|()| how(&self.disk, &self.free_name(name)));
+        // A power cut must not bring it back, to be counted again.
+        let kept = kept.and_then(|()| self.disk.sync_dir(&self.dir));
         match kept {
             Ok(()) => self.bytes += bytes,
             Err(error) => self.notes.push(format!("{}: not set aside: {error}", path.display())),
