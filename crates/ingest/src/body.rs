@@ -362,8 +362,8 @@ mod tests {
         assert_eq!(budget.used(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_thrown_away_ends_with_its_last_byte() {
+    /// Of a request that is answered before it is read, how long its body is thrown away.
+    async fn discarded_within(request: &[u8]) -> Duration {
         let (mut client, server) = tokio::io::duplex(1 << 10);
         let (end, ended) = tokio::sync::oneshot::channel();
         let end = std::sync::Mutex::new(Some(end));
@@ -378,17 +378,35 @@ mod tests {
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(hyper_util::rt::TokioIo::new(server), service);
         let started = Instant::now();
-        let head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
         let send = async {
-            client.write_all(head).await.unwrap();
-            client.write_all(&[b'x'; 100_000]).await.unwrap();
+            client.write_all(request).await.unwrap();
             ended.await.unwrap();
         };
         tokio::select! {
-            _ = connection => panic!("the connection ended"),
+            // A body that is given up takes its connection with it.
+            biased;
             () = send => {}
+            _ = connection => panic!("the connection ended"),
         }
-        assert_eq!(started.elapsed(), Duration::ZERO, "nobody waits for the time to be up");
+        started.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_thrown_away_ends_with_its_last_byte() {
+        let request = |framing: &str, body: &str| {
+            format!("POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{body}").into_bytes()
+        };
+        let body = "x".repeat(100_000);
+        let of_known_length = request("content-length: 100000", &body);
+        let chunked = request("transfer-encoding: chunked", &format!("186a0\r\n{body}\r\n0\r\n\r\n"));
+        assert_eq!(
+            discarded_within(&of_known_length).await,
+            Duration::ZERO,
+            "nobody waits for the time to be up"
+        );
+        assert_eq!(discarded_within(&chunked).await, Duration::ZERO, "nobody waits for the time to be up");
+        let broken_off = request("content-length: 100001", &body);
+        assert_eq!(discarded_within(&broken_off).await, DISCARD_WITHIN, "nor for ever");
     }
 
     #[test]
