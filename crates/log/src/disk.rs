@@ -292,7 +292,7 @@ impl DiskFile {
     pub(crate) fn write_blocks(&self, mut bytes: &[u8], mut offset: u64, sync: bool) -> io::Result<()> {
         #[cfg(test)]
         {
-            self.disk.faults.on_write(&self.path)?;
+            self.disk.faults.on_blocks(&self.path)?;
             if sync {
                 self.disk.faults.on_sync(&self.path)?;
             }

@@ -2,7 +2,7 @@
 //!
 //! Appending to a file that was written before costs a fraction of appending to a fresh one, because no extent
 //! has to be converted at each sync. So files are kept, and new ones are filled with zeros in the background.
-use std::io::{ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -295,20 +295,11 @@ impl Pool {
             handle.allocate(bytes)?;
             if fill {
                 let zeros = vec![0; bytes.min(FILL as u64) as usize];
-                let mut blocks = handle.takes_blocks().then(BlockWriter::new);
+                let mut blocks = BlockWriter::new();
                 let mut at = 0;
                 while at < bytes {
                     let now = zeros.get(..(bytes - at).min(FILL as u64) as usize).unwrap_or_default();
-                    match &mut blocks {
-                        Some(writer) => match writer.write(&handle, &[IoSlice::new(now)], at, false) {
-                            Err(e) if e.kind() == ErrorKind::Unsupported => {
-                                blocks = None;
-                                continue;
-                            }
-                            written => written?,
-                        },
-                        None => handle.write_at(now, at)?,
-                    }
+                    blocks.write(&handle, &mut [IoSlice::new(now)], at, false)?;
                     at += now.len() as u64;
                     if self.state().stopped {
                         return Err(std::io::ErrorKind::Interrupted.into());

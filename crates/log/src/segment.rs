@@ -188,13 +188,13 @@ impl Active {
         self.file.write_vectored_at(&mut staged.slices(), self.at).map_err(|e| self.file.error(e))
     }
 
-    /// The same past the page cache, and on disk afterwards.
+    /// The same past the page cache where that can be, and on disk afterwards.
     pub(crate) fn write_through(&mut self, staged: &Staged, blocks: &mut BlockWriter) -> std::io::Result<()> {
         if !self.header_written {
-            blocks.write(&self.file, &[IoSlice::new(&self.header.encode())], 0, false)?;
+            blocks.write(&self.file, &mut [IoSlice::new(&self.header.encode())], 0, false)?;
             self.header_written = true;
         }
-        blocks.write(&self.file, &staged.slices(), self.at, true)
+        blocks.write(&self.file, &mut staged.slices(), self.at, true)
     }
 
     pub(crate) fn write_header(&mut self) -> Result<(), LogError> {

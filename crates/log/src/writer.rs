@@ -1,6 +1,5 @@
 //! The writer: turns the appends of one commit into one write and one sync, on its thread or on that of an append (see
 //! `queue`). Sequence and ordinals are given here, so that their order is the order on disk.
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -37,7 +36,7 @@ pub(crate) struct Writer {
     /// When the present segment was opened.
     opened_at: Option<Instant>,
     staged: Staged,
-    /// Durable mode, as far as the file system can.
+    /// Durable mode.
     blocks: Option<BlockWriter>,
     retry_at: Option<Instant>,
     /// Memory mode: bytes in the current group.
@@ -342,27 +341,16 @@ impl Writer {
 
     fn write(&mut self, on_disk: &OnDisk) -> Result<(), LogError> {
         let Some(active) = &mut self.active else { return Err(LogError::Closed) };
-        let started = world::now();
-        if let Some(blocks) = self.blocks.as_mut().filter(|_| active.file.takes_blocks()) {
-            match active.write_through(&self.staged, blocks) {
-                Err(e) if e.kind() == ErrorKind::Unsupported => self.blocks = None,
-                written => {
-                    written.map_err(|e| active.file.error(e))?;
-                    self.inner.count_sync(world::elapsed(started));
-                    return Ok(());
-                }
-            }
+        if let Some(blocks) = &mut self.blocks {
+            let started = world::now();
+            active.write_through(&self.staged, blocks).map_err(|e| active.file.error(e))?;
+            self.inner.count_sync(world::elapsed(started));
+            return Ok(());
         }
         active.write(&self.staged)?;
-        if self.inner.options.durability == Durability::Durable {
-            let started = world::now();
-            active.file.sync().map_err(|e| active.file.error(e))?;
-            self.inner.count_sync(world::elapsed(started));
-        } else {
-            // The keeper sleeps while there is nothing to sync.
-            if !on_disk.unsynced.swap(true, Ordering::AcqRel) {
-                self.inner.inbox.wake();
-            }
+        // The keeper sleeps while there is nothing to sync.
+        if !on_disk.unsynced.swap(true, Ordering::AcqRel) {
+            self.inner.inbox.wake();
         }
         Ok(())
     }

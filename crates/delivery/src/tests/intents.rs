@@ -2,10 +2,12 @@
 //! On the real clock, because the journal is written by a thread of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tempfile::TempDir;
 use tokio::time::sleep;
 use tracecast_log::{Durability, Options as LogOptions, Slot};
 use tracecast_otlp::SpanSet;
@@ -23,11 +25,6 @@ fn patient() -> Options {
     Options { attempt_timeout: ms(1 << 40), retry_base: ms(1), retry_cap: ms(5), ..Options::default() }
 }
 
-fn bench(dir: &Path) -> Bench {
-    let durability = Durability::Buffered;
-    Bench::over(open(LogOptions { dir: dir.to_path_buf(), durability, ..log_options() }), patient())
-}
-
 /// Until so many calls were made.
 async fn called(adapter: &Scripted, calls: usize) {
     let started = std::time::Instant::now();
@@ -37,18 +34,50 @@ async fn called(adapter: &Scripted, calls: usize) {
     }
 }
 
-/// What `kill -9` leaves of the directory: all that was written to its files. The process lives on while they are
-/// copied, but no request leaves it that the copy may not know of.
-async fn killed(bench: Bench, adapter: &Scripted, dir: &Path, left: &Path) {
-    adapter.cut_off();
-    let (log, from, to) = (bench.log.clone(), dir.to_path_buf(), left.to_path_buf());
-    tokio::task::spawn_blocking(move || {
-        log.flush().expect("the journal is written");
-        copy_dir(&from, &to);
-    })
-    .await
-    .expect("no panic");
-    bench.delivery.shutdown(Duration::ZERO).await;
+/// A vendor that tells repetitions by their token and takes everything.
+fn taking(limits: BatchLimits) -> Arc<Scripted> {
+    Scripted::keeping(limits, |_| Answer::Delivered.into())
+}
+
+/// One process after the other, each begun in what was left by the one before.
+struct Lives {
+    dir: TempDir,
+    ended: u32,
+}
+
+impl Lives {
+    fn new() -> Lives {
+        Lives { dir: tempfile::tempdir().unwrap(), ended: 0 }
+    }
+
+    fn place(&self) -> PathBuf {
+        self.dir.path().join(self.ended.to_string())
+    }
+
+    /// The next process, and its one destination.
+    fn begin(&self, adapter: &Arc<Scripted>) -> (Bench, Slot) {
+        let durability = Durability::Buffered;
+        let log = open(LogOptions { dir: self.place(), durability, ..log_options() });
+        let bench = Bench::over(log, patient());
+        let slot = bench.add("a", adapter);
+        (bench, slot)
+    }
+
+    /// What `kill -9` leaves is all that was written to files. The process lives on while they are copied, but no
+    /// request leaves it that the copy may not know of.
+    async fn kill(&mut self, bench: Bench, adapter: &Scripted) {
+        adapter.cut_off();
+        let (log, from) = (bench.log.clone(), self.place());
+        self.ended += 1;
+        let to = self.place();
+        tokio::task::spawn_blocking(move || {
+            log.flush().expect("the journal is written");
+            copy_dir(&from, &to);
+        })
+        .await
+        .expect("no panic");
+        bench.delivery.shutdown(Duration::ZERO).await;
+    }
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -89,25 +118,22 @@ async fn send_one_by_one(bench: &Bench, adapter: &Scripted, slot: Slot, spans: &
 
 #[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_sent_again_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
-    let first = bench(&before);
+    let mut lives = Lives::new();
     let mut call = 0;
     // The first is answered, the others are stored and never answered.
     let adapter = Scripted::keeping(SMALL, move |_| {
         call += 1;
         if call == 1 { Answer::Delivered.into() } else { Reply::Hang }
     });
-    let slot = first.add("a", &adapter);
+    let (first, slot) = lives.begin(&adapter);
     send_one_by_one(&first, &adapter, slot, &[2, 1, 3]).await;
     // What has no place to be sent yet: nobody is bound by it.
     first.append(4, &[slot]).await;
-    killed(first, &adapter, &before, &after).await;
+    lives.kill(first, &adapter).await;
 
-    let second = bench(&after);
+    let again = taking(SMALL);
+    let (second, _) = lives.begin(&again);
     assert_eq!(second.log.intents(slot).len(), 2);
-    let again = Scripted::keeping(SMALL, |_| Answer::Delivered.into());
-    second.add("a", &again);
     second.append(1, &[slot]).await;
     second.quiet().await;
     let (old, new) = (adapter.calls(), again.calls());
@@ -125,9 +151,7 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_the_same() {
 
 #[tokio::test]
 async fn what_is_left_of_a_batch_and_sent_again_is_a_batch_of_its_own() {
-    let dir = tempfile::tempdir().unwrap();
-    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
-    let first = bench(&before);
+    let mut lives = Lives::new();
     let mut call = 0;
     // Of three one has to come again; then it is stored, and the answer does not come.
     let three = BatchLimits { spans_max: 3, age_max: Duration::from_secs(60), ..SMALL };
@@ -140,16 +164,15 @@ async fn what_is_left_of_a_batch_and_sent_again_is_a_batch_of_its_own() {
             _ => Reply::Hang,
         }
     });
-    let slot = first.add("a", &adapter);
+    let (first, slot) = lives.begin(&adapter);
     for _ in 0..3 {
         first.append(1, &[slot]).await;
     }
     called(&adapter, 2).await;
-    killed(first, &adapter, &before, &after).await;
+    lives.kill(first, &adapter).await;
 
-    let second = bench(&after);
-    let again = Scripted::keeping(SMALL, |_| Answer::Delivered.into());
-    second.add("a", &again);
+    let again = taking(SMALL);
+    let (second, _) = lives.begin(&again);
     // They would be company.
     second.append(2, &[slot]).await;
     second.quiet().await;
@@ -161,10 +184,9 @@ async fn what_is_left_of_a_batch_and_sent_again_is_a_batch_of_its_own() {
 
 #[tokio::test]
 async fn who_names_each_span_leaves_no_notes() {
-    let dir = tempfile::tempdir().unwrap();
-    let bench = bench(dir.path());
+    let lives = Lives::new();
     let adapter = Scripted::new(SMALL, |_| Reply::Hang);
-    let slot = bench.add("a", &adapter);
+    let (bench, slot) = lives.begin(&adapter);
     send_one_by_one(&bench, &adapter, slot, &[2, 1]).await;
     assert_eq!(bench.log.intents(slot), Vec::<Vec<_>>::new());
     bench.delivery.shutdown(Duration::ZERO).await;
@@ -172,18 +194,14 @@ async fn who_names_each_span_leaves_no_notes() {
 
 #[tokio::test]
 async fn above_todays_limits_it_is_cut_and_the_parts_are_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
-    let first = bench(&before);
+    let mut lives = Lives::new();
     let adapter = Scripted::keeping(SMALL, |_| Reply::Hang);
-    let slot = first.add("a", &adapter);
+    let (first, slot) = lives.begin(&adapter);
     send_one_by_one(&first, &adapter, slot, &[7, 2]).await;
-    killed(first, &adapter, &before, &after).await;
+    lives.kill(first, &adapter).await;
 
-    let second = bench(&after);
-    let limits = BatchLimits { spans_max: 3, ..SMALL };
-    let again = Scripted::keeping(limits, |_| Answer::Delivered.into());
-    second.add("a", &again);
+    let again = taking(BatchLimits { spans_max: 3, ..SMALL });
+    let (second, _) = lives.begin(&again);
     second.quiet().await;
     let (old, new) = (adapter.calls(), again.calls());
     assert!(new.iter().all(|call| call.spans.len() <= 3));
@@ -195,22 +213,19 @@ async fn above_todays_limits_it_is_cut_and_the_parts_are_others() {
 
 #[tokio::test]
 async fn halves_are_noted_as_they_are_sent() {
-    let dir = tempfile::tempdir().unwrap();
-    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
-    let first = bench(&before);
+    let mut lives = Lives::new();
     // The whole is refused, one half is stored and not answered.
     let adapter = Scripted::keeping(SMALL, |call| match call.spans.len() {
         6 => isolate(false).into(),
         _ => Reply::Hang,
     });
-    let slot = first.add("a", &adapter);
+    let (first, slot) = lives.begin(&adapter);
     first.append(6, &[slot]).await;
     called(&adapter, 2).await;
-    killed(first, &adapter, &before, &after).await;
+    lives.kill(first, &adapter).await;
 
-    let second = bench(&after);
-    let again = Scripted::keeping(SMALL, |_| Answer::Delivered.into());
-    second.add("a", &again);
+    let again = taking(SMALL);
+    let (second, _) = lives.begin(&again);
     second.quiet().await;
     let (old, new) = (adapter.calls(), again.calls());
     assert_eq!(old[1].spans.len(), 3);
@@ -221,11 +236,10 @@ async fn halves_are_noted_as_they_are_sent() {
 
 #[tokio::test]
 async fn a_probe_takes_what_may_be_stored_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let bench = bench(dir.path());
+    let lives = Lives::new();
     let limits = BatchLimits { spans_max: 40, ..SMALL };
     let adapter = Scripted::keeping(limits, |_| retry(504).into());
-    let slot = bench.add("a", &adapter);
+    let (bench, slot) = lives.begin(&adapter);
     bench.append(40, &[slot]).await;
     called(&adapter, 6).await;
     adapter.then(|_| Answer::Delivered.into());
@@ -254,19 +268,17 @@ proptest! {
     }
 }
 
-async fn kill_and_start(lives: Vec<Life>) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut place = dir.path().join("0");
+async fn kill_and_start(of: Vec<Life>) {
+    let mut lives = Lives::new();
     let mut calls: Vec<Call> = Vec::new();
     let mut expected: BTreeSet<SpanKey> = BTreeSet::new();
-    for (n, (requests, hangs)) in lives.into_iter().enumerate() {
-        let bench = bench(&place);
+    for (requests, hangs) in of {
         let mut hangs = hangs.into_iter().cycle();
         let adapter = Scripted::keeping(SMALL, move |_| match hangs.next() {
             Some(true) => Reply::Hang,
             _ => Answer::Delivered.into(),
         });
-        let slot = bench.add("a", &adapter);
+        let (bench, slot) = lives.begin(&adapter);
         for (spans, bits) in requests {
             let chosen = SpanSet::from_positions(spans, (0..spans).filter(|i| bits >> i & 1 == 1));
             let positions: Vec<u32> = chosen.iter().collect();
@@ -275,14 +287,11 @@ async fn kill_and_start(lives: Vec<Life>) {
             expected.extend(positions.into_iter().map(|position| (sequence, position)));
             sleep(Duration::from_millis(bits % 5)).await;
         }
-        let left = dir.path().join(format!("{}", n + 1));
-        killed(bench, &adapter, &place, &left).await;
+        lives.kill(bench, &adapter).await;
         calls.extend(adapter.calls());
-        place = left;
     }
-    let bench = bench(&place);
-    let adapter = Scripted::keeping(SMALL, |_| Answer::Delivered.into());
-    let slot = bench.add("a", &adapter);
+    let adapter = taking(SMALL);
+    let (bench, slot) = lives.begin(&adapter);
     bench.quiet().await;
     calls.extend(adapter.calls());
     let stored: BTreeSet<SpanKey> = stored(&calls).into_keys().collect();

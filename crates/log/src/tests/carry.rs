@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use tracecast_otlp::Value;
-use tracecast_otlp::write::{Edit, OwnedValue, Place, SpanBuilder, Verdict, resource_spans, select};
+use tracecast_otlp::write::{OwnedValue, SpanBuilder, resource_spans, select};
 
 /// Settles at once whatever it gets.
 const FAST: Slot = 0;
@@ -54,7 +53,7 @@ fn end(log: Log, pair: &Pair) {
     drop(log);
 }
 
-fn small(dir: &Path) -> Options {
+pub(super) fn small(dir: &Path) -> Options {
     Options { cache_bytes: 0, ..options(dir) }
 }
 
@@ -306,7 +305,7 @@ fn a_lost_checkpoint_finds_carried_records_too() {
 }
 
 /// Spans of several resources and scopes, each with text of its own.
-fn request(seed: u64, spans: u32) -> Payload {
+pub(super) fn request(seed: u64, spans: u32) -> Payload {
     let mut bytes = Vec::new();
     for group in 0..spans.div_ceil(2) {
         let of_group: Vec<SpanBuilder> = (2 * group..spans.min(2 * group + 2))
@@ -325,6 +324,36 @@ fn request(seed: u64, spans: u32) -> Payload {
         resource_spans(&resource, "scope", "1", &of_group, &mut bytes);
     }
     Payload::new(bytes.into(), spans)
+}
+
+/// Appends one record after the other and settles what has `ended` of each, until some segments were carried over.
+/// Answers the sequences of the records.
+pub(super) fn until_carried(
+    log: &Log,
+    mut new: impl FnMut(u64) -> NewRecord,
+    mut ended: impl FnMut(&Entry) -> Vec<(Slot, SpanSet)>,
+) -> Vec<Sequence> {
+    let collector = Collector::on(log);
+    let begun = Instant::now();
+    let mut sequences = Vec::new();
+    while log.activity().carried < 3 {
+        assert!(begun.elapsed() < PATIENCE, "nothing is carried");
+        let sequence = match block_on(log.append(new(sequences.len() as u64))) {
+            Ok(sequence) => sequence,
+            Err(LogError::Full) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let entries = collector.upto(sequence);
+        for entry in &entries[sequences.len()..] {
+            for (slot, spans) in ended(entry) {
+                log.settle(Settlement { slot, entry: entry.clone(), spans, outcome: Outcome::Delivered });
+            }
+        }
+        sequences.push(sequence);
+        assert_eq!(entries.len(), sequences.len());
+    }
+    log.flush().unwrap();
+    sequences
 }
 
 fn body(payload: &Payload, spans: &SpanSet) -> Vec<u8> {
@@ -355,15 +384,10 @@ fn what_is_carried_are_the_wanted_spans_and_bodies_are_what_they_were() {
         let mut rng = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = Log::open(small(dir.path())).unwrap();
-        let collector = Collector::on(&log);
         let slots: Vec<Slot> = (1..4).map(|n| log.slot(key(n))).collect();
-        let mut sent: HashMap<Sequence, Payload> = HashMap::new();
-        let begun = Instant::now();
-        let mut seen = 0;
+        let mut ends = StdRng::seed_from_u64(!seed);
         // Everybody wants something of every record, and after a while few of its spans.
-        while log.activity().carried < 3 {
-            assert!(begun.elapsed() < PATIENCE, "seed {seed}: nothing is carried");
-            let number = sent.len() as u64 + 1;
+        let new = |number| {
             let some = |rng: &mut StdRng| {
                 SpanSet::from_positions(SPANS, (0..SPANS).filter(|_| rng.random_bool(0.5)))
             };
@@ -372,40 +396,26 @@ fn what_is_carried_are_the_wanted_spans_and_bodies_are_what_they_were() {
                 projection: Projection::AS_IS,
                 spans: some(&mut rng),
             });
-            let new = NewRecord {
+            NewRecord {
                 accepted: SPANS,
                 routes: routes.collect(),
                 payload: Arc::new(request(number, SPANS)),
                 ..record(number, SPANS, 0, &[])
-            };
-            let sequence = match block_on(log.append(new)) {
-                Ok(sequence) => sequence,
-                Err(LogError::Full) => continue,
-                Err(error) => panic!("{error}"),
-            };
-            sent.insert(sequence, request(number, SPANS));
-            let entries = collector.upto(sequence);
-            for entry in &entries[seen..] {
-                for route in &entry.routes {
-                    let kept = rng.random_range(0..SPANS * 4);
-                    let ended = SpanSet::from_positions(
-                        SPANS,
-                        route.spans.iter().filter(|position| *position != kept),
-                    );
-                    if !ended.is_empty() {
-                        let outcome = Outcome::Delivered;
-                        log.settle(Settlement {
-                            slot: route.slot,
-                            entry: entry.clone(),
-                            spans: ended,
-                            outcome,
-                        });
-                    }
-                }
             }
-            seen = entries.len();
-        }
-        log.flush().unwrap();
+        };
+        let sequences = until_carried(&log, new, |entry| {
+            let ended = entry.routes.iter().map(|route| {
+                let kept = ends.random_range(0..SPANS * 4);
+                let others = route.spans.iter().filter(|position| *position != kept);
+                (route.slot, SpanSet::from_positions(SPANS, others))
+            });
+            ended.filter(|(_, spans)| !spans.is_empty()).collect()
+        });
+        let sent: HashMap<Sequence, Payload> = sequences
+            .into_iter()
+            .zip(0..)
+            .map(|(sequence, number)| (sequence, request(number, SPANS)))
+            .collect();
         let cut = check_bodies(&log, &sent);
         assert!(cut > 0, "seed {seed}: something is cut");
         // Whoever looks at the past sees what is there, under the positions it has now.
@@ -440,104 +450,6 @@ fn what_is_carried_are_the_wanted_spans_and_bodies_are_what_they_were() {
 /// The number a record's spans were made from.
 fn sequence_of(sent: &HashMap<Sequence, Payload>, sequence: Sequence) -> u64 {
     u64::from_be_bytes(sent[&sequence].traces().unwrap().span(0).span_id()) >> 8
-}
-
-/// Drops what `request` says at length.
-struct NoText;
-
-impl Edit for NoText {
-    fn attribute(&self, _: Place, key: &str, _: &Value<'_>) -> Verdict {
-        if key == "text" { Verdict::Drop } else { Verdict::Keep }
-    }
-}
-
-fn without_text(payload: &Payload, spans: &SpanSet) -> Option<Payload> {
-    let mut bytes = Vec::new();
-    select(payload.traces().ok()?, spans, Some(&NoText), &mut bytes);
-    Some(Payload::new(bytes.into(), spans.count()))
-}
-
-/// The texts of the spans, by position in the record, that a record still has.
-fn texts(stored: &Stored, spans: &SpanSet) -> Vec<bool> {
-    let traces = stored.payload.traces().unwrap();
-    let positions = stored.positions(spans).expect("all of it is there");
-    positions.iter().map(|i| traces.span(i as usize).attribute("text").is_some()).collect()
-}
-
-#[test]
-fn what_only_those_want_that_get_no_content_is_carried_without() {
-    const SPANS: u32 = 4;
-    const PRIVATE: Slot = 0;
-    const OPEN: Slot = 1;
-    let dir = tempfile::tempdir().unwrap();
-    let options = || Options { without_content: Some(without_text), ..small(dir.path()) };
-    let (log, _) = Log::open(options()).unwrap();
-    assert_eq!((log.slot(key(1)), log.slot(key(2))), (PRIVATE, OPEN));
-    let collector = Collector::on(&log);
-    let set = |positions: &[u32]| SpanSet::from_positions(SPANS, positions.iter().copied());
-    // Of every record the first two and the last for the one, the last two for the other.
-    let routes = [(PRIVATE, Projection::PRIVACY, set(&[0, 1, 3])), (OPEN, Projection::AS_IS, set(&[2, 3]))];
-    let (begun, mut number, mut seen) = (Instant::now(), 0, 0);
-    while log.activity().carried < 3 {
-        assert!(begun.elapsed() < PATIENCE, "nothing is carried");
-        let new = NewRecord {
-            accepted: SPANS,
-            routes: routes
-                .iter()
-                .cloned()
-                .map(|(slot, projection, spans)| Route { slot, projection, spans })
-                .collect(),
-            payload: Arc::new(request(number, SPANS)),
-            ..record(number, SPANS, 0, &[])
-        };
-        let sequence = match block_on(log.append(new)) {
-            Ok(sequence) => sequence,
-            Err(LogError::Full) => continue,
-            Err(error) => panic!("{error}"),
-        };
-        number += 1;
-        let entries = collector.upto(sequence);
-        for entry in &entries[seen..] {
-            // One of ten stays: of every other of these the one that gets content wants nothing any more.
-            let ended: &[(Slot, SpanSet)] = match entry.sequence % 20 {
-                0 => &[(OPEN, set(&[2, 3]))],
-                10 => &[(OPEN, set(&[2]))],
-                _ => &[(PRIVATE, set(&[0, 1, 3])), (OPEN, set(&[2, 3]))],
-            };
-            for (slot, spans) in ended.iter().cloned() {
-                log.settle(Settlement { slot, entry: entry.clone(), spans, outcome: Outcome::Delivered });
-            }
-        }
-        seen = entries.len();
-    }
-    log.flush().unwrap();
-    let check = |log: &Log| -> [usize; 2] {
-        let mut narrowed = [0; 2];
-        for entry in read_backlog(log) {
-            let stored = block_on(log.stored(&entry)).unwrap_or_else(|e| panic!("{e}"));
-            let is_open = entry.sequence % 20 == 10;
-            if stored.payload.spans() == SPANS {
-                // Not carried yet, or before anything of it had ended: then the first two were for the one alone.
-                let there = texts(&stored, &SpanSet::all(SPANS));
-                assert!(
-                    [[true; 4], [false, false, true, true]].contains(&there[..].try_into().unwrap()),
-                    "{there:?}"
-                );
-                continue;
-            }
-            narrowed[usize::from(is_open)] += 1;
-            assert_eq!(texts(&stored, &set(&[0, 1, 3])), [false, false, is_open]);
-        }
-        narrowed
-    };
-    let before = check(&log);
-    assert!(before.iter().all(|n| *n > 0), "{before:?}");
-    log.close();
-    drop(log);
-    let (log, recovered) = Log::open(options()).unwrap();
-    assert_eq!(recovered.notes, Vec::<String>::new());
-    let after = check(&log);
-    assert!(after[0] >= before[0] && after[1] >= before[1], "{before:?} {after:?}");
 }
 
 /// The log was full when the last segment was: no other was opened before it was carried over.

@@ -14,6 +14,8 @@ pub(crate) struct Faults {
     fail_syncs: Mutex<Option<(String, u64)>>,
     fail_writes: Mutex<Option<(String, u64)>>,
     pub(crate) no_new_files: AtomicBool,
+    /// Files can be opened to be written past the page cache, and then take no such write.
+    pub(crate) no_blocks: AtomicBool,
     /// Syncs of the keeper do not end.
     pub(crate) hold_keeper: AtomicBool,
     pub(crate) syncs: AtomicU64,
@@ -64,6 +66,13 @@ impl Faults {
     pub(crate) fn on_write(&self, path: &Path) -> io::Result<()> {
         self.on_change()?;
         hit(&self.fail_writes, path)
+    }
+
+    pub(crate) fn on_blocks(&self, path: &Path) -> io::Result<()> {
+        if self.no_blocks.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.on_write(path)
     }
 
     pub(crate) fn on_sync(&self, path: &Path) -> io::Result<()> {

@@ -11,6 +11,7 @@ mod intents;
 mod lifecycle;
 mod memory;
 mod model;
+mod narrowing;
 mod on_full;
 mod power_cut;
 mod requeue;
