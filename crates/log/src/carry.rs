@@ -7,7 +7,7 @@
 //! back: below half.
 //!
 //! Nothing of it counts before a checkpoint names the new file instead of the old ones, which keep what they hold
-//! until then.
+//! until then. Afterwards those that hold content which was left out are removed: in the pool it would still be there.
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(crate) struct Carry {
     last_number: u64,
     /// What is still to be copied, oldest first.
     sources: VecDeque<Source>,
+    /// Those of the segments that hold content which the copy has left out.
+    narrowed: HashSet<u64>,
     active: Active,
     staged: Staged,
 }
@@ -54,6 +56,8 @@ struct Source {
     file: Arc<DiskFile>,
     /// Records of which something was wanted when they were listed: offset and length.
     records: VecDeque<(u64, u64)>,
+    /// Content was left out of a copy.
+    is_narrowed: bool,
 }
 
 /// How a step ended.
@@ -149,7 +153,7 @@ fn list(inner: &Inner, on_disk: &OnDisk, number: u64) -> Option<(Source, u64)> {
     let loaded = on_disk.indexes.loaded(inner, on_disk, file, life).ok()?;
     let rows = loaded.index.as_ref()?.rows();
     let handle = on_disk.files.get(on_disk, file).ok()?;
-    let mut source = Source { number, life, file: handle, records: VecDeque::new() };
+    let mut source = Source { number, life, file: handle, records: VecDeque::new(), is_narrowed: false };
     let mut bytes = 0;
     let mut rows = rows.peekable();
     while rows.peek().is_some() {
@@ -189,7 +193,14 @@ fn start(inner: &Inner, on_disk: &OnDisk, sources: VecDeque<Source>) -> Result<O
         }
     }
     drop(state);
-    Ok(Some(Box::new(Carry { numbers, last_number, sources, active, staged: Staged::default() })))
+    Ok(Some(Box::new(Carry {
+        numbers,
+        last_number,
+        sources,
+        narrowed: HashSet::new(),
+        active,
+        staged: Staged::default(),
+    })))
 }
 
 impl Carry {
@@ -237,6 +248,7 @@ impl Carry {
             }
         }
         if source.records.is_empty() {
+            self.narrowed.extend(source.is_narrowed.then_some(source.number));
             self.sources.pop_front();
         }
         if !chunk.is_empty() {
@@ -251,7 +263,7 @@ impl Carry {
         // If all that was wanted has ended meanwhile.
         self.active.write_header()?;
         let mut sealing = self.active.sealing(false);
-        sealing.seal.carry = Some(self.last_number);
+        (sealing.seal.carry, sealing.seal.is_narrowed) = (Some(self.last_number), !self.narrowed.is_empty());
         sealing.seal().map(|_| ())
     }
 
@@ -260,7 +272,10 @@ impl Carry {
         let carried = Segment { bytes: self.active.header.bytes, ..Segment::sealed(file, life) };
         let used = self.active.at - HEADER_PAGE;
         let mut state = inner.state();
-        let replaced = state.segments.replace(&self.numbers, carried);
+        let mut replaced = state.segments.replace(&self.numbers, carried);
+        for segment in &mut replaced {
+            segment.kept |= self.narrowed.contains(&segment.life.number);
+        }
         state.activity.carried += replaced.len() as u64;
         if let Some(segment) = state.segments.get_mut(life.number) {
             segment.surveyed = Some((segment.open_spans(), used));
@@ -282,7 +297,7 @@ impl Carry {
 
 impl Source {
     /// The record at `offset`; `None` if nobody wants anything of it any more.
-    fn copy(&self, inner: &Inner, offset: u64, len: u64) -> Result<Option<Prepared>, LogError> {
+    fn copy(&mut self, inner: &Inner, offset: u64, len: u64) -> Result<Option<Prepared>, LogError> {
         let damaged = || self.file.error(std::io::Error::other(format!("the record at {offset} is damaged")));
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| damaged())?];
         let read = self.file.read_at(&mut bytes, offset).map_err(|e| self.file.error(e))?;
@@ -304,6 +319,8 @@ impl Source {
         if want.spans.is_empty() {
             return Ok(None);
         }
+        self.is_narrowed |=
+            inner.options.without_content.is_some() && want.is_without_content_of(&meta.routes);
         let there = meta.kept.clone().unwrap_or_else(|| SpanSet::all(header.spans));
         let whole = Payload::new(payload, there.count());
         let (payload, kept) = match want.part_of(&whole, &there, inner.options.without_content) {

@@ -59,6 +59,8 @@ pub(crate) struct Seal {
     pub(crate) life: Life,
     /// Of a carry segment: the last of the segments it stands for; the first has its own number.
     pub(crate) carry: Option<u64>,
+    /// Of a carry segment: content that the others held was left out.
+    pub(crate) is_narrowed: bool,
     pub(crate) first_sequence: Sequence,
     /// The last sequence; below `first_sequence` if there is no record.
     pub(crate) last_sequence: Sequence,
@@ -139,7 +141,8 @@ impl Seal {
         out.extend_from_slice(&SEAL_MAGIC);
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&u16::from(self.carry.is_some()).to_le_bytes());
+        let flags = u16::from(self.carry.is_some()) | u16::from(self.is_narrowed) << 1;
+        out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.life.number.to_le_bytes());
         out.extend_from_slice(&self.life.epoch.to_le_bytes());
         out.extend_from_slice(&self.life.nonce.to_le_bytes());
@@ -160,8 +163,9 @@ impl Seal {
         if c.array::<8>()? != SEAL_MAGIC || c.u32()? != crc32c::crc32c(c.rest()) || c.u16()? > VERSION {
             return None;
         }
-        let _flags = c.u16()?;
+        let flags = c.u16()?;
         Some(Seal {
+            is_narrowed: flags & 2 != 0,
             life: read_life(&mut c)?,
             first_sequence: c.u64()?,
             last_sequence: c.u64()?,

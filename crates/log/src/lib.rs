@@ -33,7 +33,7 @@
 //! | offset | bytes |
 //! | --- | --- |
 //! | 0 | `TCASTSEG`, crc32 of 12..2048, version u16, kind u8 (1 log, 2 carry), flags u8, number u64, epoch u32, nonce u32, first sequence u64, file bytes u64, created u64, count u16, then (number u64, end u64) per earlier segment whose seal is not known to be on disk |
-//! | 2048 | once sealed: `TCASTEND`, crc32, version u16, flags u16 (1 carry), number u64, epoch u32, nonce u32, first u64, last u64, records u64, end u64, index bytes u32; of a carry segment: the last number it stands for u64 |
+//! | 2048 | once sealed: `TCASTEND`, crc32, version u16, flags u16 (1 carry, 2 content of the segments it stands for was left out), number u64, epoch u32, nonce u32, first u64, last u64, records u64, end u64, index bytes u32; of a carry segment: the last number it stands for u64 |
 //! | 4096 | records, each at a multiple of 8; after the last one the index record |
 //!
 //! Record: a header of 72 bytes, the meta, the payload, zeros to a multiple of 8.
@@ -91,7 +91,9 @@
 //! 5. Checkpoint: new journal generation (with all slots), synced; figures taken between two journal writes; log
 //!    synced (buffered); checkpoint replaced; older journals removed.
 //! 6. A segment goes back to the pool when it is sealed, nobody wants a span of it, a checkpoint counts its records,
-//!    and the settlements are synced. Its bytes stay until a new life overwrites them in place.
+//!    and the settlements are synced. Its bytes stay until a new life overwrites them in place: the log
+//!    does not erase what everybody has. Only content that a copy has left out (see Space) goes with the file, which is
+//!    removed instead.
 //! 7. A dead letter is synced before `append` returns, hence before its settlement is journaled.
 //!
 //! # Reading on

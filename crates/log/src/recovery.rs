@@ -142,6 +142,17 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
 
     let slots = SlotTable::create(disk, dir, &crate::keeper::slot_table(&state));
 
+    // Before their removal, or before it was on disk, the last process may have ended.
+    let narrowed: Vec<(Life, u64)> = files
+        .segments
+        .iter()
+        .filter_map(|found| found.seal.filter(|seal| seal.is_narrowed))
+        .filter_map(|seal| Some((seal.life, seal.carry?)))
+        .collect();
+    let holds_content = |life: Life| {
+        narrowed.iter().any(|(copy, last)| *copy != life && (copy.number..=*last).contains(&life.number))
+    };
+
     let mut free: Vec<u32> = files.fresh.iter().map(|(file, _)| *file).collect();
     let mut total = free.len() as u64 * segment_bytes;
     for segment in &files.segments {
@@ -150,7 +161,7 @@ pub(crate) fn recover(disk: &Disk, dir: &Path, options: &Options) -> Result<Open
         if let Some(kept) = known.filter(|known| known.life == segment.life) {
             kept.bytes = bytes;
             total += bytes;
-        } else if bytes == segment_bytes {
+        } else if bytes == segment_bytes && !holds_content(segment.life) {
             free.push(segment.file);
             total += bytes;
         } else if disk.remove(&segment.path).is_err() {

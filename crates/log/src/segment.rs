@@ -230,6 +230,7 @@ impl Active {
         let seal = Seal {
             life: self.life(),
             carry: None,
+            is_narrowed: false,
             first_sequence: self.header.first_sequence,
             last_sequence: self.last_sequence,
             records: self.records,

@@ -25,7 +25,8 @@ pub(crate) struct Segment {
     pub(crate) newest_unix_nano: u64,
     /// It takes no more records.
     pub(crate) sealed: bool,
-    /// Its seal could not be written: the file is not used again, and removed when nothing in it is wanted.
+    /// The file is not used again, and removed when nothing in it is wanted: its seal could not be written, or it holds
+    /// content that a copy of it has left out.
     pub(crate) kept: bool,
     /// What is wanted of it is being copied: it is not given back before that is done.
     pub(crate) carrying: bool,

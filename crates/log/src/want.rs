@@ -50,6 +50,13 @@ impl Want {
         want
     }
 
+    /// Somebody was to get content that nobody wants any more, of a span that is still wanted.
+    pub(crate) fn is_without_content_of(&self, routes: &[StoredRoute]) -> bool {
+        let bare = self.spans.difference(&self.as_is);
+        let mut had_it = routes.iter().filter(|route| !route.projection.is_private());
+        had_it.any(|route| !route.spans.intersection(&bare).is_empty())
+    }
+
     /// Of a payload that holds these spans of the record, the part that is wanted: the spans and the form in which
     /// somebody wants them. `None` if that is all of it, or if it cannot be cut.
     pub(crate) fn part_of(

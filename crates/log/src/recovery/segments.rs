@@ -176,6 +176,7 @@ impl Recovery<'_> {
         let seal = Seal {
             life: found.life,
             carry: None,
+            is_narrowed: false,
             first_sequence: found.header.as_ref().map_or(first, |h| h.first_sequence),
             last_sequence: records().next_back().map_or(0, |r| r.header.sequence),
             records: records().count() as u64,

@@ -23,6 +23,7 @@ fn header() -> SegmentHeader {
 
 fn seal() -> Seal {
     Seal {
+        is_narrowed: false,
         life: LIFE,
         carry: None,
         first_sequence: 400,

@@ -1,6 +1,8 @@
 //! What is carried over for those alone that get no content: it has none, and leaves none behind.
+use std::path::PathBuf;
+use std::time::Instant;
 use tracecast_otlp::Value;
-use tracecast_otlp::write::{Edit, Place, Verdict, select};
+use tracecast_otlp::write::{Edit, OwnedValue, Place, SpanBuilder, Verdict, resource_spans, select};
 
 use super::carry::{request, small, until_carried};
 use super::*;
@@ -82,4 +84,79 @@ fn what_only_those_want_that_get_no_content_is_carried_without() {
     assert_eq!(recovered.notes, Vec::<String>::new());
     let after = check(&log);
     assert!(after[0] >= before[0] && after[1] >= before[1], "{before:?} {after:?}");
+}
+
+/// The segment files that hold these bytes.
+fn files_with(dir: &Path, bytes: &[u8]) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = std::fs::read_dir(dir.join("segments")).unwrap().map(|file| file.unwrap().path());
+    let read = files.map(|path| (path.clone(), std::fs::read(path).unwrap()));
+    read.filter(|(_, content)| content.windows(bytes.len()).any(|window| window == bytes)).collect()
+}
+
+#[test]
+fn no_file_keeps_content_that_was_left_out_of_a_copy() {
+    const PRIVATE: Slot = 0;
+    const OPEN: Slot = 1;
+    const CANARY: &[u8] = b"canary of the content";
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options { without_content: Some(without_text), ..small(dir.path()) };
+    let (log, _) = Log::open(options()).unwrap();
+    assert_eq!((log.slot(key(1)), log.slot(key(2))), (PRIVATE, OPEN));
+    let collector = Collector::on(&log);
+    let route = |slot, projection| Route { slot, projection, spans: SpanSet::all(1) };
+    let append = |text: &[u8], routes: Vec<Route>| -> Arc<Entry> {
+        let mut spans = Vec::new();
+        let span = SpanBuilder {
+            trace_id: [7; 16],
+            span_id: [7; 8],
+            attributes: vec![(
+                "text".to_owned(),
+                OwnedValue::Str(text.escape_ascii().to_string().repeat(40)),
+            )],
+            ..SpanBuilder::default()
+        };
+        resource_spans(&[], "scope", "1", &[span], &mut spans);
+        let payload = Arc::new(Payload::new(spans.into(), 1));
+        let sequence = keep(&log, NewRecord { routes, payload, ..record(0, 1, 0, &[]) });
+        collector.upto(sequence).pop().unwrap()
+    };
+    let both = || vec![route(PRIVATE, Projection::PRIVACY), route(OPEN, Projection::AS_IS)];
+    let entries: Vec<_> = (0..90).map(|_| append(CANARY, both())).collect();
+    log.flush().unwrap();
+    let before = files_with(dir.path(), CANARY);
+    assert!(before.len() >= 4, "{}", before.len());
+    // Nobody wants the content any more before anything is worth a copy: one of five stays.
+    entries.iter().for_each(|entry| settle(&log, entry, OPEN, Outcome::Delivered));
+    log.flush().unwrap();
+    let ended = entries.iter().enumerate().filter(|(n, _)| n % 5 > 0);
+    ended.for_each(|(_, entry)| settle(&log, entry, PRIVATE, Outcome::Delivered));
+    let is_narrowed = || {
+        // What the other one was to get is on its way out.
+        let backlog = read_backlog(&log).into_iter();
+        let mut private = backlog.filter(|entry| entry.routes.iter().any(|route| route.slot == PRIVATE));
+        private.all(|entry| {
+            let stored = block_on(log.stored(&entry)).unwrap_or_else(|e| panic!("{e}"));
+            texts(&stored, &SpanSet::all(1)) == [false]
+        })
+    };
+    let begun = Instant::now();
+    while !is_narrowed() {
+        assert!(begun.elapsed() < PATIENCE, "nothing is carried");
+        // So that the segment with the last of them is full.
+        let other = append(b"something else", vec![route(OPEN, Projection::AS_IS)]);
+        settle(&log, &other, OPEN, Outcome::Delivered);
+    }
+    log.close();
+    drop(log);
+    let paths = |files: Vec<(PathBuf, Vec<u8>)>| files.into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    assert_eq!(paths(files_with(dir.path(), CANARY)), Vec::<PathBuf>::new());
+
+    // A power cut may bring back what was removed.
+    for (path, bytes) in before.iter().filter(|(path, _)| !path.exists()) {
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert!(!files_with(dir.path(), CANARY).is_empty());
+    let (log, recovered) = Log::open(options()).unwrap();
+    assert_eq!((recovered.notes, log.books(PRIVATE).pending), (Vec::new(), 18));
+    assert_eq!(paths(files_with(dir.path(), CANARY)), Vec::<PathBuf>::new());
 }
