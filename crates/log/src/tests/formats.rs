@@ -41,6 +41,12 @@ fn a_header_page_round_trips_and_shows_damage() {
     assert_eq!(Page::decode(&page), Page::Known { header: Some(header()), seal: None });
     put(&mut page, SEAL_AT, &seal().encode());
     assert_eq!(Page::decode(&page), Page::Known { header: Some(header()), seal: Some(seal()) });
+    for is_narrowed in [false, true] {
+        let carry = Seal { carry: Some(19), is_narrowed, ..seal() };
+        let mut page = page.clone();
+        put(&mut page, SEAL_AT, &carry.encode());
+        assert_eq!(Page::decode(&page), Page::Known { header: Some(header()), seal: Some(carry) });
+    }
     // One of the two is enough; a seal of another life says nothing.
     let mut without = page.clone();
     without[20] ^= 1;
